@@ -1,0 +1,151 @@
+//! Native devices by port and by guest-physical address: ranges that never overlap.
+//! It never knows what a device does, and asks one at a time.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use rangemap::RangeInclusiveMap;
+
+use crate::addr::Span;
+use crate::error::{Error, Result};
+
+/// What a device asks of the machine after an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// Reset the machine.
+    Reset,
+}
+
+/// A device that belljar answers natively.
+pub trait Device: Send {
+    /// The `size` bytes (1 to 8) that the guest reads at `offset` of the device's range.
+    fn read(&mut self, offset: u64, size: u8) -> u64;
+
+    /// Takes the `size` bytes that the guest writes at `offset`.
+    fn write(&mut self, offset: u64, size: u8, data: u64) -> Effect;
+}
+
+/// A device as the bus keeps it.
+pub type SharedDevice = Arc<Mutex<dyn Device>>;
+
+#[derive(Clone)]
+struct Entry {
+    span: Span,
+    name: &'static str,
+    device: SharedDevice,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.device, &other.device)
+    }
+}
+
+impl Eq for Entry {}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:#x}", self.name, self.span.first)
+    }
+}
+
+/// One address space of devices.
+#[derive(Debug, Default)]
+pub struct Bus {
+    ranges: RwLock<RangeInclusiveMap<u64, Entry>>,
+}
+
+impl Bus {
+    /// Connects `device` to `span`, which no other device has.
+    pub fn insert(&self, span: Span, name: &'static str, device: SharedDevice) -> Result<()> {
+        let mut ranges = self.ranges.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((taken, entry)) = ranges.overlapping(span.first..=span.last).next() {
+            let len = span.last - span.first + 1;
+            return Err(Error::Overlap { at: span.first, len, with: *taken.start(), what: entry.name });
+        }
+        ranges.insert(span.first..=span.last, Entry { span, name, device });
+        Ok(())
+    }
+
+    /// The device that the whole access of `size` bytes at `at` belongs to, and the offset in it.
+    fn find(&self, at: u64, size: u8) -> Option<(SharedDevice, u64)> {
+        let ranges = self.ranges.read().unwrap_or_else(PoisonError::into_inner);
+        let entry = ranges.get(&at)?;
+        let last = at.checked_add(u64::from(size).checked_sub(1)?)?;
+        entry.span.contains(last).then(|| (Arc::clone(&entry.device), at - entry.span.first))
+    }
+
+    /// What the device at `at` answers, if there is one.
+    pub fn read(&self, at: u64, size: u8) -> Option<u64> {
+        let (device, offset) = self.find(at, size)?;
+        Some(device.lock().unwrap_or_else(PoisonError::into_inner).read(offset, size))
+    }
+
+    /// What the device at `at` makes of a write, if there is one.
+    pub fn write(&self, at: u64, size: u8, data: u64) -> Option<Effect> {
+        let (device, offset) = self.find(at, size)?;
+        Some(device.lock().unwrap_or_else(PoisonError::into_inner).write(offset, size, data))
+    }
+
+    /// The devices: first and last number of their range, and name.
+    pub fn list(&self) -> Vec<(u64, u64, &'static str)> {
+        let ranges = self.ranges.read().unwrap_or_else(PoisonError::into_inner);
+        ranges.iter().map(|(r, e)| (*r.start(), *r.end(), e.name)).collect()
+    }
+
+    /// Disconnects all devices.
+    pub fn clear(&self) {
+        let old = std::mem::take(&mut *self.ranges.write().unwrap_or_else(PoisonError::into_inner));
+        drop(old);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Echo(u64);
+
+    impl Device for Echo {
+        fn read(&mut self, offset: u64, _: u8) -> u64 {
+            self.0 + offset
+        }
+
+        fn write(&mut self, offset: u64, _: u8, data: u64) -> Effect {
+            self.0 = data - offset;
+            Effect::None
+        }
+    }
+
+    fn bus() -> Bus {
+        let bus = Bus::default();
+        let span = Span::new(0x60, 5, 0xffff).expect("a range");
+        bus.insert(span, "echo", Arc::new(Mutex::new(Echo(7)))).expect("free");
+        bus
+    }
+
+    #[test]
+    fn a_device_sees_offsets_in_its_own_range() {
+        let bus = bus();
+        assert_eq!(bus.read(0x64, 1), Some(11));
+        assert_eq!(bus.write(0x61, 1, 101), Some(Effect::None));
+        assert_eq!(bus.read(0x60, 1), Some(100));
+    }
+
+    #[test]
+    fn an_access_that_only_begins_in_a_range_reaches_nobody() {
+        assert_eq!(bus().read(0x64, 2), None);
+        assert_eq!(bus().read(0x65, 1), None);
+        assert_eq!(bus().read(u64::MAX, 8), None);
+    }
+
+    #[test]
+    fn two_devices_never_share_a_port() {
+        let bus = bus();
+        let span = Span::new(0x64, 1, 0xffff).expect("a range");
+        let error = bus.insert(span, "second", Arc::new(Mutex::new(Echo(0)))).expect_err("taken");
+        assert!(error.to_string().contains("overlaps echo at 0x60"), "{error}");
+    }
+}

@@ -1,0 +1,136 @@
+//! The one error type of the core: facts (addresses, counts, errno), in the words of the hardware.
+//! It never knows Python; `python/error.rs` says what to do next.
+
+use std::any::Any;
+use std::fmt;
+
+/// What every fallible operation of the core returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of somebody else's (a Python exception) that travels through the core unchanged.
+pub struct Foreign(pub Box<dyn Any + Send>);
+
+impl fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Foreign(..)")
+    }
+}
+
+/// What went wrong, with the numbers.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host has no usable KVM.
+    #[error("{cause}")]
+    NoKvm {
+        /// What was found, in words.
+        cause: String,
+        /// What the user can do about it.
+        remedy: String,
+    },
+    /// The kernel refused an operation.
+    #[error("{what}: {} (errno {errno})", std::io::Error::from_raw_os_error(*errno))]
+    Host {
+        /// The operation, named by its ioctl or system call.
+        what: &'static str,
+        /// The kernel's errno.
+        errno: i32,
+    },
+    /// Guest-physical addresses that no RAM or ROM backs.
+    #[error("no memory at {at:#x} ({len:#x} bytes asked)")]
+    Unbacked {
+        /// First address asked for.
+        at: u64,
+        /// Length asked for, in bytes.
+        len: u64,
+    },
+    /// A range that is already taken.
+    #[error("{at:#x}..{:#x} overlaps {what} at {with:#x}", at.saturating_add(*len))]
+    Overlap {
+        /// First address of the new range.
+        at: u64,
+        /// Its length.
+        len: u64,
+        /// First address of the range in the way.
+        with: u64,
+        /// What the range in the way is.
+        what: &'static str,
+    },
+    /// A region of memory that is not made of whole pages.
+    #[error("{at:#x} + {len:#x} is not a multiple of the page size, 0x1000")]
+    Unaligned {
+        /// First address.
+        at: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// A range beyond what a guest-physical address can name.
+    #[error("{at:#x} + {len:#x} is beyond the {bits}-bit guest-physical address space")]
+    BeyondPhysical {
+        /// First address.
+        at: u64,
+        /// Length in bytes.
+        len: u64,
+        /// Width of a guest-physical address here.
+        bits: u32,
+    },
+    /// A number of vCPUs that cannot be.
+    #[error("{asked} vCPUs asked; this KVM has between 1 and {max}")]
+    VcpuCount {
+        /// How many were asked for.
+        asked: u64,
+        /// The most that KVM has.
+        max: u64,
+    },
+    /// An argument that means nothing.
+    #[error("{0}")]
+    Invalid(String),
+    /// The machine has been closed.
+    #[error("the VM is closed")]
+    Closed,
+    /// A vCPU is running, so its state cannot be touched from here.
+    #[error("vCPU {vcpu} is running")]
+    Running {
+        /// Which one.
+        vcpu: u32,
+    },
+    /// Something that a handler must not do to its own machine.
+    #[error("{what} from inside a handler of this VM")]
+    InHandler {
+        /// What was tried.
+        what: &'static str,
+    },
+    /// The machine cannot be closed: Python still sees its memory.
+    #[error("{0} memory views are live")]
+    ViewsLive(usize),
+    /// A file that is not what its loader reads.
+    #[error("{format}: {reason}")]
+    Image {
+        /// The format that was tried.
+        format: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// KVM refused the registers that were set.
+    #[error("KVM refuses these registers of vCPU {vcpu} (errno {errno})")]
+    Registers {
+        /// Which vCPU.
+        vcpu: u32,
+        /// The kernel's errno.
+        errno: i32,
+    },
+    /// An error of a handler's own.
+    #[error("a handler failed")]
+    Foreign(Foreign),
+}
+
+impl Error {
+    /// The error for a failed ioctl of kvm-ioctls or vmm-sys-util.
+    pub fn host(what: &'static str) -> impl Fn(vmm_sys_util::errno::Error) -> Self {
+        move |e| Self::Host { what, errno: e.errno() }
+    }
+
+    /// The error for a failed system call, from `errno`.
+    pub fn last_os(what: &'static str) -> Self {
+        Self::Host { what, errno: std::io::Error::last_os_error().raw_os_error().unwrap_or(0) }
+    }
+}

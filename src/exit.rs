@@ -1,0 +1,253 @@
+//! Why a vCPU left the guest, as owned values that every layer above speaks.
+//! It never refers to the run page and never says what is to be done about an exit.
+
+use crate::addr::GuestPhys;
+
+/// One reason why the guest stopped and somebody has to answer or decide.
+///
+/// Data is little-endian and zero-extended; sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The guest reads an I/O port.
+    PortIn {
+        /// Port number.
+        port: u16,
+        /// 1, 2 or 4 bytes.
+        size: u8,
+    },
+    /// The guest writes an I/O port.
+    PortOut {
+        /// Port number.
+        port: u16,
+        /// 1, 2 or 4 bytes.
+        size: u8,
+        /// What is written.
+        data: u32,
+    },
+    /// The guest reads where no memory is.
+    MmioRead {
+        /// First byte read.
+        at: GuestPhys,
+        /// 1 to 8 bytes.
+        size: u8,
+    },
+    /// The guest writes where no memory is, or to ROM.
+    MmioWrite {
+        /// First byte written.
+        at: GuestPhys,
+        /// 1 to 8 bytes.
+        size: u8,
+        /// What is written.
+        data: u64,
+    },
+    /// The guest reads an MSR that is watched, or that KVM does not know.
+    MsrRead {
+        /// MSR number.
+        index: u32,
+        /// Why it came here.
+        reason: MsrReason,
+    },
+    /// The guest writes an MSR that is watched, or that KVM does not know.
+    MsrWrite {
+        /// MSR number.
+        index: u32,
+        /// What is written.
+        data: u64,
+        /// Why it came here.
+        reason: MsrReason,
+    },
+    /// HLT, where no in-kernel interrupt controller waits for the next interrupt.
+    Hlt,
+    /// Triple fault, or a VM that cannot be entered any more.
+    Shutdown,
+    /// The guest pulled the reset line of its keyboard controller.
+    Reset,
+    /// A breakpoint, watchpoint or single step (`KVM_EXIT_DEBUG`).
+    Debug {
+        /// Vector: 1 for #DB, 3 for #BP.
+        exception: u32,
+        /// Linear address of the instruction.
+        pc: u64,
+        /// DR6 at the exit.
+        dr6: u64,
+        /// DR7 at the exit.
+        dr7: u64,
+    },
+    /// An exception of a guest that was loaded in `user` mode.
+    Exception(Box<Exception>),
+    /// KVM could not go on, most often because it cannot emulate an instruction.
+    InternalError(Box<InternalError>),
+    /// The processor refused the guest's state.
+    FailEntry {
+        /// The hardware's reason.
+        reason: u64,
+        /// Host CPU on which it happened.
+        cpu: u32,
+    },
+    /// A guest-physical address that KVM could not resolve (`KVM_EXIT_MEMORY_FAULT`).
+    MemoryFault {
+        /// Flags of the exit.
+        flags: u64,
+        /// The address.
+        at: GuestPhys,
+        /// Length in bytes.
+        size: u64,
+    },
+    /// Shutdown, reset or crash reported by the guest to the hypervisor.
+    SystemEvent {
+        /// `KVM_SYSTEM_EVENT_*`.
+        kind: u32,
+        /// Its data words.
+        data: Vec<u64>,
+    },
+    /// The time given to `run` is over.
+    Timeout,
+    /// Somebody asked the machine to stop.
+    Interrupted(Interruption),
+    /// An exit reason that this version does not know.
+    Unknown {
+        /// `KVM_EXIT_*`.
+        reason: u32,
+    },
+}
+
+/// Why an access to an MSR came to user space (`KVM_MSR_EXIT_REASON_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MsrReason {
+    /// A handler watches it.
+    Filter,
+    /// KVM does not know this MSR.
+    Unknown,
+    /// The value or the access is invalid.
+    Invalid,
+}
+
+/// Who asked a running machine to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// `kick()`.
+    Kick,
+    /// `pause()`.
+    Pause,
+    /// `stop()`.
+    Stop,
+    /// `close()`.
+    Close,
+}
+
+/// A guest exception, as the processor reported it to its handler (Intel SDM vol. 3, 6.12 and 6.15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// 0 to 255.
+    pub vector: u8,
+    /// Where the vector has one.
+    pub error_code: Option<u32>,
+    /// The address to return to: the instruction itself for a fault.
+    pub rip: u64,
+    /// The address that faulted, for #PF.
+    pub cr2: u64,
+}
+
+/// What KVM says when it cannot go on (`KVM_EXIT_INTERNAL_ERROR`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InternalError {
+    /// `KVM_INTERNAL_ERROR_*`; 1 is an emulation failure.
+    pub suberror: u32,
+    /// KVM's data words.
+    pub data: Vec<u64>,
+    /// The bytes of the instruction, where KVM gave them.
+    pub instruction: Vec<u8>,
+    /// Instruction pointer.
+    pub rip: u64,
+    /// 16, 32 or 64: how the instruction is to be decoded.
+    pub bits: u32,
+}
+
+impl InternalError {
+    /// `KVM_INTERNAL_ERROR_EMULATION`.
+    pub const EMULATION: u32 = 1;
+}
+
+/// The class of an exit, which `on_exit` selects by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[allow(missing_docs)] // the names of the `Exit` variants, documented there
+pub enum ExitKind {
+    PortIn,
+    PortOut,
+    MmioRead,
+    MmioWrite,
+    MsrRead,
+    MsrWrite,
+    Hlt,
+    Shutdown,
+    Reset,
+    Debug,
+    Exception,
+    InternalError,
+    FailEntry,
+    MemoryFault,
+    SystemEvent,
+    Timeout,
+    Interrupted,
+    Unknown,
+}
+
+impl ExitKind {
+    /// How many kinds there are.
+    pub const COUNT: usize = 18;
+
+    /// The kind as an index of a table.
+    #[allow(clippy::as_conversions)] // a fieldless enum's discriminant
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Exit {
+    /// The class of this exit.
+    pub fn kind(&self) -> ExitKind {
+        match self {
+            Self::PortIn { .. } => ExitKind::PortIn,
+            Self::PortOut { .. } => ExitKind::PortOut,
+            Self::MmioRead { .. } => ExitKind::MmioRead,
+            Self::MmioWrite { .. } => ExitKind::MmioWrite,
+            Self::MsrRead { .. } => ExitKind::MsrRead,
+            Self::MsrWrite { .. } => ExitKind::MsrWrite,
+            Self::Hlt => ExitKind::Hlt,
+            Self::Shutdown => ExitKind::Shutdown,
+            Self::Reset => ExitKind::Reset,
+            Self::Debug { .. } => ExitKind::Debug,
+            Self::Exception(_) => ExitKind::Exception,
+            Self::InternalError(_) => ExitKind::InternalError,
+            Self::FailEntry { .. } => ExitKind::FailEntry,
+            Self::MemoryFault { .. } => ExitKind::MemoryFault,
+            Self::SystemEvent { .. } => ExitKind::SystemEvent,
+            Self::Timeout => ExitKind::Timeout,
+            Self::Interrupted(_) => ExitKind::Interrupted,
+            Self::Unknown { .. } => ExitKind::Unknown,
+        }
+    }
+}
+
+/// What somebody who was asked about an exit says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing: the next one, and in the end the default behaviour.
+    Default,
+    /// The data that a read gets.
+    Value(u64),
+    /// Do not do the default: drop the write, read all ones, go on after a halt.
+    Skip,
+    /// Do the default, then stop the machine and hand out this exit.
+    Stop,
+}
+
+/// All ones in `size` bytes: what an empty bus reads as.
+pub fn all_ones(size: u8) -> u64 {
+    match size {
+        0 => 0,
+        1..=7 => (1 << (u32::from(size) * 8)) - 1,
+        _ => u64::MAX,
+    }
+}

@@ -1,0 +1,145 @@
+//! Who may answer an exit before the devices do, and how the one concerned is found.
+//! It never runs a vCPU and never knows what language a callback is written in.
+
+mod table;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::addr::Span;
+use crate::error::Result;
+use crate::exit::{Exit, ExitKind, Reply};
+
+pub use table::Tables;
+
+/// What is called when a hook's exit happens. The guest waits for it.
+pub trait Callback: Send + Sync {
+    /// Says what is to become of `exit`, which vCPU `vcpu` made.
+    fn call(&self, exit: &Exit, vcpu: u32) -> Result<Reply>;
+}
+
+/// Which exits a hook wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Accesses to ports.
+    Port(Span),
+    /// Accesses to guest-physical addresses without memory, and writes to ROM.
+    Mmio(Span),
+    /// Accesses to MSRs.
+    Msr(Span),
+    /// All exits of one kind.
+    Kind(ExitKind),
+    /// All exits.
+    Any,
+}
+
+/// Which direction of access a hook wants, seen from the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Reads.
+    pub reads: bool,
+    /// Writes.
+    pub writes: bool,
+}
+
+/// One registered callback.
+pub struct Hook {
+    /// What it wants.
+    pub subject: Subject,
+    /// Which accesses.
+    pub wanted: Wanted,
+    callback: Box<dyn Callback>,
+    enabled: AtomicBool,
+    hits: AtomicU64,
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hook").field("subject", &self.subject).field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}
+
+impl Hook {
+    /// A hook that is enabled and has not been hit.
+    pub fn new(subject: Subject, wanted: Wanted, callback: Box<dyn Callback>) -> Arc<Self> {
+        Arc::new(Self { subject, wanted, callback, enabled: AtomicBool::new(true), hits: AtomicU64::new(0) })
+    }
+
+    /// How often it was called.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// Is it called at all?
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    /// Switches it on or off, from the next exit on.
+    pub fn enable(&self, yes: bool) {
+        self.enabled.store(yes, Ordering::Relaxed);
+    }
+
+    fn is_for_reads(exit: &Exit) -> bool {
+        matches!(exit, Exit::PortIn { .. } | Exit::MmioRead { .. } | Exit::MsrRead { .. })
+    }
+
+    /// Asks the callback, if it is enabled and wants this direction.
+    pub fn ask(&self, exit: &Exit, vcpu: u32) -> Result<Reply> {
+        let wants = if Self::is_for_reads(exit) { self.wanted.reads } else { self.wanted.writes };
+        let other_kind = matches!(self.subject, Subject::Kind(kind) if kind != exit.kind());
+        if !wants || other_kind || !self.is_enabled() {
+            return Ok(Reply::Default);
+        }
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.callback.call(exit, vcpu)
+    }
+}
+
+/// The hooks of one machine. Changing them takes effect before the next exit of every vCPU.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    generation: AtomicU64,
+    current: Mutex<Arc<Tables>>,
+}
+
+impl Hooks {
+    /// Changes with every change of the hooks.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The tables of this moment.
+    pub fn tables(&self) -> Arc<Tables> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds a hook; it is asked before those that are there.
+    pub fn add(&self, hook: Arc<Hook>) {
+        self.change(|tables| tables.add(hook));
+    }
+
+    /// Removes a hook; does nothing if it has been removed. Says whether it was there.
+    pub fn remove(&self, hook: &Arc<Hook>) -> bool {
+        let mut was_there = false;
+        self.change(|tables| was_there = tables.remove(hook));
+        was_there
+    }
+
+    /// Removes all hooks.
+    pub fn clear(&self) {
+        self.change(|tables| *tables = Tables::default());
+    }
+
+    fn change(&self, how: impl FnOnce(&mut Tables)) {
+        let old = {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tables = Tables::clone(&current);
+            how(&mut tables);
+            std::mem::replace(&mut *current, Arc::new(tables))
+        };
+        self.generation.fetch_add(1, Ordering::Release);
+        drop(old); // outside the lock: it may drop the last reference to a callback, which is foreign
+    }
+}

@@ -1,0 +1,285 @@
+//! From an exit to the hooks that want it, in a time that does not grow with their number.
+//! Tables are values: a change makes new ones, and a vCPU keeps what it looked up.
+
+use std::sync::Arc;
+
+use rangemap::RangeInclusiveMap;
+
+use crate::exit::{Exit, ExitKind};
+
+use super::{Hook, Subject};
+
+/// The hooks that want the same exits, newest first.
+type Chain = Arc<[Arc<Hook>]>;
+
+/// Ports per leaf of the port table.
+const LEAF: usize = 256;
+
+/// All hooks, arranged for look-up.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// By port: two levels, so that a machine without port hooks holds nothing, and a change copies one leaf.
+    ports: Vec<Option<Arc<Vec<Option<Chain>>>>>,
+    mmio: Ranges,
+    msrs: Ranges,
+    kinds: [Option<Chain>; ExitKind::COUNT],
+    /// Every hook, oldest first: what the tables are made from.
+    all: Vec<Arc<Hook>>,
+}
+
+/// Disjoint ranges of numbers in order, each with its chain.
+#[derive(Clone, Debug, Default)]
+struct Ranges(Arc<[(u64, u64, Chain)]>);
+
+impl Ranges {
+    fn get(&self, number: u64) -> Option<&Chain> {
+        let after = self.0.partition_point(|(first, ..)| *first <= number);
+        let (_, last, chain) = self.0.get(after.checked_sub(1)?)?;
+        (number <= *last).then_some(chain)
+    }
+
+    /// Splits the hooks' spans at each other's ends, so that each piece has one chain.
+    fn build<'a>(hooks: impl Iterator<Item = (u64, u64, &'a Arc<Hook>)>) -> Self {
+        let mut map: RangeInclusiveMap<u64, Vec<ById>> = RangeInclusiveMap::new();
+        for (first, last, hook) in hooks {
+            let under: Vec<_> = map.overlapping(first..=last).map(|(r, c)| (r.clone(), c.clone())).collect();
+            map.insert(first..=last, vec![ById(Arc::clone(hook))]);
+            for (range, mut chain) in under {
+                chain.insert(0, ById(Arc::clone(hook)));
+                map.insert(first.max(*range.start())..=last.min(*range.end()), chain);
+            }
+        }
+        Self(map.into_iter().map(|(r, c)| (*r.start(), *r.end(), c.into_iter().map(|h| h.0).collect())).collect())
+    }
+}
+
+/// A hook that equals itself alone.
+#[derive(Clone)]
+struct ById(Arc<Hook>);
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ById {}
+
+impl Tables {
+    /// Are there no hooks at all?
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The hooks for this exit, newest first.
+    pub fn find(&self, exit: &Exit) -> Option<&Chain> {
+        let specific = match exit {
+            Exit::PortIn { port, .. } | Exit::PortOut { port, .. } => self.port(*port),
+            Exit::MmioRead { at, .. } | Exit::MmioWrite { at, .. } => self.mmio.get(at.0),
+            Exit::MsrRead { index, .. } | Exit::MsrWrite { index, .. } => self.msrs.get(u64::from(*index)),
+            _ => None,
+        };
+        specific.or_else(|| self.kinds[exit.kind().index()].as_ref())
+    }
+
+    fn port(&self, port: u16) -> Option<&Chain> {
+        let port = usize::from(port);
+        self.ports.get(port / LEAF)?.as_ref()?[port % LEAF].as_ref()
+    }
+
+    /// The MSRs that hooks want: span, reads, writes.
+    pub fn watched_msrs(&self) -> Vec<(crate::addr::Span, bool, bool)> {
+        let span = |h: &Arc<Hook>| match h.subject {
+            Subject::Msr(span) => Some((span, h.wanted.reads, h.wanted.writes)),
+            _ => None,
+        };
+        self.all.iter().filter_map(span).collect()
+    }
+
+    pub(super) fn add(&mut self, hook: Arc<Hook>) {
+        let subject = hook.subject;
+        self.all.push(hook);
+        self.rebuild(subject);
+    }
+
+    pub(super) fn remove(&mut self, hook: &Arc<Hook>) -> bool {
+        let before = self.all.len();
+        self.all.retain(|h| !Arc::ptr_eq(h, hook));
+        self.rebuild(hook.subject);
+        self.all.len() != before
+    }
+
+    /// Makes anew what a change of a hook on `subject` touches.
+    fn rebuild(&mut self, subject: Subject) {
+        match subject {
+            Subject::Port(span) => self.rebuild_ports(span.first, span.last),
+            Subject::Mmio(_) => self.mmio = self.rebuild_mmio(),
+            Subject::Msr(_) => self.msrs = self.rebuild_msrs(),
+            Subject::Kind(_) | Subject::Any => {
+                self.rebuild_kinds();
+                self.rebuild_ports(0, 0xffff);
+                self.mmio = self.rebuild_mmio();
+                self.msrs = self.rebuild_msrs();
+            }
+        }
+    }
+
+    fn rebuild_kinds(&mut self) {
+        for kind in ALL_KINDS {
+            let wants = |h: &&Arc<Hook>| matches!(h.subject, Subject::Any) || h.subject == Subject::Kind(*kind);
+            self.kinds[kind.index()] = chain(self.all.iter().filter(wants));
+        }
+    }
+
+    fn rebuild_ports(&mut self, first: u64, last: u64) {
+        let hooks: Vec<_> = self.all.iter().filter(|h| matches!(h.subject, Subject::Port(_))).cloned().collect();
+        let ranges = Ranges::build(hooks.iter().filter_map(|h| match h.subject {
+            Subject::Port(span) => Some((span.first, span.last, h)),
+            _ => None,
+        }));
+        let to_index = |n: u64| usize::try_from(n).unwrap_or(0);
+        self.ports.resize(0x10000 / LEAF, None);
+        for leaf in to_index(first) / LEAF..=to_index(last) / LEAF {
+            let chains: Vec<_> = (leaf * LEAF..(leaf + 1) * LEAF)
+                .map(|port| u64::try_from(port).ok().and_then(|p| ranges.get(p)).map(|c| self.with_general(c, PORT_KINDS)))
+                .collect();
+            self.ports[leaf] = chains.iter().any(Option::is_some).then(|| Arc::new(chains));
+        }
+    }
+
+    fn rebuild_mmio(&self) -> Ranges {
+        self.with_general_ranges(MMIO_KINDS, |s| match s {
+            Subject::Mmio(span) => Some((span.first, span.last)),
+            _ => None,
+        })
+    }
+
+    fn rebuild_msrs(&self) -> Ranges {
+        self.with_general_ranges(MSR_KINDS, |s| match s {
+            Subject::Msr(span) => Some((span.first, span.last)),
+            _ => None,
+        })
+    }
+
+    fn with_general_ranges(&self, kinds: &[ExitKind], span: impl Fn(Subject) -> Option<(u64, u64)>) -> Ranges {
+        let ranges = Ranges::build(self.all.iter().filter_map(|h| span(h.subject).map(|(a, b)| (a, b, h))));
+        Ranges(ranges.0.iter().map(|(a, b, c)| (*a, *b, self.with_general(c, kinds))).collect())
+    }
+
+    /// A chain for a place, completed by the hooks on whole kinds of exit.
+    fn with_general(&self, specific: &Chain, kinds: &[ExitKind]) -> Chain {
+        let wants = |h: &&Arc<Hook>| match h.subject {
+            Subject::Any => true,
+            Subject::Kind(kind) => kinds.contains(&kind),
+            _ => false,
+        };
+        specific.iter().chain(self.all.iter().rev().filter(wants)).cloned().collect()
+    }
+}
+
+fn chain<'a>(hooks: impl DoubleEndedIterator<Item = &'a Arc<Hook>>) -> Option<Chain> {
+    let chain: Chain = hooks.rev().cloned().collect();
+    (!chain.is_empty()).then_some(chain)
+}
+
+const PORT_KINDS: &[ExitKind] = &[ExitKind::PortIn, ExitKind::PortOut];
+const MMIO_KINDS: &[ExitKind] = &[ExitKind::MmioRead, ExitKind::MmioWrite];
+const MSR_KINDS: &[ExitKind] = &[ExitKind::MsrRead, ExitKind::MsrWrite];
+const ALL_KINDS: &[ExitKind; ExitKind::COUNT] = &[
+    ExitKind::PortIn,
+    ExitKind::PortOut,
+    ExitKind::MmioRead,
+    ExitKind::MmioWrite,
+    ExitKind::MsrRead,
+    ExitKind::MsrWrite,
+    ExitKind::Hlt,
+    ExitKind::Shutdown,
+    ExitKind::Reset,
+    ExitKind::Debug,
+    ExitKind::Exception,
+    ExitKind::InternalError,
+    ExitKind::FailEntry,
+    ExitKind::MemoryFault,
+    ExitKind::SystemEvent,
+    ExitKind::Timeout,
+    ExitKind::Interrupted,
+    ExitKind::Unknown,
+];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Callback, Hooks, Wanted};
+    use super::*;
+    use crate::addr::{GuestPhys, Span};
+    use crate::error::Result;
+    use crate::exit::Reply;
+
+    struct Nothing;
+
+    impl Callback for Nothing {
+        fn call(&self, _: &Exit, _: u32) -> Result<Reply> {
+            Ok(Reply::Default)
+        }
+    }
+
+    fn hook(subject: Subject) -> Arc<Hook> {
+        Hook::new(subject, Wanted { reads: true, writes: true }, Box::new(Nothing))
+    }
+
+    fn span(first: u64, len: u64) -> Span {
+        Span::new(first, len, u64::MAX).expect("small")
+    }
+
+    proptest! {
+        #[test]
+        fn every_port_finds_the_hooks_that_cover_it_newest_first(
+            spans in prop::collection::vec((0u64..600, 1u64..300), 0..12),
+            drop_at: prop::sample::Index,
+            probe in 0u16..1000,
+        ) {
+            let hooks = Hooks::default();
+            let mut kept: Vec<_> = spans.iter().map(|(a, n)| hook(Subject::Port(span(*a, *n)))).collect();
+            kept.iter().for_each(|h| hooks.add(Arc::clone(h)));
+            if !kept.is_empty() {
+                let gone = kept.remove(drop_at.index(kept.len()));
+                prop_assert!(hooks.remove(&gone));
+                prop_assert!(!hooks.remove(&gone));
+            }
+            let covers = |h: &&Arc<Hook>| matches!(h.subject, Subject::Port(s) if s.contains(u64::from(probe)));
+            let expected: Vec<_> = kept.iter().rev().filter(covers).map(Arc::as_ptr).collect();
+            let tables = hooks.tables();
+            let found = tables.find(&Exit::PortIn { port: probe, size: 1 });
+            let found: Vec<_> = found.into_iter().flat_map(|c| c.iter().map(Arc::as_ptr)).collect();
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn every_address_finds_the_hooks_that_cover_it(
+            spans in prop::collection::vec((0u64..600, 1u64..300), 0..12), probe in 0u64..1000,
+        ) {
+            let hooks = Hooks::default();
+            let all: Vec<_> = spans.iter().map(|(a, n)| hook(Subject::Mmio(span(*a, *n)))).collect();
+            all.iter().for_each(|h| hooks.add(Arc::clone(h)));
+            let covers = |h: &&Arc<Hook>| matches!(h.subject, Subject::Mmio(s) if s.contains(probe));
+            let expected: Vec<_> = all.iter().rev().filter(covers).map(Arc::as_ptr).collect();
+            let tables = hooks.tables();
+            let found = tables.find(&Exit::MmioRead { at: GuestPhys(probe), size: 4 });
+            let found: Vec<_> = found.into_iter().flat_map(|c| c.iter().map(Arc::as_ptr)).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn hooks_on_a_kind_come_after_those_on_a_place() {
+        let hooks = Hooks::default();
+        let (general, special) = (hook(Subject::Kind(ExitKind::PortOut)), hook(Subject::Port(span(5, 1))));
+        hooks.add(Arc::clone(&special));
+        hooks.add(Arc::clone(&general));
+        let tables = hooks.tables();
+        let at = |port| tables.find(&Exit::PortOut { port, size: 1, data: 0 }).map_or(0, |c| c.len());
+        assert_eq!((at(5), at(6)), (2, 1));
+        assert!(tables.find(&Exit::Hlt).is_none());
+    }
+}

@@ -1,0 +1,110 @@
+//! Is there a KVM, may we open it, and what does it offer? It never creates anything but the handle.
+
+use std::sync::OnceLock;
+
+use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
+use kvm_ioctls::{Cap, Kvm};
+
+use crate::error::{Error, Result};
+
+/// One capability of KVM's and what this host answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// The name, without `KVM_CAP_`.
+    pub name: &'static str,
+    /// What `KVM_CHECK_EXTENSION` says: 0 is no.
+    pub value: i32,
+    /// Why belljar asks.
+    pub used_for: &'static str,
+}
+
+/// An open /dev/kvm.
+#[derive(Debug)]
+pub struct Host {
+    kvm: Kvm,
+}
+
+const CAPABILITIES: &[(&str, Cap, &str)] = &[
+    ("USER_MEMORY", Cap::UserMemory, "guest RAM (needed)"),
+    ("SYNC_REGS", Cap::SyncRegs, "registers without ioctls (needed)"),
+    ("IMMEDIATE_EXIT", Cap::ImmediateExit, "stopping a vCPU without a race (needed)"),
+    ("READONLY_MEM", Cap::ReadonlyMem, "ROM"),
+    ("X86_USER_SPACE_MSR", Cap::X86UserSpaceMsr, "on_msr"),
+    ("X86_MSR_FILTER", Cap::X86MsrFilter, "on_msr"),
+    ("SET_GUEST_DEBUG", Cap::SetGuestDebug, "single step and breakpoints"),
+    ("SPLIT_IRQCHIP", Cap::SplitIrqchip, "irqchip=\"split\""),
+    ("PIT2", Cap::Pit2, "the timer that a kernel calibrates by"),
+    ("IRQFD", Cap::Irqfd, "device interrupts without an ioctl"),
+    ("IOEVENTFD", Cap::Ioeventfd, "doorbells"),
+    ("XSAVE2", Cap::Xsave2, "the whole vector state"),
+    ("MAX_VCPUS", Cap::MaxVcpus, "the most vCPUs of a VM"),
+];
+
+impl Host {
+    /// Opens /dev/kvm, or says what is missing and what to do.
+    pub fn open() -> Result<Self> {
+        let kvm = Kvm::new().map_err(|e| no_kvm(e.errno()))?;
+        let version = kvm.get_api_version();
+        if u32::try_from(version) != Ok(KVM_API_VERSION) {
+            return Err(Error::NoKvm {
+                cause: format!("/dev/kvm speaks API version {version}, not {KVM_API_VERSION}"),
+                remedy: "use a Linux kernel of version 4.17 or newer".into(),
+            });
+        }
+        let host = Self { kvm };
+        match host.capabilities().iter().find(|c| c.used_for.ends_with("(needed)") && c.value == 0) {
+            None => Ok(host),
+            Some(lacking) => Err(Error::NoKvm {
+                cause: format!("this KVM lacks KVM_CAP_{}", lacking.name),
+                remedy: "use a Linux kernel of version 4.17 or newer".into(),
+            }),
+        }
+    }
+
+    /// The handle, for creating VMs.
+    pub(super) fn kvm(&self) -> &Kvm {
+        &self.kvm
+    }
+
+    /// What this KVM answers about the capabilities that belljar uses.
+    pub fn capabilities(&self) -> Vec<Capability> {
+        let ask = |&(name, cap, used_for)| Capability { name, value: self.kvm.check_extension_int(cap), used_for };
+        CAPABILITIES.iter().map(ask).collect()
+    }
+
+    /// The most vCPUs that one VM may have.
+    pub fn max_vcpus(&self) -> u64 {
+        u64::try_from(self.kvm.get_max_vcpus()).unwrap_or(u64::MAX)
+    }
+
+    /// The CPUID leaves that a guest may be given here; asked once in a process.
+    pub fn supported_cpuid(&self) -> Result<CpuId> {
+        static SUPPORTED: OnceLock<CpuId> = OnceLock::new();
+        if let Some(known) = SUPPORTED.get() {
+            return Ok(known.clone());
+        }
+        let asked = self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(Error::host("KVM_GET_SUPPORTED_CPUID"))?;
+        Ok(SUPPORTED.get_or_init(|| asked).clone())
+    }
+}
+
+/// Says why /dev/kvm did not open.
+fn no_kvm(errno: i32) -> Error {
+    let (cause, remedy) = match errno {
+        libc::ENOENT => (
+            "there is no /dev/kvm",
+            "load the module (modprobe kvm_intel or kvm_amd), enable VT-x or AMD-V in the firmware, or, in a virtual machine, enable nested virtualisation",
+        ),
+        libc::EACCES | libc::EPERM => (
+            "/dev/kvm may not be opened by this user",
+            "join the group that owns it (sudo usermod -aG kvm $USER, then log in again), or run as root",
+        ),
+        libc::ENXIO | libc::ENODEV => (
+            "/dev/kvm exists, but no KVM is behind it",
+            "load the module (modprobe kvm_intel or kvm_amd); in a container, pass the device in (--device /dev/kvm)",
+        ),
+        _ => ("/dev/kvm cannot be opened", "look at the kernel's log (dmesg) for kvm"),
+    };
+    let cause = format!("{cause}: {}", std::io::Error::from_raw_os_error(errno));
+    Error::NoKvm { cause, remedy: remedy.into() }
+}

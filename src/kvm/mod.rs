@@ -1,0 +1,17 @@
+//! Handles on the kernel's KVM: the host, a VM, its vCPUs, the kick, and what was probed of this KVM.
+//! The only place that speaks kvm_ioctls and kvm_bindings; it never decides what an exit means.
+
+mod host;
+mod kick;
+mod msr_filter;
+mod probe;
+mod quirks;
+mod run_page;
+mod vcpu;
+mod vm;
+
+pub use host::{Capability, Host};
+pub use kick::{Kick, RunGuard, TICK};
+pub use quirks::{Answer, Quirks};
+pub use vcpu::{Access, Direction, Entered, Events, Sync, Vcpu};
+pub use vm::{Irqchip, MsiMessage, Vm};

@@ -1,0 +1,67 @@
+//! What was probed of this KVM, as answers that code and tests can ask. It never names a vendor or a module.
+
+/// One answer of the probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The name of the field in [`Quirks`].
+    pub name: &'static str,
+    /// What was found.
+    pub value: bool,
+    /// What KVM documents.
+    pub documented: bool,
+    /// What does not work because of it, and what to do instead; for an answer that is not the documented one.
+    pub consequence: &'static str,
+}
+
+macro_rules! quirks {
+    ($($(#[doc = $doc:literal])+ $name:ident = $documented:literal, $consequence:literal;)+) => {
+        /// How this KVM behaves, found out by running mini-guests.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Quirks {
+            $($(#[doc = $doc])+ pub $name: bool,)+
+        }
+
+        impl Quirks {
+            /// What KVM documents, on hardware.
+            pub const DOCUMENTED: Self = Self { $($name: $documented,)+ };
+
+            /// All answers, with what follows from them.
+            pub fn answers(&self) -> Vec<Answer> {
+                vec![$(Answer {
+                    name: stringify!($name), value: self.$name, documented: $documented, consequence: $consequence,
+                },)+]
+            }
+        }
+    };
+}
+
+quirks! {
+    /// Ring 0 runs every instruction of the processor; else only those that KVM's emulator knows.
+    ring0_is_native = true, "kernels meet instructions that KVM cannot emulate: belljar repairs the common ones; compute in ring 3";
+    /// SYSCALL in ring 3 enters ring 0.
+    syscall_enters_ring0 = true, "SYSCALL from ring 3 is repaired for Linux guests (a stub at the page-fault entry); elsewhere use int 4 through a DPL-3 gate";
+    /// `int n` in ring 3 reaches the guest's handler for every n.
+    int_n_in_ring3 = true, "int n from ring 3 raises #UD, but for int 3 and int 4: use these two";
+    /// int3 in ring 0 exits as a debug exit when breakpoints are asked for.
+    int3_exits_in_ring0 = true, "breakpoints in ring 0 use another instruction that exits";
+    /// int3 in ring 3 exits as a debug exit when breakpoints are asked for.
+    int3_exits_in_ring3 = true, "breakpoints in ring 3 need a page trap";
+    /// Single stepping exits after each instruction in ring 0.
+    single_step_in_ring0 = true, "no single step in ring 0";
+    /// Single stepping exits after each instruction in ring 3.
+    single_step_in_ring3 = true, "no single step in ring 3: the guest's own #DB handler sees it";
+    /// Hardware execution breakpoints exit in ring 0.
+    hardware_breakpoints_in_ring0 = true, "no hardware breakpoints in ring 0";
+    /// Hardware execution breakpoints exit in ring 3.
+    hardware_breakpoints_in_ring3 = true, "no hardware breakpoints in ring 3";
+    /// Hardware data watchpoints exit.
+    hardware_watchpoints = true, "watchpoints use memory traps (holes and read-only slots)";
+    /// 32-bit paging (without PAE) works.
+    paging_32bit = true, "32-bit guests with paging cannot run here";
+    /// A CPUID feature that was masked out stays hidden from ring 3.
+    cpuid_masks_hold = true, "the guest sees the host's CPUID: tell a kernel what not to use by its command line";
+    /// RIP already points behind an OUT instruction while its exit is handled.
+    out_advances_rip = false, "RIP in a handler of a port write is behind the instruction instead of at it";
+    /// HLT in ring 0 exits when there is no in-kernel interrupt controller.
+    hlt_exits = true, "a halted guest does not come back: use a timeout";
+}

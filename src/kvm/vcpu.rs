@@ -1,0 +1,364 @@
+//! One vCPU: entering the guest, its registers through the synchronised area, and its slower state through ioctls.
+//! It never decides what an exit means and never runs without being asked.
+
+#![allow(unsafe_code)] // KVM_RUN is issued directly: one decoder of exits, and the data that kvm-ioctls leaves out
+
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use kvm_bindings as kb;
+use kvm_ioctls::VcpuFd;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::x86::{Regs, Sregs};
+
+use super::kick::Kick;
+use super::run_page::RunPage;
+
+/// `_IO(KVMIO, 0x80)`.
+const KVM_RUN: libc::c_ulong = 0xae80;
+
+/// What `KVM_RUN` came back with.
+#[derive(Debug)]
+pub enum Entered {
+    /// A port access of one or several elements.
+    Port(Access),
+    /// An exit that is complete as it is.
+    Exit(Exit),
+    /// KVM could not go on; the caller adds RIP and width.
+    InternalError {
+        /// `KVM_INTERNAL_ERROR_*`.
+        suberror: u32,
+        /// KVM's data words.
+        data: Vec<u64>,
+        /// The instruction's bytes, where KVM gave them.
+        instruction: Vec<u8>,
+    },
+    /// End of interrupt of a level-triggered IOAPIC vector, for the split irqchip.
+    Eoi(u8),
+    /// A signal or a kick.
+    Interrupted,
+}
+
+/// Which way data goes, seen from the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The guest reads.
+    In,
+    /// The guest writes.
+    Out,
+}
+
+/// A port access, and where its data lies in the run page.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// Port number.
+    pub port: u16,
+    /// Bytes per element: 1, 2 or 4.
+    pub size: u8,
+    /// Elements: more than one for string instructions.
+    pub count: u32,
+    /// Read or write.
+    pub direction: Direction,
+    pub(super) offset: usize,
+}
+
+impl Access {
+    pub(super) fn element(&self, index: u32) -> usize {
+        self.offset + usize::try_from(index).unwrap_or(usize::MAX / 8) * usize::from(self.size)
+    }
+}
+
+/// The register groups that the synchronised area holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// General registers, RIP and RFLAGS.
+    Regs,
+    /// Segment, descriptor-table and control registers.
+    Sregs,
+    /// Pending exceptions and interrupts.
+    Events,
+}
+
+impl Sync {
+    fn bit(self) -> u64 {
+        u64::from(match self {
+            Self::Regs => kb::KVM_SYNC_X86_REGS,
+            Self::Sregs => kb::KVM_SYNC_X86_SREGS,
+            Self::Events => kb::KVM_SYNC_X86_EVENTS,
+        })
+    }
+}
+
+/// Pending exceptions and interrupts (`struct kvm_vcpu_events`).
+#[derive(Clone, Copy)]
+pub struct Events(pub(super) kb::kvm_vcpu_events);
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").field("exception", &self.0.exception.nr).finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// Injects exception `vector` on the next entry.
+    pub fn inject(&mut self, vector: u8, error_code: Option<u32>) {
+        self.0.exception.injected = 1;
+        self.0.exception.pending = 0;
+        self.0.exception.nr = vector;
+        self.0.exception.has_error_code = u8::from(error_code.is_some());
+        self.0.exception.error_code = error_code.unwrap_or(0);
+    }
+
+    /// Is an exception or interrupt on its way into the guest already?
+    pub fn is_busy(&self) -> bool {
+        self.0.exception.injected != 0 || self.0.exception.pending != 0 || self.0.interrupt.injected != 0
+    }
+}
+
+/// A vCPU and its run page. Whoever owns it may run it.
+#[derive(Debug)]
+pub struct Vcpu {
+    page: RunPage,
+    fd: VcpuFd,
+    kick: Arc<Kick>,
+    id: u32,
+    /// Which groups of the synchronised area hold the vCPU's present state.
+    fresh: u64,
+    /// Ioctls spent on registers since creation.
+    register_ioctls: u64,
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        self.kick.retire();
+    }
+}
+
+impl Vcpu {
+    pub(super) fn new(mut fd: VcpuFd, id: u32, run_size: usize, kick: Arc<Kick>) -> Self {
+        let page = RunPage::new(NonNull::from(fd.get_kvm_run()), run_size);
+        kick.arm(page.immediate_exit());
+        Self { page, fd, kick, id, fresh: 0, register_ioctls: 0 }
+    }
+
+    /// The number of this vCPU.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// How many ioctls were spent on reading or writing registers; none while a handler uses the synchronised area.
+    pub fn register_ioctls(&self) -> u64 {
+        self.register_ioctls
+    }
+
+    /// Enters the guest until it exits or is kicked.
+    pub fn enter(&mut self) -> Result<Entered> {
+        // SAFETY: the descriptor is a vCPU; KVM writes only the run page and guest memory.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
+        self.fresh = self.page.wanted();
+        if result == 0 {
+            return Ok(self.page.exit());
+        }
+        match std::io::Error::last_os_error().raw_os_error().unwrap_or(0) {
+            libc::EINTR | libc::EAGAIN => Ok(Entered::Interrupted),
+            errno if self.page.dirty() != 0 && errno == libc::EINVAL => {
+                self.page.set_dirty(0);
+                self.fresh = 0;
+                Err(Error::Registers { vcpu: self.id, errno })
+            }
+            errno @ (libc::EFAULT | libc::EHWPOISON) => {
+                self.page.memory_fault().map(Entered::Exit).ok_or(Error::Host { what: "KVM_RUN", errno })
+            }
+            errno => Err(Error::Host { what: "KVM_RUN", errno }),
+        }
+    }
+
+    /// Enters with `immediate_exit`, so that a pending port, MMIO or MSR access completes and no instruction runs.
+    pub fn complete(&mut self) -> Result<Entered> {
+        let byte = self.page.immediate_exit();
+        // SAFETY: mapped while `self` lives; other threads access it atomically too.
+        let byte = unsafe { byte.as_ref() };
+        byte.store(1, std::sync::atomic::Ordering::SeqCst);
+        let entered = self.enter();
+        byte.store(0, std::sync::atomic::Ordering::SeqCst);
+        entered
+    }
+
+    /// Clears the request of a kick that has been noticed. Look for its reason afterwards.
+    pub fn acknowledge_kick(&mut self) {
+        let byte = self.page.immediate_exit();
+        // SAFETY: mapped while `self` lives; other threads access it atomically too.
+        unsafe { byte.as_ref() }.store(0, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// The data of element `index` of a port write.
+    pub fn port_data(&self, access: &Access, index: u32) -> u32 {
+        self.page.port_data(access, index)
+    }
+
+    /// Answers element `index` of a port read.
+    pub fn answer_port(&mut self, access: &Access, index: u32, data: u32) {
+        self.page.set_port_data(access, index, data);
+    }
+
+    /// Answers an MMIO read.
+    pub fn answer_mmio(&mut self, data: u64) {
+        self.page.set_mmio_data(data);
+    }
+
+    /// Answers an MSR access: the data of a read (anything for a write), or `None` for a #GP.
+    pub fn answer_msr(&mut self, answer: Option<u64>) {
+        self.page.set_msr_answer(answer);
+    }
+
+    /// Has KVM copy `group` out at every exit from now on (or no more).
+    pub fn want(&mut self, group: Sync, yes: bool) {
+        let wanted = self.page.wanted();
+        let new = if yes { wanted | group.bit() } else { wanted & !group.bit() };
+        if new != wanted {
+            self.page.want(new);
+        }
+    }
+
+    /// The general registers.
+    pub fn regs(&mut self) -> Result<Regs> {
+        if self.fresh & Sync::Regs.bit() == 0 {
+            let kernel = self.fd.get_regs().map_err(Error::host("KVM_GET_REGS"))?;
+            // SAFETY: eighteen u64 in the same order (asserted in run_page.rs).
+            self.page.set_regs(&unsafe { std::mem::transmute::<kb::kvm_regs, Regs>(kernel) });
+            self.loaded(Sync::Regs);
+        }
+        Ok(self.page.regs())
+    }
+
+    /// Sets the general registers; they reach the vCPU on its next entry.
+    pub fn set_regs(&mut self, regs: &Regs) {
+        self.page.set_regs(regs);
+        self.changed(Sync::Regs);
+    }
+
+    /// The system registers.
+    pub fn sregs(&mut self) -> Result<Sregs> {
+        if self.fresh & Sync::Sregs.bit() == 0 {
+            let kernel = self.fd.get_sregs().map_err(Error::host("KVM_GET_SREGS"))?;
+            // SAFETY: the same integers in the same order (asserted in run_page.rs).
+            self.page.set_sregs(&unsafe { std::mem::transmute::<kb::kvm_sregs, Sregs>(kernel) });
+            self.loaded(Sync::Sregs);
+        }
+        Ok(self.page.sregs())
+    }
+
+    /// Sets the system registers; they reach the vCPU on its next entry.
+    pub fn set_sregs(&mut self, sregs: &Sregs) {
+        self.page.set_sregs(sregs);
+        self.changed(Sync::Sregs);
+    }
+
+    /// Pending exceptions and interrupts.
+    pub fn events(&mut self) -> Result<Events> {
+        if self.fresh & Sync::Events.bit() == 0 {
+            let kernel = self.fd.get_vcpu_events().map_err(Error::host("KVM_GET_VCPU_EVENTS"))?;
+            self.page.set_events(&Events(kernel));
+            self.loaded(Sync::Events);
+        }
+        Ok(self.page.events())
+    }
+
+    /// Sets pending exceptions and interrupts; they reach the vCPU on its next entry.
+    pub fn set_events(&mut self, events: &Events) {
+        self.page.set_events(events);
+        self.changed(Sync::Events);
+    }
+
+    fn loaded(&mut self, group: Sync) {
+        self.register_ioctls += 1;
+        self.fresh |= group.bit();
+    }
+
+    fn changed(&mut self, group: Sync) {
+        self.fresh |= group.bit();
+        self.page.set_dirty(self.page.dirty() | group.bit());
+    }
+
+    /// Is a change of this group on its way to the vCPU?
+    pub fn is_dirty(&self, group: Sync) -> bool {
+        self.page.dirty() & group.bit() != 0
+    }
+
+    /// Gives up a change of this group that has not reached the vCPU.
+    pub fn clear_dirty(&mut self, group: Sync) {
+        self.page.set_dirty(self.page.dirty() & !group.bit());
+    }
+
+    /// Brings all changes to the vCPU now, for ioctls that look at its state.
+    pub fn flush(&mut self) -> Result<()> {
+        let refused = |id| move |e: vmm_sys_util::errno::Error| Error::Registers { vcpu: id, errno: e.errno() };
+        if self.is_dirty(Sync::Regs) {
+            // SAFETY: eighteen u64 in the same order (asserted in run_page.rs).
+            let kernel = unsafe { std::mem::transmute::<Regs, kb::kvm_regs>(self.page.regs()) };
+            self.put(Sync::Regs);
+            self.fd.set_regs(&kernel).map_err(refused(self.id))?;
+        }
+        if self.is_dirty(Sync::Sregs) {
+            // SAFETY: the same integers in the same order (asserted in run_page.rs).
+            let kernel = unsafe { std::mem::transmute::<Sregs, kb::kvm_sregs>(self.page.sregs()) };
+            self.put(Sync::Sregs);
+            self.fd.set_sregs(&kernel).map_err(refused(self.id))?;
+        }
+        if self.is_dirty(Sync::Events) {
+            let kernel = self.page.events().0;
+            self.put(Sync::Events);
+            self.fd.set_vcpu_events(&kernel).map_err(refused(self.id))?;
+        }
+        Ok(())
+    }
+
+    /// The change of `group` is being brought to the vCPU by an ioctl: what KVM makes of it is to be read again.
+    fn put(&mut self, group: Sync) {
+        self.register_ioctls += 1;
+        self.clear_dirty(group);
+        self.fresh &= !group.bit();
+    }
+
+    /// The value of an MSR, or `None` if this vCPU has none of that number.
+    pub fn msr(&mut self, index: u32) -> Result<Option<u64>> {
+        self.flush()?;
+        let entry = kb::kvm_msr_entry { index, ..Default::default() };
+        let mut msrs = kb::Msrs::from_entries(&[entry]).map_err(|_| Error::Invalid("one MSR".into()))?;
+        let got = self.fd.get_msrs(&mut msrs).map_err(Error::host("KVM_GET_MSRS"))?;
+        Ok((got == 1).then(|| msrs.as_slice()[0].data))
+    }
+
+    /// Sets an MSR; false if this vCPU has none of that number or refuses the value.
+    pub fn set_msr(&mut self, index: u32, data: u64) -> Result<bool> {
+        self.flush()?;
+        self.fresh = 0;
+        let entry = kb::kvm_msr_entry { index, data, ..Default::default() };
+        let msrs = kb::Msrs::from_entries(&[entry]).map_err(|_| Error::Invalid("one MSR".into()))?;
+        Ok(self.fd.set_msrs(&msrs).map_err(Error::host("KVM_SET_MSRS"))? == 1)
+    }
+
+    /// The guest's CPUID leaves.
+    pub fn set_cpuid(&self, leaves: &kb::CpuId) -> Result<()> {
+        self.fd.set_cpuid2(leaves).map_err(Error::host("KVM_SET_CPUID2"))
+    }
+
+    /// Single step, hardware breakpoints (`KVM_SET_GUEST_DEBUG`): `control` is `KVM_GUESTDBG_*`, `debug` is DR0-7.
+    pub fn set_guest_debug(&mut self, control: u32, debug: [u64; 8]) -> Result<()> {
+        self.flush()?;
+        let arch = kb::kvm_guest_debug_arch { debugreg: debug };
+        let request = kb::kvm_guest_debug { control, pad: 0, arch };
+        self.fd.set_guest_debug(&request).map_err(Error::host("KVM_SET_GUEST_DEBUG"))
+    }
+
+    /// The physical address behind a linear one, by the guest's own tables (`KVM_TRANSLATE`).
+    pub fn translate(&mut self, linear: u64) -> Result<Option<u64>> {
+        self.flush()?;
+        let answer = self.fd.translate_gva(linear).map_err(Error::host("KVM_TRANSLATE"))?;
+        Ok((answer.valid != 0).then_some(answer.physical_address))
+    }
+}
+

@@ -1,0 +1,164 @@
+//! One KVM virtual machine: its memory slots, interrupt controllers, MSR filter and the creation of vCPUs.
+//! It never runs a vCPU and never touches guest memory.
+
+#![allow(unsafe_code)] // a memory slot names host memory, which only the caller can vouch for
+
+use std::sync::Arc;
+
+use kvm_bindings as kb;
+use kvm_ioctls::{IoEventAddress, VmFd};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::addr::{GuestPhys, Span};
+use crate::error::{Error, Result};
+
+use super::host::Host;
+use super::kick::Kick;
+use super::vcpu::Vcpu;
+
+/// Where the interrupt controllers are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Irqchip {
+    /// Nowhere: HLT exits, and interrupts come from user space alone.
+    #[default]
+    None,
+    /// Local APICs in the kernel, IOAPIC here.
+    Split,
+    /// PIC, IOAPIC and local APICs in the kernel.
+    Full,
+}
+
+/// A message-signalled interrupt (Intel SDM vol. 3, 11.11).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MsiMessage {
+    /// Address written to.
+    pub address: u64,
+    /// Data written.
+    pub data: u32,
+}
+
+/// A VM of KVM's.
+#[derive(Debug)]
+pub struct Vm {
+    fd: VmFd,
+    run_size: usize,
+}
+
+/// Intel hosts want three pages for a TSS and one for a page table, below 4 GiB and outside RAM.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+
+impl Vm {
+    /// A new, empty VM.
+    pub fn new(host: &Host) -> Result<Self> {
+        let fd = loop {
+            match host.kvm().create_vm() {
+                Err(e) if e.errno() == libc::EINTR => {}
+                result => break result.map_err(Error::host("KVM_CREATE_VM"))?,
+            }
+        };
+        fd.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(Error::host("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        fd.set_tss_address(TSS_ADDRESS).map_err(Error::host("KVM_SET_TSS_ADDR"))?;
+        let run_size = host.kvm().get_vcpu_mmap_size().map_err(Error::host("KVM_GET_VCPU_MMAP_SIZE"))?;
+        let vm = Self { fd, run_size };
+        vm.leave_hypercalls_alone();
+        Ok(vm)
+    }
+
+    /// Keeps KVM from rewriting the guest's vmcall and vmmcall: guest memory stays the guest's.
+    fn leave_hypercalls_alone(&self) {
+        let quirks = u64::try_from(self.fd.check_extension_raw(kb::KVM_CAP_DISABLE_QUIRKS2.into())).unwrap_or(0);
+        let patching = u64::from(kb::KVM_X86_QUIRK_FIX_HYPERCALL_INSN);
+        if quirks & patching != 0 {
+            let _ = self.enable(kb::KVM_CAP_DISABLE_QUIRKS2, [patching, 0, 0, 0]);
+        }
+    }
+
+    fn enable(&self, cap: u32, args: [u64; 4]) -> Result<()> {
+        let cap = kb::kvm_enable_cap { cap, args, ..Default::default() };
+        self.fd.enable_cap(&cap).map_err(Error::host("KVM_ENABLE_CAP"))
+    }
+
+    /// Creates vCPU `id`, which `kick` will reach.
+    pub fn create_vcpu(&self, id: u32, kick: Arc<Kick>) -> Result<Vcpu> {
+        let fd = self.fd.create_vcpu(u64::from(id)).map_err(Error::host("KVM_CREATE_VCPU"))?;
+        Ok(Vcpu::new(fd, id, self.run_size, kick))
+    }
+
+    /// Shows `len` bytes of host memory at guest-physical `at`, in memory slot `slot`.
+    ///
+    /// # Safety
+    /// The host memory is mapped for as long as the VM lives or until the slot is removed, and nothing in this process
+    /// relies on its contents.
+    pub unsafe fn set_memory(&self, slot: u32, at: GuestPhys, host: *mut u8, len: usize, rom: bool) -> Result<()> {
+        let region = kb::kvm_userspace_memory_region {
+            slot,
+            flags: if rom { kb::KVM_MEM_READONLY } else { 0 },
+            guest_phys_addr: at.0,
+            memory_size: u64::try_from(len).unwrap_or(u64::MAX),
+            userspace_addr: u64::try_from(host.addr()).unwrap_or(0),
+        };
+        // SAFETY: the caller vouches for the host memory.
+        unsafe { self.fd.set_user_memory_region(region) }.map_err(Error::host("KVM_SET_USER_MEMORY_REGION"))
+    }
+
+    /// Makes the interrupt controllers. Before any vCPU.
+    pub fn create_irqchip(&self, kind: Irqchip) -> Result<()> {
+        match kind {
+            Irqchip::None => Ok(()),
+            Irqchip::Split => self.enable(kb::KVM_CAP_SPLIT_IRQCHIP, [24, 0, 0, 0]),
+            Irqchip::Full => self.fd.create_irq_chip().map_err(Error::host("KVM_CREATE_IRQCHIP")),
+        }
+    }
+
+    /// Makes the kernel's i8254 timer, with port 0x61 answered.
+    pub fn create_pit(&self) -> Result<()> {
+        let config = kb::kvm_pit_config { flags: kb::KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        self.fd.create_pit2(config).map_err(Error::host("KVM_CREATE_PIT2"))
+    }
+
+    /// Has writes to `event` raise interrupt line `gsi`.
+    pub fn connect_irq(&self, event: &EventFd, gsi: u32) -> Result<()> {
+        self.fd.register_irqfd(event, gsi).map_err(Error::host("KVM_IRQFD"))
+    }
+
+    /// Routes interrupt lines to messages; lines that are not named go nowhere.
+    pub fn route_messages(&self, routes: &[(u32, MsiMessage)]) -> Result<()> {
+        let entries: Vec<_> = routes.iter().map(|(gsi, message)| msi_route(*gsi, *message)).collect();
+        let routing = kb::KvmIrqRouting::from_entries(&entries).map_err(|_| Error::Invalid("24 routes at most".into()))?;
+        self.fd.set_gsi_routing(&routing).map_err(Error::host("KVM_SET_GSI_ROUTING"))
+    }
+
+    /// Sends one message-signalled interrupt.
+    pub fn signal(&self, message: MsiMessage) -> Result<()> {
+        let [low, high] = split(message.address);
+        let msi = kb::kvm_msi { address_lo: low, address_hi: high, data: message.data, ..Default::default() };
+        self.fd.signal_msi(msi).map(drop).map_err(Error::host("KVM_SIGNAL_MSI"))
+    }
+
+    /// Has writes to port `port` of any size signal `event` in the kernel, without an exit.
+    pub fn connect_port(&self, event: &EventFd, port: u16) -> Result<()> {
+        let at = IoEventAddress::Pio(port.into());
+        self.fd.register_ioevent(event, &at, kvm_ioctls::NoDatamatch).map_err(Error::host("KVM_IOEVENTFD"))
+    }
+
+    /// Sends accesses of the guest to these MSRs (reads, writes) to user space; all others are KVM's.
+    pub fn filter_msrs(&self, watched: &[(Span, bool, bool)]) -> Result<()> {
+        let reasons = kb::KVM_MSR_EXIT_REASON_FILTER | kb::KVM_MSR_EXIT_REASON_UNKNOWN | kb::KVM_MSR_EXIT_REASON_INVAL;
+        let reasons = if watched.is_empty() { 0 } else { reasons };
+        self.enable(kb::KVM_CAP_X86_USER_SPACE_MSR, [u64::from(reasons), 0, 0, 0])?;
+        super::msr_filter::install(&self.fd, watched)
+    }
+}
+
+fn split(word: u64) -> [u32; 2] {
+    let low = u32::try_from(word & 0xffff_ffff).unwrap_or(0);
+    [low, u32::try_from(word >> 32).unwrap_or(0)]
+}
+
+fn msi_route(gsi: u32, message: MsiMessage) -> kb::kvm_irq_routing_entry {
+    let [address_lo, address_hi] = split(message.address);
+    let mut entry = kb::kvm_irq_routing_entry { gsi, type_: kb::KVM_IRQ_ROUTING_MSI, ..Default::default() };
+    entry.u.msi = kb::kvm_irq_routing_msi { address_lo, address_hi, data: message.data, ..Default::default() };
+    entry
+}

@@ -1,0 +1,27 @@
+//! The two traits that looking at a guest needs: its memory and its registers.
+//! They never write, and never say whether the guest is live, saved or made up.
+
+use crate::addr::GuestPhys;
+use crate::error::Result;
+use crate::x86::{Regs, Sregs};
+
+/// Something that guest-physical memory can be read from.
+pub trait ReadMemory {
+    /// Fills `into` from `at` on, or says `Unbacked`.
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<()>;
+
+    /// The little-endian word at `at`.
+    fn read_u64(&self, at: GuestPhys) -> Result<u64> {
+        let mut word = [0; 8];
+        self.read(at, &mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }
+}
+
+/// Something that the registers of one vCPU can be read from.
+pub trait ReadRegs {
+    /// The general registers.
+    fn regs(&self) -> Result<Regs>;
+    /// The system registers.
+    fn sregs(&self) -> Result<Sregs>;
+}

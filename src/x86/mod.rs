@@ -1,0 +1,83 @@
+//! The architecture as plain data: registers, segments, page-table bits, MSR names, the decoder.
+//! It never touches a vCPU and holds nothing of KVM's.
+
+pub mod decode;
+pub mod msr;
+pub mod regs;
+pub mod segment;
+pub mod translate;
+
+pub use decode::{Instruction, disassemble};
+pub use regs::{Gpr, Regs, Sregs};
+pub use segment::{DescriptorTable, Segment};
+pub use translate::{PageFault, translate};
+
+/// CR0 bits (Intel SDM vol. 3, 2.5).
+pub mod cr0 {
+    /// Protection enable.
+    pub const PE: u64 = 1;
+    /// Monitor coprocessor.
+    pub const MP: u64 = 1 << 1;
+    /// Extension type: always set.
+    pub const ET: u64 = 1 << 4;
+    /// Numeric error.
+    pub const NE: u64 = 1 << 5;
+    /// Write protect.
+    pub const WP: u64 = 1 << 16;
+    /// Paging.
+    pub const PG: u64 = 1 << 31;
+}
+
+/// CR4 bits (Intel SDM vol. 3, 2.5).
+pub mod cr4 {
+    /// Physical address extension.
+    pub const PAE: u64 = 1 << 5;
+    /// FXSAVE and SSE enabled.
+    pub const OSFXSR: u64 = 1 << 9;
+    /// SIMD floating-point exceptions enabled.
+    pub const OSXMMEXCPT: u64 = 1 << 10;
+    /// 57-bit linear addresses.
+    pub const LA57: u64 = 1 << 12;
+}
+
+/// EFER bits (AMD APM vol. 2, 3.1.7).
+pub mod efer {
+    /// SYSCALL enable.
+    pub const SCE: u64 = 1;
+    /// Long mode enable.
+    pub const LME: u64 = 1 << 8;
+    /// Long mode active.
+    pub const LMA: u64 = 1 << 10;
+    /// No-execute enable.
+    pub const NXE: u64 = 1 << 11;
+}
+
+/// RFLAGS bits.
+pub mod rflags {
+    /// Always set.
+    pub const FIXED: u64 = 1 << 1;
+    /// Zero flag.
+    pub const ZF: u64 = 1 << 6;
+    /// Interrupts enabled.
+    pub const IF: u64 = 1 << 9;
+    /// Alignment check, and access control under SMAP.
+    pub const AC: u64 = 1 << 18;
+}
+
+/// Page-table entry bits (Intel SDM vol. 3, 4.5).
+pub mod pte {
+    /// Present.
+    pub const PRESENT: u64 = 1;
+    /// Writable.
+    pub const WRITE: u64 = 1 << 1;
+    /// Accessible from ring 3.
+    pub const USER: u64 = 1 << 2;
+    /// Accessed.
+    pub const ACCESSED: u64 = 1 << 5;
+    /// Dirty.
+    pub const DIRTY: u64 = 1 << 6;
+    /// A large page, in a directory entry.
+    pub const LARGE: u64 = 1 << 7;
+    /// The physical address in an entry.
+    pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+}

@@ -1,0 +1,109 @@
+//! Segment registers and descriptors. They never know which table they are in.
+
+/// A segment register with its hidden part. Laid out as `struct kvm_segment`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+#[allow(missing_docs)] // their names are the manual's (Intel SDM vol. 3, 3.4.5)
+pub struct Segment {
+    pub base: u64,
+    pub limit: u32,
+    pub selector: u16,
+    pub kind: u8,
+    pub present: u8,
+    pub dpl: u8,
+    pub db: u8,
+    pub s: u8,
+    pub l: u8,
+    pub g: u8,
+    pub avl: u8,
+    pub unusable: u8,
+    pub padding: u8,
+}
+
+/// GDTR or IDTR. Laid out as `struct kvm_dtable`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+#[allow(missing_docs)] // base and limit are what they are
+pub struct DescriptorTable {
+    pub base: u64,
+    pub limit: u16,
+    pub padding: [u16; 3],
+}
+
+/// Descriptor types of code and data segments (Intel SDM vol. 3, table 3-1).
+pub mod kind {
+    /// Data, read and write, accessed.
+    pub const DATA: u8 = 0b0011;
+    /// Code, execute and read, accessed.
+    pub const CODE: u8 = 0b1011;
+    /// A busy 64-bit task-state segment.
+    pub const TSS64: u8 = 0b1011;
+    /// A 64-bit interrupt gate.
+    pub const INTERRUPT_GATE: u8 = 0b1110;
+}
+
+impl Segment {
+    /// A real-mode segment: base is sixteen times the selector.
+    pub fn real(selector: u16, kind: u8) -> Self {
+        let base = u64::from(selector) << 4;
+        Self { base, limit: 0xffff, selector, kind, present: 1, s: 1, ..Self::default() }
+    }
+
+    /// A flat 4 GiB segment of 32-bit code or data.
+    pub fn flat(selector: u16, kind: u8, dpl: u8) -> Self {
+        Self { limit: 0xffff_ffff, selector, kind, present: 1, dpl, db: 1, s: 1, g: 1, ..Self::default() }
+    }
+
+    /// A 64-bit code segment.
+    pub fn long_code(selector: u16, dpl: u8) -> Self {
+        Self { db: 0, l: 1, ..Self::flat(selector, kind::CODE, dpl) }
+    }
+
+    /// The 8-byte descriptor that loads into this segment register.
+    pub fn descriptor(&self) -> u64 {
+        let limit = u64::from(if self.g == 1 { self.limit >> 12 } else { self.limit });
+        let bit = |value: u8, at: u32| u64::from(value & 1) << at;
+        (limit & 0xffff)
+            | (self.base & 0xff_ffff) << 16
+            | u64::from(self.kind & 0xf) << 40
+            | bit(self.s, 44)
+            | u64::from(self.dpl & 3) << 45
+            | bit(self.present, 47)
+            | (limit >> 16 & 0xf) << 48
+            | bit(self.avl, 52)
+            | bit(self.l, 53)
+            | bit(self.db, 54)
+            | bit(self.g, 55)
+            | (self.base >> 24 & 0xff) << 56
+    }
+}
+
+/// A 16-byte gate of a 64-bit IDT: an interrupt gate to `handler` through `selector`, callable from ring `dpl`.
+pub fn interrupt_gate(handler: u64, selector: u16, dpl: u8) -> [u64; 2] {
+    let low = (handler & 0xffff)
+        | u64::from(selector) << 16
+        | u64::from(kind::INTERRUPT_GATE) << 40
+        | u64::from(dpl & 3) << 45
+        | 1 << 47
+        | (handler >> 16 & 0xffff) << 48;
+    [low, handler >> 32]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flat_descriptors_are_the_ones_every_boot_loader_uses() {
+        assert_eq!(Segment::flat(0x8, kind::CODE, 0).descriptor(), 0x00cf_9b00_0000_ffff);
+        assert_eq!(Segment::flat(0x10, kind::DATA, 0).descriptor(), 0x00cf_9300_0000_ffff);
+        assert_eq!(Segment::long_code(0x8, 0).descriptor(), 0x00af_9b00_0000_ffff);
+    }
+
+    #[test]
+    fn a_gate_holds_its_handler() {
+        let [low, high] = interrupt_gate(0x1234_5678_9abc_def0, 8, 3);
+        assert_eq!(low, 0x9abc_ee00_0008_def0);
+        assert_eq!(high, 0x1234_5678);
+    }
+}
