@@ -102,6 +102,15 @@ impl Bus {
     }
 }
 
+/// All ones in `size` bytes: what an empty bus reads as.
+pub fn all_ones(size: u8) -> u64 {
+    match size {
+        0 => 0,
+        1..=7 => (1 << (u32::from(size) * 8)) - 1,
+        _ => u64::MAX,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

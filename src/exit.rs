@@ -242,12 +242,3 @@ pub enum Reply {
     /// Do the default, then stop the machine and hand out this exit.
     Stop,
 }
-
-/// All ones in `size` bytes: what an empty bus reads as.
-pub fn all_ones(size: u8) -> u64 {
-    match size {
-        0 => 0,
-        1..=7 => (1 << (u32::from(size) * 8)) - 1,
-        _ => u64::MAX,
-    }
-}

@@ -1,2 +1,256 @@
 //! Bare code in one line: the host builds segments, tables and a stack, so that a few bytes run in the mode asked for.
 //! It never puts more into memory than that mode needs.
+
+use crate::addr::{GuestPhys, PAGE, page_floor};
+use crate::error::{Error, Result};
+use crate::memory::Memory;
+use crate::x86::segment::{interrupt_gate, kind};
+use crate::x86::{Segment, Sregs, cr4, efer, pte};
+
+use super::layout;
+use super::paging::PageTables;
+use super::start::{self, Start, selector};
+
+/// The mode that bare code runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// 16 bits, segment bases zero.
+    Real,
+    /// 32 bits, flat, no paging.
+    Protected,
+    /// 64 bits in ring 0, everything mapped to itself.
+    Long,
+    /// 64 bits in ring 3; exceptions come out to the host.
+    User,
+}
+
+impl Mode {
+    /// The mode of that name.
+    pub fn named(name: &str) -> Result<Self> {
+        match name {
+            "real" => Ok(Self::Real),
+            "protected" => Ok(Self::Protected),
+            "long" => Ok(Self::Long),
+            "user" => Ok(Self::User),
+            _ => Err(Error::Invalid(format!("mode is \"real\", \"protected\", \"long\" or \"user\", not {name:?}"))),
+        }
+    }
+
+    /// 16, 32 or 64.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Real => 16,
+            Self::Protected => 32,
+            Self::Long | Self::User => 64,
+        }
+    }
+}
+
+/// The port that the exception handlers of a `user` guest write, to come out to the host.
+pub const SHIM_PORT: u16 = 0xf4;
+/// Bytes per exception handler.
+const STUB: u64 = 8;
+
+/// Where the exception handlers of a `user` guest are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shim {
+    stubs: GuestPhys,
+}
+
+impl Shim {
+    /// The vector whose handler `rip` is in.
+    pub fn vector(&self, rip: u64) -> Option<u8> {
+        u8::try_from(rip.checked_sub(self.stubs.0)? / STUB).ok()
+    }
+}
+
+/// Code in memory, and how its vCPU begins.
+#[derive(Clone, Debug)]
+pub struct Bare {
+    /// The registers.
+    pub start: Start,
+    /// In `user` mode.
+    pub shim: Option<Shim>,
+}
+
+/// Puts `code` at `at` and builds around it what `mode` needs; `reset` is the vCPU's state before.
+pub fn load(memory: &Memory, code: &[u8], mode: Mode, at: GuestPhys, reset: &Sregs) -> Result<Bare> {
+    let tables = Tables::place(memory, mode, at)?;
+    let end = at.plus(u64::try_from(code.len()).unwrap_or(u64::MAX))?;
+    if end > tables.start {
+        let len = end.0 - at.0;
+        return Err(Error::Overlap { at: at.0, len, with: tables.start.0, what: "the host-built tables" });
+    }
+    memory.write(at, code)?;
+    match mode {
+        Mode::Real => Ok(Bare { start: Start::real(reset, at, real_stack(at)), shim: None }),
+        Mode::Protected => {
+            tables.write_gdt(false)?;
+            Ok(Bare { start: Start::protected(reset, at, tables.start, tables.start), shim: None })
+        }
+        Mode::Long => {
+            tables.write_gdt(true)?;
+            let cr3 = tables.page_tables(tables.start.plus(PAGE)?, 0)?;
+            Ok(Bare { start: Start::long(reset, at, tables.start, cr3, tables.start), shim: None })
+        }
+        Mode::User => tables.user(reset, at),
+    }
+}
+
+/// The top of a real-mode stack: below the code, or at the end of the first 64 KiB.
+fn real_stack(at: GuestPhys) -> u16 {
+    match u16::try_from(at.0) {
+        Ok(below) if below >= 0x1000 => below & !1,
+        _ => 0xfffe,
+    }
+}
+
+/// The pages at the end of RAM in which the host builds tables.
+struct Tables<'a> {
+    memory: &'a Memory,
+    start: GuestPhys,
+    end: GuestPhys,
+    /// What the page tables map.
+    top: u64,
+}
+
+// Pages of a `user` guest, from the start of the tables on.
+const STUBS: u64 = 0x800; // in the page of the GDT
+const IDT: u64 = PAGE;
+const TSS: u64 = 2 * PAGE;
+const TSS_PAGES: u64 = 3;
+const TSS_SIZE: u64 = 0x68;
+const PORTS_BITMAP: u64 = 0x2000;
+const RING0_STACK_TOP: u64 = TSS + (TSS_PAGES + 1) * PAGE;
+const USER_PAGES: u64 = 2 + TSS_PAGES + 1;
+
+impl<'a> Tables<'a> {
+    fn place(memory: &'a Memory, mode: Mode, at: GuestPhys) -> Result<Self> {
+        let regions = memory.regions();
+        let region = regions.iter().find(|r| !r.rom && r.contains(at)).ok_or(Error::Unbacked { at: at.0, len: 1 })?;
+        let end_of_ram = regions.iter().map(|r| r.end().0).max().unwrap_or(0);
+        let top = end_of_ram.max(layout::HOLE_END);
+        let pages = match mode {
+            Mode::Real => 0,
+            Mode::Protected => 1,
+            Mode::Long => 1 + PageTables::pages_for(top, 0),
+            Mode::User => USER_PAGES + PageTables::pages_for(top, 2),
+        };
+        let start = region.end().0.checked_sub(pages * PAGE).map(page_floor).filter(|s| *s >= region.at.0);
+        let start = start.map(GuestPhys).ok_or_else(|| {
+            Error::Invalid(format!("this mode needs {:#x} bytes of RAM for its tables; {:#x} are there", pages * PAGE, region.len))
+        })?;
+        Ok(Self { memory, start, end: region.end(), top })
+    }
+
+    fn write_gdt(&self, long: bool) -> Result<()> {
+        self.memory.zero(self.start, PAGE)?;
+        self.write_words(self.start, &start::flat_gdt(long))
+    }
+
+    fn write_words(&self, at: GuestPhys, words: &[u64]) -> Result<()> {
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        self.memory.write(at, &bytes)
+    }
+
+    fn page_tables(&self, at: GuestPhys, flags: u64) -> Result<GuestPhys> {
+        let mut tables = PageTables::new(self.memory, at, self.end)?;
+        tables.identity(self.top, flags)?;
+        if flags & pte::USER != 0 {
+            tables.protect(self.start, self.end, pte::WRITE)?;
+        }
+        Ok(tables.root())
+    }
+
+    /// Ring 3, whose exceptions reach stubs in ring 0 that write [`SHIM_PORT`]; ring 3 may use every port.
+    fn user(&self, reset: &Sregs, at: GuestPhys) -> Result<Bare> {
+        self.write_gdt(true)?;
+        let stubs = self.start.plus(STUBS)?;
+        for vector in 0..256 {
+            let [port, _] = SHIM_PORT.to_le_bytes();
+            self.memory.write(stubs.plus(vector * STUB)?, &[0xe6, port, 0xf4])?; // out SHIM_PORT, al; hlt
+            let gate = interrupt_gate(stubs.0 + vector * STUB, selector::CODE, 3);
+            self.write_words(self.start.plus(IDT + vector * 16)?, &gate)?;
+        }
+        self.write_tss()?;
+        let cr3 = self.page_tables(self.start.plus(USER_PAGES * PAGE)?, pte::USER)?;
+        let mut start = Start::long(reset, at, self.start, cr3, self.start);
+        let data = Segment::flat(selector::USER_DATA, kind::DATA, 3);
+        let sregs = &mut start.sregs;
+        (sregs.cs, sregs.ss) = (Segment::long_code(selector::USER_CODE, 3), data);
+        (sregs.ds, sregs.es, sregs.fs, sregs.gs) = (data, data, data, data);
+        sregs.tr = self.tss();
+        sregs.idt.base = self.start.0 + IDT;
+        sregs.idt.limit = 0xfff;
+        sregs.efer &= !efer::SCE;
+        sregs.cr4 |= cr4::OSFXSR;
+        Ok(Bare { start, shim: Some(Shim { stubs }) })
+    }
+
+    fn tss(&self) -> Segment {
+        let limit = u32::try_from(TSS_SIZE + PORTS_BITMAP).unwrap_or(u32::MAX);
+        Segment { base: self.start.0 + TSS, limit, selector: selector::TSS, kind: kind::TSS64, present: 1, ..Segment::default() }
+    }
+
+    /// The task-state segment: the ring-0 stack, and an I/O map that allows every port (AMD APM vol. 2, 12.2.5).
+    fn write_tss(&self) -> Result<()> {
+        let tss = self.start.plus(TSS)?;
+        self.memory.zero(tss, (TSS_PAGES + 1) * PAGE)?;
+        self.memory.write(tss.plus(4)?, &(self.start.0 + RING0_STACK_TOP).to_le_bytes())?;
+        self.memory.write(tss.plus(0x66)?, &u16::try_from(TSS_SIZE).unwrap_or(0).to_le_bytes())?;
+        self.memory.write(tss.plus(TSS_SIZE + PORTS_BITMAP)?, &[0xff])?;
+        let segment = self.tss();
+        let busy = self.start.plus(u64::from(selector::TSS))?;
+        self.write_words(busy, &[segment.descriptor(), segment.base >> 32])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::GuestVirt;
+    use crate::source::ReadMemory;
+    use crate::x86::{Gpr, translate};
+
+    fn memory(len: u64) -> Memory {
+        let memory = Memory::default();
+        memory.add(GuestPhys(0), len, false, |_, _| Ok(())).expect("RAM");
+        memory
+    }
+
+    #[test]
+    fn long_mode_maps_every_address_to_itself() {
+        let memory = memory(0x10_0000);
+        let bare = load(&memory, &[0xf4], Mode::Long, layout::CODE, &Sregs::default()).expect("fits");
+        for at in [0, 0x1000, 0xf_ffff, 0xfee0_0010, 0xffff_ffff] {
+            let walk = translate(&bare.start.sregs, GuestVirt(at), |at, _| memory.read_u64(at).ok());
+            assert_eq!(walk, Ok(GuestPhys(at)));
+        }
+        assert_eq!(bare.start.regs[Gpr::Rip], 0x1000);
+    }
+
+    #[test]
+    fn ring_3_cannot_reach_the_tables_but_all_the_rest() {
+        let memory = memory(0x40_0000);
+        let bare = load(&memory, &[0x90], Mode::User, layout::CODE, &Sregs::default()).expect("fits");
+        let entry = |at: u64| {
+            let mut last = 0;
+            translate(&bare.start.sregs, GuestVirt(at), |at, _| memory.read_u64(at).ok().inspect(|e| last = *e)).expect("mapped");
+            last
+        };
+        assert_ne!(entry(0x1000) & pte::USER, 0);
+        assert_ne!(entry(bare.start.regs[Gpr::Rsp] - 8) & pte::USER, 0);
+        assert_eq!(entry(bare.start.regs[Gpr::Rsp]) & pte::USER, 0);
+        assert_eq!(entry(0x3f_f000) & pte::USER, 0);
+    }
+
+    #[test]
+    fn too_little_memory_is_an_error_with_the_numbers() {
+        let error = load(&memory(0x2000), &[0xf4], Mode::Long, layout::CODE, &Sregs::default()).expect_err("too small");
+        assert!(error.to_string().contains("0x2000 are there"), "{error}");
+        let code = vec![0x90; 0xff000];
+        let error = load(&memory(0x10_0000), &code, Mode::Long, layout::CODE, &Sregs::default()).expect_err("no room");
+        assert!(matches!(error, Error::Overlap { .. }), "{error}");
+        assert!(load(&memory(0x1000), &[0xf4], Mode::Real, GuestPhys(0x5000), &Sregs::default()).is_err());
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::addr::GuestPhys;
 use crate::x86::segment::kind;
-use crate::x86::{Gpr, Regs, Segment, Sregs, cr0, cr4, efer, rflags};
+use crate::x86::{DescriptorTable, Gpr, Regs, Segment, Sregs, cr0, cr4, efer, rflags};
 
 /// Selectors in the GDTs that the host builds; a kernel's first instructions may reload them.
 pub mod selector {
@@ -41,7 +41,9 @@ impl Start {
         let (paragraph, ip) = if code.0 < 0x1_0000 { (0, code.0) } else { (code.0 >> 4, code.0 & 0xf) };
         let cs = Segment::real(u16::try_from(paragraph).unwrap_or(u16::MAX), kind::CODE);
         let data = Segment::real(0, kind::DATA);
-        let sregs = Sregs { cs, ds: data, es: data, fs: data, gs: data, ss: data, cr0: cr0::ET, ..*reset };
+        let mut sregs = with_data(reset, data);
+        (sregs.cs, sregs.cr0) = (cs, cr0::ET);
+        sregs.idt.limit = 0x3ff; // 256 vectors of four bytes
         Self::at(ip, u64::from(stack), sregs)
     }
 
@@ -72,7 +74,9 @@ impl Start {
 fn with_data(reset: &Sregs, data: Segment) -> Sregs {
     let tr = Segment { limit: 0xffff, kind: kind::TSS64, present: 1, ..Segment::default() };
     let ldt = Segment { unusable: 1, ..Segment::default() };
-    Sregs { ds: data, es: data, fs: data, gs: data, ss: data, tr, ldt, efer: 0, cr3: 0, cr4: 0, ..*reset }
+    let none = DescriptorTable::default();
+    let (gdt, idt) = (none, none);
+    Sregs { ds: data, es: data, fs: data, gs: data, ss: data, tr, ldt, gdt, idt, efer: 0, cr3: 0, cr4: 0, ..*reset }
 }
 
 /// Bytes of [`flat_gdt`] less one, with room for a task-state segment.

@@ -88,6 +88,22 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The CPUID leaves of vCPU `id`: what this KVM supports, with the vCPU's APIC id where the leaves name one.
+    pub fn cpuid_for(&self, id: u32) -> Result<CpuId> {
+        let mut leaves = self.supported_cpuid()?;
+        for leaf in leaves.as_mut_slice() {
+            match leaf.function {
+                1 => leaf.ebx = leaf.ebx & 0x00ff_ffff | id << 24,
+                0xb | 0x1f => leaf.edx = id,
+                0x8000_001e => leaf.eax = id,
+                _ => {}
+            }
+        }
+        Ok(leaves)
+    }
+}
+
 /// Says why /dev/kvm did not open.
 fn no_kvm(errno: i32) -> Error {
     let (cause, remedy) = match errno {

@@ -118,6 +118,11 @@ impl<'a> RunGuard<'a> {
         }
         Ok(guard)
     }
+
+    /// Moves the next kick of this thread.
+    pub fn tick_in(&self, first: Duration) -> Result<()> {
+        set_timer(first.max(Duration::from_nanos(1)), TICK)
+    }
 }
 
 impl Drop for RunGuard<'_> {

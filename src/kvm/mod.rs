@@ -4,7 +4,6 @@
 mod host;
 mod kick;
 mod msr_filter;
-mod probe;
 mod quirks;
 mod run_page;
 mod vcpu;

@@ -62,6 +62,4 @@ quirks! {
     cpuid_masks_hold = true, "the guest sees the host's CPUID: tell a kernel what not to use by its command line";
     /// RIP already points behind an OUT instruction while its exit is handled.
     out_advances_rip = false, "RIP in a handler of a port write is behind the instruction instead of at it";
-    /// HLT in ring 0 exits when there is no in-kernel interrupt controller.
-    hlt_exits = true, "a halted guest does not come back: use a timeout";
 }

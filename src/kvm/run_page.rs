@@ -180,7 +180,7 @@ impl RunPage {
         let mmio = get!(self, __bindgen_anon_1.mmio);
         let at = GuestPhys(mmio.phys_addr);
         let size = u8::try_from(mmio.len).unwrap_or(8).clamp(1, 8);
-        let mask = crate::exit::all_ones(size);
+        let mask = u64::MAX >> (64 - 8 * u32::from(size));
         match mmio.is_write {
             0 => Entered::Exit(Exit::MmioRead { at, size }),
             _ => Entered::Exit(Exit::MmioWrite { at, size, data: u64::from_le_bytes(mmio.data) & mask }),

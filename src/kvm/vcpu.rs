@@ -12,7 +12,7 @@ use kvm_ioctls::VcpuFd;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::x86::{Regs, Sregs};
+use crate::x86::{Gpr, Regs, Sregs};
 
 use super::kick::Kick;
 use super::run_page::RunPage;
@@ -129,6 +129,10 @@ pub struct Vcpu {
     fresh: u64,
     /// Ioctls spent on registers since creation.
     register_ioctls: u64,
+    /// The registers as the last exit left them, if they have been set since.
+    before: Option<Regs>,
+    /// A run is on: a group that is looked at once is synchronised from then on.
+    running: bool,
 }
 
 impl Drop for Vcpu {
@@ -141,7 +145,7 @@ impl Vcpu {
     pub(super) fn new(mut fd: VcpuFd, id: u32, run_size: usize, kick: Arc<Kick>) -> Self {
         let page = RunPage::new(NonNull::from(fd.get_kvm_run()), run_size);
         kick.arm(page.immediate_exit());
-        Self { page, fd, kick, id, fresh: 0, register_ioctls: 0 }
+        Self { page, fd, kick, id, fresh: 0, register_ioctls: 0, before: None, running: false }
     }
 
     /// The number of this vCPU.
@@ -159,6 +163,7 @@ impl Vcpu {
         // SAFETY: the descriptor is a vCPU; KVM writes only the run page and guest memory.
         let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
         self.fresh = self.page.wanted();
+        self.before = None;
         if result == 0 {
             return Ok(self.page.exit());
         }
@@ -236,6 +241,9 @@ impl Vcpu {
 
     /// Sets the general registers; they reach the vCPU on its next entry.
     pub fn set_regs(&mut self, regs: &Regs) {
+        if self.before.is_none() && self.fresh & Sync::Regs.bit() != 0 {
+            self.before = Some(self.page.regs());
+        }
         self.page.set_regs(regs);
         self.changed(Sync::Regs);
     }
@@ -273,9 +281,31 @@ impl Vcpu {
         self.changed(Sync::Events);
     }
 
+    /// The registers before and after, if RIP or the flags have been set to something else since the last exit.
+    pub fn rewritten(&self) -> Option<(Regs, Regs)> {
+        let before = self.before?;
+        let after = self.page.regs();
+        let moved = [Gpr::Rip, Gpr::Rflags].iter().any(|r| before[*r] != after[*r]);
+        moved.then_some((before, after))
+    }
+
+    /// A run begins: groups are synchronised when they are asked for.
+    pub fn begin_run(&mut self) {
+        self.running = true;
+        self.page.want(0);
+    }
+
+    /// A run has ended.
+    pub fn end_run(&mut self) {
+        self.running = false;
+    }
+
     fn loaded(&mut self, group: Sync) {
         self.register_ioctls += 1;
         self.fresh |= group.bit();
+        if self.running {
+            self.want(group, true);
+        }
     }
 
     fn changed(&mut self, group: Sync) {

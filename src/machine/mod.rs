@@ -1,1 +1,245 @@
-//! Owns a machine and runs it.
+//! Owns a machine (VM, vCPUs, memory, devices, hooks) and runs it: configuration, run loop, threads, closing.
+//! It never knows Python; what is foreign comes in through the traits of `hook` and a poll function.
+
+mod build;
+mod cpu;
+mod lifecycle;
+mod probe;
+pub mod repair;
+mod run;
+mod session;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::addr::{GuestPhys, Span};
+use crate::boot::bare::{self, Mode};
+use crate::boot::start::Start;
+use crate::bus::Bus;
+use crate::devices::{Console, Serial};
+use crate::error::{Error, Result};
+use crate::exit::Interruption;
+use crate::hook::{Hook, Hooks, Subject};
+use crate::kvm::{Irqchip, Quirks, Vm};
+use crate::memory::{Memory, RegionInfo};
+use crate::source::ReadMemory;
+use crate::x86::msr;
+
+pub use build::Config;
+pub use cpu::{Cpu, Slot};
+pub use lifecycle::Phase;
+pub use probe::probe;
+pub use run::Poll;
+pub use session::Outcome;
+use session::Session;
+
+/// A serial line of a machine: the far end, and the device to nudge when input waits.
+#[derive(Clone)]
+pub struct SerialLine {
+    /// The far end.
+    pub console: Console,
+    device: Arc<Mutex<Serial<IrqEvent>>>,
+}
+
+impl SerialLine {
+    /// Sends `bytes` to the guest; says how many there was room for.
+    pub fn send(&self, bytes: &[u8]) -> usize {
+        let taken = self.console.push_input(bytes);
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).feed();
+        taken
+    }
+}
+
+/// An interrupt line, as a device pulls it: an event that KVM turns into the interrupt.
+#[derive(Debug)]
+pub struct IrqEvent(EventFd);
+
+impl vm_superio::Trigger for IrqEvent {
+    type E = std::io::Error;
+
+    fn trigger(&self) -> std::io::Result<()> {
+        self.0.write(1)
+    }
+}
+
+/// What changes when a machine starts, stops and closes.
+#[derive(Debug, Default)]
+struct Life {
+    phase: Phase,
+    session: Option<Arc<Session>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A whole machine.
+pub struct Machine {
+    /// RAM and ROM.
+    pub memory: Arc<Memory>,
+    /// Who may answer first.
+    pub hooks: Hooks,
+    /// Devices by port.
+    pub ports: Bus,
+    /// Devices by guest-physical address.
+    pub mmio: Bus,
+    /// The vCPUs, in the order of their numbers.
+    pub cpus: Vec<Slot>,
+    /// The first serial port, if the machine has one.
+    pub serial: Option<SerialLine>,
+    /// How this KVM behaves.
+    pub quirks: Quirks,
+    irqchip: Irqchip,
+    vm: Mutex<Option<Arc<Vm>>>,
+    life: Mutex<Life>,
+    changed: Condvar,
+}
+
+impl Machine {
+    fn vm(&self) -> Result<Arc<Vm>> {
+        self.vm.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The vCPU with that number.
+    pub fn cpu(&self, id: u32) -> Result<&Slot> {
+        let found = usize::try_from(id).ok().and_then(|i| self.cpus.get(i));
+        found.ok_or_else(|| Error::Invalid(format!("there are {} vCPUs, from 0 on; {id} is none", self.cpus.len())))
+    }
+
+    /// Adds RAM or ROM.
+    pub fn add_memory(&self, at: GuestPhys, len: u64, rom: bool) -> Result<RegionInfo> {
+        let vm = self.vm()?;
+        build::add_memory(&vm, &self.memory, at, len, rom)?;
+        self.memory.region_at(at).ok_or(Error::Closed)
+    }
+
+    /// Puts bare code at `at` and has vCPU `id` begin there in `mode`.
+    pub fn load(&self, code: &[u8], mode: Mode, at: GuestPhys, id: u32) -> Result<()> {
+        let slot = self.cpu(id)?;
+        slot.with(|cpu| {
+            let bare = bare::load(&self.memory, code, mode, at, &cpu.vcpu.sregs()?)?;
+            cpu.shim = bare.shim;
+            begin(cpu, &bare.start);
+            Ok(())
+        })?;
+        slot.set_ready();
+        Ok(())
+    }
+
+    /// Has vCPU `id` begin at `start`.
+    pub fn begin_at(&self, start: &Start, id: u32) -> Result<()> {
+        let slot = self.cpu(id)?;
+        slot.with(|cpu| {
+            cpu.shim = None;
+            begin(cpu, start);
+            Ok(())
+        })?;
+        slot.set_ready();
+        Ok(())
+    }
+
+    /// Adds a hook, which takes effect before the next exit.
+    pub fn add_hook(&self, hook: Arc<Hook>) -> Result<()> {
+        self.vm()?;
+        if let Subject::Mmio(span) = hook.subject {
+            self.refuse_ram(span, hook.wanted.reads)?;
+        }
+        let is_msr = matches!(hook.subject, Subject::Msr(_));
+        self.hooks.add(Arc::clone(&hook));
+        if is_msr && let Err(e) = self.filter_msrs() {
+            self.hooks.remove(&hook);
+            return Err(e);
+        }
+        Ok(())
+    }
+
+    /// Removes a hook; does nothing if it has been removed.
+    pub fn remove_hook(&self, hook: &Arc<Hook>) -> Result<()> {
+        let was_there = self.hooks.remove(hook);
+        if was_there && matches!(hook.subject, Subject::Msr(_)) && self.vm().is_ok() {
+            return self.filter_msrs();
+        }
+        Ok(())
+    }
+
+    /// Accesses to RAM never exit, nor do reads of ROM.
+    fn refuse_ram(&self, span: Span, reads: bool) -> Result<()> {
+        let in_the_way = |r: &RegionInfo| r.at.0 <= span.last && span.first < r.end().0 && (!r.rom || reads);
+        match self.memory.regions().into_iter().find(in_the_way) {
+            Some(r) => Err(Error::Overlap { at: span.first, len: span.last - span.first + 1, with: r.at.0, what: r.what() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Has KVM send to us the MSRs that hooks watch, and the one by which system calls are repaired.
+    fn filter_msrs(&self) -> Result<()> {
+        let mut watched = self.hooks.tables().watched_msrs();
+        if repair::Repair::new(&self.quirks).wants_lstar() {
+            let lstar = u64::from(msr::LSTAR);
+            watched.push((Span { first: lstar, last: lstar }, false, true));
+        }
+        self.vm()?.filter_msrs(&watched)
+    }
+
+    /// The MSR of vCPU `id`, as the guest would read it.
+    pub fn read_msr(&self, id: u32, index: u32) -> Result<Option<u64>> {
+        self.cpu(id)?.with(|cpu| cpu.vcpu.msr(index))
+    }
+
+    /// Guest-physical memory around `at` that may be shown, at most `most` bytes.
+    pub fn peek(&self, at: GuestPhys, most: usize) -> Vec<u8> {
+        (1..=most).rev().find_map(|n| self.memory.read_vec(at, n).ok()).unwrap_or_default()
+    }
+
+    /// The bytes at the linear address `rip` of a stopped vCPU, as far as they are mapped.
+    pub fn code_at(&self, id: u32, rip: u64, most: usize) -> Result<(Vec<u8>, u32)> {
+        let sregs = self.cpu(id)?.with(|cpu| cpu.vcpu.sregs())?;
+        let bits = sregs.code_bits();
+        let linear = if bits == 64 { rip } else { sregs.cs.base.wrapping_add(rip) & 0xffff_ffff };
+        let mut bytes = Vec::new();
+        while bytes.len() < most {
+            let at = linear.wrapping_add(u64::try_from(bytes.len()).unwrap_or(0));
+            let word = |at: GuestPhys, size: u64| self.entry(at, size);
+            let Ok(gpa) = crate::x86::translate(&sregs, crate::addr::GuestVirt(at), word) else { break };
+            let mut byte = [0];
+            if self.memory.read(gpa, &mut byte).is_err() {
+                break;
+            }
+            bytes.push(byte[0]);
+        }
+        Ok((bytes, bits))
+    }
+
+    fn entry(&self, at: GuestPhys, size: u64) -> Option<u64> {
+        let mut word = [0; 8];
+        let size = usize::try_from(size).ok()?.min(8);
+        self.memory.read(at, &mut word[..size]).ok()?;
+        Some(u64::from_le_bytes(word))
+    }
+
+    /// Which interrupt controllers there are.
+    pub fn irqchip(&self) -> Irqchip {
+        self.irqchip
+    }
+
+    /// Stops the run that is on, if one is. Its `run` or `join` hands out why.
+    pub fn interrupt(&self, why: Interruption) {
+        let session = self.life().session.clone();
+        if let Some(session) = session {
+            session.interrupt(why);
+            self.kick_all();
+        }
+    }
+
+    fn kick_all(&self) {
+        self.cpus.iter().for_each(|slot| slot.kick.kick());
+    }
+}
+
+fn begin(cpu: &mut Cpu, start: &Start) {
+    cpu.vcpu.set_regs(&start.regs);
+    cpu.vcpu.set_sregs(&start.sregs);
+}

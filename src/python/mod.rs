@@ -1,0 +1,39 @@
+//! The Python face of the core: one class family per file, named after its core file.
+//! It never holds logic: each method converts, detaches, asks the core, and wraps the answer.
+
+mod console;
+mod decode;
+mod error;
+mod exit;
+mod hook;
+mod host;
+mod memory;
+mod size;
+mod vcpu;
+mod vm;
+
+use pyo3::prelude::*;
+
+/// The native half of belljar: import `belljar` instead.
+#[pymodule]
+mod _belljar {
+    #[pymodule_export]
+    use super::console::Console;
+    #[pymodule_export]
+    use super::decode::{Instruction, disasm};
+    #[pymodule_export]
+    use super::exit::{
+        Debug, Exit, FailEntry, GuestException, Hlt, InternalError, Interrupted, MemoryFault, MmioRead, MmioWrite, MsrRead,
+        MsrWrite, PortIn, PortOut, Reset, Shutdown, SystemEvent, Timeout, UnknownExit,
+    };
+    #[pymodule_export]
+    use super::hook::{Action, Handle};
+    #[pymodule_export]
+    use super::host::{Quirks, capabilities, probe};
+    #[pymodule_export]
+    use super::memory::{Memory, Region};
+    #[pymodule_export]
+    use super::vcpu::{Msrs, Registers, Segment, VCPU};
+    #[pymodule_export]
+    use super::vm::VM;
+}

@@ -1,0 +1,51 @@
+"""Whole guests in one call: a machine with the devices that a kernel expects, and the kernel in it."""
+
+from __future__ import annotations
+
+import os
+
+from belljar._belljar import VM
+from belljar.host import host
+
+LINUX_CMDLINE = "console=ttyS0 panic=-1 reboot=k"
+"""What a Linux guest is always told: its console, and to reset when it has ended."""
+
+REPAIRED_CMDLINE = (
+    "lpj=1000000 tsc=reliable noxsave clearcpuid=308,151,297,580 random.trust_cpu=1 quiet rodata=off nokaslr"
+)
+"""What a Linux guest is told besides where KVM interprets ring 0: what not to use, since it cannot be hidden there."""
+
+
+def linux_cmdline(extra: str = "") -> str:
+    """Return the command line for a Linux guest on this host, with ``extra`` at its end."""
+    interpreted = host.quirks is not None and not host.quirks.ring0_is_native
+    parts = [LINUX_CMDLINE, REPAIRED_CMDLINE if interpreted else "", extra]
+    return " ".join(part for part in parts if part)
+
+
+def linux(
+    kernel: str | os.PathLike[str] | bytes,
+    *,
+    initrd: str | os.PathLike[str] | bytes | None = None,
+    cmdline: str = "",
+    memory: str | int = "64M",
+    vcpus: int = 1,
+) -> VM:
+    """Make a VM with a Linux kernel (bzImage or vmlinux) loaded, ready to ``start()``; its console is ``vm.console``.
+
+    ``cmdline`` is added to what this host's KVM makes necessary (:func:`linux_cmdline`). The machine has a 16550 at
+    0x3f8, the keyboard controller's reset line, a split irqchip with an i8254 timer, and an MP table. Raises
+    ImageError for a file that is no kernel or is damaged, GuestMemoryError or ImageError for one that does not fit.
+    """
+    vm = machine(memory=memory, vcpus=vcpus)
+    try:
+        vm.boot(kernel, initrd=initrd, cmdline=linux_cmdline(cmdline))
+    except BaseException:
+        vm.close()
+        raise
+    return vm
+
+
+def machine(*, memory: str | int = "64M", vcpus: int = 1) -> VM:
+    """Make an empty VM with the devices that a kernel expects of a PC; load one with ``vm.boot(image)``."""
+    return VM(memory, vcpus, irqchip="full", serial=True, i8042=True, pit=True)

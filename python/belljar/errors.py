@@ -1,0 +1,51 @@
+"""What can go wrong, as exceptions that say what to do next. They are raised by the native core too."""
+
+from __future__ import annotations
+
+
+class BelljarError(Exception):
+    """The base of every error that is belljar's own."""
+
+
+class HostError(BelljarError):
+    """The host lacks something: there is no KVM, it may not be opened, or the kernel refused an operation.
+
+    ``cause`` says what was found, ``remedy`` what to do about it, ``errno`` the kernel's number where there is one.
+    """
+
+    def __init__(self, cause: str, remedy: str = "", errno: int | None = None) -> None:
+        """Keep both halves of the message apart, for programs."""
+        super().__init__(f"{cause}\n  -> {remedy}" if remedy else cause)
+        self.cause = cause
+        self.remedy = remedy
+        self.errno = errno
+
+
+class ClosedError(BelljarError):
+    """The VM has been closed."""
+
+
+class RunningError(BelljarError):
+    """Something that needs a stopped machine was asked of a running one, or from inside a handler."""
+
+
+class GuestMemoryError(BelljarError, LookupError):
+    """Guest-physical addresses that no RAM or ROM backs: ``address`` and ``length`` in bytes."""
+
+    def __init__(self, message: str, address: int = 0, length: int = 0) -> None:
+        """Keep the address and the length, for programs."""
+        super().__init__(message)
+        self.address = address
+        self.length = length
+
+
+class RangeError(BelljarError, ValueError):
+    """A range of addresses that is taken, not made of whole pages, or beyond what an address can name."""
+
+
+class ImageError(BelljarError, ValueError):
+    """A file that is not what its loader reads; the message names the format and what is wrong."""
+
+
+class RegisterError(BelljarError, ValueError):
+    """KVM refused the register values that were set; the vCPU keeps its old ones."""

@@ -1,0 +1,169 @@
+//! Makes a machine from its configuration: VM, memory, interrupt controllers, vCPUs, devices.
+//! It never runs anything; a machine that cannot be made leaves nothing behind.
+
+#![allow(unsafe_code)] // a memory slot names host memory
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::addr::{GuestPhys, Span};
+use crate::boot::layout;
+use crate::bus::{Bus, SharedDevice};
+use crate::devices::{Console, I8042, IoApic, MessageSink, Serial, ioapic};
+use crate::error::{Error, Result};
+use crate::hook::Hooks;
+use crate::kvm::{Host, Irqchip, Kick, MsiMessage, Quirks, Vm};
+use crate::memory::Memory;
+
+use super::cpu::{Cpu, Slot};
+use super::repair::Repair;
+use super::{IrqEvent, Life, Machine, SerialLine};
+
+/// What a machine is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes of RAM from address 0 on; none for a machine whose memory is added by hand.
+    pub memory: Option<u64>,
+    /// How many vCPUs.
+    pub vcpus: u64,
+    /// Where the interrupt controllers are.
+    pub irqchip: Irqchip,
+    /// An i8254 timer.
+    pub pit: bool,
+    /// A 16550 at port 0x3f8, interrupt line 4.
+    pub serial: bool,
+    /// The keyboard controller's reset line, ports 0x60 to 0x64.
+    pub i8042: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { memory: Some(64 << 20), vcpus: 1, irqchip: Irqchip::None, pit: false, serial: false, i8042: false }
+    }
+}
+
+const SERIAL: u16 = 0x3f8;
+const SERIAL_IRQ: u32 = 4;
+const KEYBOARD: u16 = 0x60;
+
+impl Machine {
+    /// A machine that has not run.
+    pub fn new(config: &Config, quirks: Quirks) -> Result<Self> {
+        let host = Host::open()?;
+        let vcpus = vcpu_count(&host, config.vcpus)?;
+        let vm = Arc::new(Vm::new(&host)?);
+        let irqchip = make_irqchip(&vm, config)?;
+        let memory = Arc::new(Memory::default());
+        for (at, len) in config.memory.map(layout::ram_ranges).unwrap_or_default() {
+            add_memory(&vm, &memory, at, len, false)?;
+        }
+        let cpus = (0..vcpus).map(|id| make_vcpu(&host, &vm, id, &quirks)).collect::<Result<_>>()?;
+        let mut machine = Self {
+            memory,
+            hooks: Hooks::default(),
+            ports: Bus::default(),
+            mmio: Bus::default(),
+            cpus,
+            serial: None,
+            quirks,
+            irqchip,
+            vm: Mutex::new(Some(Arc::clone(&vm))),
+            life: Mutex::new(Life::default()),
+            changed: Condvar::new(),
+        };
+        machine.connect_devices(&vm, config)?;
+        if Repair::new(&quirks).wants_lstar() {
+            machine.filter_msrs()?;
+        }
+        Ok(machine)
+    }
+
+    fn connect_devices(&mut self, vm: &Arc<Vm>, config: &Config) -> Result<()> {
+        if self.irqchip == Irqchip::Split {
+            let chip = IoApic::new(Routes(Arc::clone(vm)));
+            let span = Span::new(ioapic::ADDRESS, ioapic::LENGTH, u64::MAX)?;
+            self.mmio.insert(span, "ioapic", Arc::new(Mutex::new(chip)))?;
+        }
+        if config.serial {
+            self.connect_serial(vm)?;
+        }
+        if config.i8042 {
+            self.ports.insert(ports(KEYBOARD, 5)?, "i8042", Arc::new(Mutex::new(I8042::default())))?;
+        }
+        Ok(())
+    }
+
+    fn connect_serial(&mut self, vm: &Vm) -> Result<()> {
+        let event = EventFd::new(EFD_NONBLOCK).map_err(|_| Error::last_os("eventfd"))?;
+        if self.irqchip != Irqchip::None {
+            vm.connect_irq(&event, SERIAL_IRQ)?;
+        }
+        let console = Console::default();
+        let device = Arc::new(Mutex::new(Serial::new(IrqEvent(event), console.clone())));
+        let shared: SharedDevice = device.clone();
+        self.ports.insert(ports(SERIAL, 8)?, "serial", shared)?;
+        self.serial = Some(SerialLine { console, device });
+        Ok(())
+    }
+
+    /// Lets go of everything that the kernel or another thread could hold.
+    pub(super) fn dismantle(&self) -> Result<()> {
+        self.memory.close()?;
+        self.hooks.clear();
+        self.ports.clear();
+        self.mmio.clear();
+        drop(self.vm.lock().unwrap_or_else(PoisonError::into_inner).take());
+        Ok(())
+    }
+}
+
+fn ports(first: u16, len: u64) -> Result<Span> {
+    Span::new(u64::from(first), len, u64::from(u16::MAX))
+}
+
+fn vcpu_count(host: &Host, asked: u64) -> Result<u32> {
+    let max = host.max_vcpus();
+    let fits = u32::try_from(asked).ok().filter(|n| *n >= 1 && asked <= max);
+    fits.ok_or(Error::VcpuCount { asked, max })
+}
+
+/// The timer needs the PIC on some kernels: where the split irqchip may not have it, the full one takes its place.
+fn make_irqchip(vm: &Vm, config: &Config) -> Result<Irqchip> {
+    vm.create_irqchip(config.irqchip)?;
+    if config.pit && config.irqchip != Irqchip::None {
+        vm.create_pit()?;
+    }
+    Ok(config.irqchip)
+}
+
+fn make_vcpu(host: &Host, vm: &Vm, id: u32, quirks: &Quirks) -> Result<Slot> {
+    let kick = Arc::new(Kick::default());
+    let vcpu = vm.create_vcpu(id, Arc::clone(&kick))?;
+    vcpu.set_cpuid(&host.cpuid_for(id)?)?;
+    Ok(Slot::new(id, kick, Cpu { vcpu, shim: None, repair: Repair::new(quirks) }))
+}
+
+/// Adds memory to the map and to KVM.
+pub(super) fn add_memory(vm: &Vm, memory: &Memory, at: GuestPhys, len: u64, rom: bool) -> Result<()> {
+    memory.add(at, len, rom, |backing, slot| {
+        // SAFETY: the mapping lives in `memory`, which is only unmapped after all vCPUs are gone (see `close`), and is
+        // only accessed through volatile copies.
+        unsafe { vm.set_memory(slot, at, backing.host_address(), backing.len(), rom) }
+    })
+}
+
+/// Sends what the I/O APIC says to KVM.
+#[derive(Debug)]
+struct Routes(Arc<Vm>);
+
+impl MessageSink for Routes {
+    fn route(&mut self, messages: &[(u8, u64, u32)]) {
+        let routes: Vec<_> =
+            messages.iter().map(|(pin, address, data)| (u32::from(*pin), MsiMessage { address: *address, data: *data })).collect();
+        if let Err(error) = self.0.route_messages(&routes) {
+            // Not a guest's doing: KVM takes any address and data.
+            log::debug!("interrupt routes: {error}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The place of one vCPU in a machine: who may touch it now. The vCPU itself is lent out while it runs, and put back
+//! while a handler is asked, so that no lock is ever held across the guest or foreign code.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::boot::bare::Shim;
+use crate::error::{Error, Result};
+use crate::kvm::{Kick, Vcpu};
+
+use super::repair::Repair;
+
+/// A vCPU and what the machine keeps beside it.
+#[derive(Debug)]
+pub struct Cpu {
+    /// The vCPU.
+    pub vcpu: Vcpu,
+    /// Where the exception handlers of a `user` guest are.
+    pub shim: Option<Shim>,
+    /// What is repaired where KVM cannot go on.
+    pub repair: Repair,
+}
+
+#[derive(Debug)]
+struct State {
+    cpu: Option<Box<Cpu>>,
+    runner: Option<Runner>,
+    closed: bool,
+    /// It has been given something to run.
+    ready: bool,
+}
+
+/// The thread that runs a vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Runner(std::thread::ThreadId);
+
+impl Runner {
+    fn this_thread() -> Self {
+        Self(std::thread::current().id())
+    }
+}
+
+/// One vCPU's place.
+#[derive(Debug)]
+pub struct Slot {
+    /// The number of the vCPU.
+    pub id: u32,
+    /// Gets it out of the guest.
+    pub kick: Arc<Kick>,
+    state: Mutex<State>,
+    back: Condvar,
+}
+
+impl Slot {
+    pub(super) fn new(id: u32, kick: Arc<Kick>, cpu: Cpu) -> Self {
+        let state = State { cpu: Some(Box::new(cpu)), runner: None, closed: false, ready: false };
+        Self { id, kick, state: Mutex::new(state), back: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the vCPU while it is stopped, or inside a handler on the thread that runs it.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Cpu) -> Result<T>) -> Result<T> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Error::Closed);
+        }
+        let mine = state.runner.is_none_or(|r| r == Runner::this_thread());
+        match state.cpu.as_deref_mut().filter(|_| mine) {
+            Some(cpu) => work(cpu),
+            None => Err(Error::Running { vcpu: self.id }),
+        }
+    }
+
+    /// Is this thread inside a handler of this vCPU?
+    pub fn is_in_handler(&self) -> bool {
+        self.state().runner == Some(Runner::this_thread())
+    }
+
+    /// Has it been given something to run?
+    pub fn is_ready(&self) -> bool {
+        self.state().ready
+    }
+
+    /// From now on, it has something to run.
+    pub fn set_ready(&self) {
+        self.state().ready = true;
+    }
+
+    /// Takes the vCPU for a run on this thread.
+    pub(super) fn lease(&self) -> Result<Lease<'_>> {
+        let mut state = self.state();
+        match (state.closed, state.runner) {
+            (true, _) => Err(Error::Closed),
+            (_, Some(runner)) if runner == Runner::this_thread() => Err(Error::InHandler { what: "run" }),
+            (_, Some(_)) => Err(Error::Running { vcpu: self.id }),
+            (_, None) => {
+                let cpu = state.cpu.take().ok_or(Error::Closed)?;
+                state.runner = Some(Runner::this_thread());
+                Ok(Lease { slot: self, cpu: Some(cpu) })
+            }
+        }
+    }
+
+    /// Drops the vCPU, once nobody runs it; false if somebody still does after `patience`.
+    pub(super) fn close(&self, patience: Duration) -> bool {
+        let state = self.state();
+        let waited = self.back.wait_timeout_while(state, patience, |s| s.runner.is_some());
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.runner.is_some() {
+            return false;
+        }
+        state.closed = true;
+        let cpu = state.cpu.take();
+        drop(state);
+        drop(cpu);
+        true
+    }
+}
+
+/// A vCPU that this thread runs; put back when dropped.
+#[derive(Debug)]
+pub(super) struct Lease<'a> {
+    slot: &'a Slot,
+    cpu: Option<Box<Cpu>>,
+}
+
+impl Lease<'_> {
+    /// The vCPU.
+    pub(super) fn cpu(&mut self) -> &mut Cpu {
+        self.cpu.as_deref_mut().expect("held except inside `lend`")
+    }
+
+    /// Puts the vCPU back while `foreign` code runs, which may work on it from this thread.
+    pub(super) fn lend<T>(&mut self, foreign: impl FnOnce() -> T) -> T {
+        self.slot.state().cpu = self.cpu.take();
+        let result = foreign();
+        self.cpu = self.slot.state().cpu.take();
+        result
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let mut state = self.slot.state();
+        if self.cpu.is_some() {
+            state.cpu = self.cpu.take();
+        }
+        state.runner = None;
+        self.slot.back.notify_all();
+    }
+}

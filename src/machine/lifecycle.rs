@@ -1,0 +1,293 @@
+//! Starting, pausing, waiting for and closing a machine, from any thread.
+//! It never waits while it holds a lock that a vCPU thread needs.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::exit::{Exit, Interruption};
+use crate::kvm::Irqchip;
+
+use super::cpu::Slot;
+use super::run::{Poll, Run};
+use super::session::{Outcome, Session};
+use super::{Life, Machine};
+
+/// What a machine is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing: it has not run, or its run is over.
+    #[default]
+    Stopped,
+    /// A thread is in `run`.
+    Foreground,
+    /// Its own threads run it.
+    Background,
+    /// It was running in the background and is held.
+    Paused,
+    /// Somebody is closing it.
+    Closing,
+    /// It is gone.
+    Closed,
+}
+
+/// How often a wait comes up to look for signals.
+const SLICE: Duration = Duration::from_millis(40);
+
+impl Machine {
+    /// What the machine is doing.
+    pub fn phase(&self) -> Phase {
+        self.life().phase
+    }
+
+    /// Do threads of its own run it now?
+    pub fn is_background(&self) -> bool {
+        self.phase() == Phase::Background
+    }
+
+    /// The vCPUs that a run runs: all with interrupt controllers (they wait there to be started), else those that were
+    /// given something to run.
+    fn runnable(self: &Arc<Self>) -> Vec<u32> {
+        let ready = |s: &&Slot| self.irqchip != Irqchip::None || s.is_ready();
+        let ids: Vec<_> = self.cpus.iter().filter(ready).map(|s| s.id).collect();
+        if ids.is_empty() { vec![0] } else { ids }
+    }
+
+    fn refuse_in_handler(&self, what: &'static str) -> Result<()> {
+        if self.cpus.iter().any(Slot::is_in_handler) { Err(Error::InHandler { what }) } else { Ok(()) }
+    }
+
+    fn open_session(
+        &self,
+        ids: &[u32],
+        phase: Phase,
+        timeout: Option<Duration>,
+        most_exits: Option<u64>,
+    ) -> Result<Arc<Session>> {
+        self.refuse_in_handler("run")?;
+        let mut life = self.life();
+        match life.phase {
+            Phase::Stopped | Phase::Paused => {}
+            Phase::Foreground | Phase::Background => return Err(Error::Running { vcpu: ids.first().copied().unwrap_or(0) }),
+            Phase::Closing | Phase::Closed => return Err(Error::Closed),
+        }
+        let session = Arc::new(Session::new(ids.len(), timeout, most_exits));
+        life.phase = phase;
+        life.session = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Runs all vCPUs, the first on this thread, until one stops.
+    pub fn run(self: &Arc<Self>, timeout: Option<Duration>, most_exits: Option<u64>, poll: Poll<'_>) -> Outcome {
+        let ids = self.runnable();
+        self.run_these(&ids, timeout, most_exits, poll)
+    }
+
+    /// Runs the vCPUs `ids`, the first on this thread, until one stops.
+    pub fn run_these(
+        self: &Arc<Self>,
+        ids: &[u32],
+        timeout: Option<Duration>,
+        most_exits: Option<u64>,
+        poll: Poll<'_>,
+    ) -> Outcome {
+        if most_exits == Some(0) {
+            return Err(Error::Invalid("max_exits is at least 1".into()));
+        }
+        let session = self.open_session(ids, Phase::Foreground, timeout, most_exits)?;
+        let (first, others) = ids.split_first().ok_or(Error::Invalid("no vCPU to run".into()))?;
+        std::thread::scope(|scope| {
+            let spawned: Vec<_> = others.iter().map(|id| scope.spawn(|| self.drive(*id, &session, None))).collect();
+            self.drive(*first, &session, Some(poll));
+            drop(spawned);
+        });
+        self.leave_session(Phase::Stopped);
+        session.take_outcome()
+    }
+
+    fn drive(&self, id: u32, session: &Session, poll: Option<Poll<'_>>) {
+        match self.cpu(id) {
+            Ok(slot) => Run::drive(self, slot, session, poll),
+            Err(error) => session.end(Err(error)),
+        }
+        session.leave();
+        self.kick_all();
+    }
+
+    fn leave_session(&self, phase: Phase) {
+        let mut life = self.life();
+        life.session = None;
+        if !matches!(life.phase, Phase::Closing | Phase::Closed) {
+            life.phase = phase;
+        }
+        drop(life);
+        self.changed.notify_all();
+    }
+
+    /// Runs all vCPUs on threads of their own.
+    pub fn start(self: &Arc<Self>) -> Result<()> {
+        self.join_threads();
+        let ids = self.runnable();
+        let session = self.open_session(&ids, Phase::Background, None, None)?;
+        self.set_console_ended(false);
+        for id in ids {
+            let (machine, session) = (Arc::clone(self), Arc::clone(&session));
+            let thread = std::thread::Builder::new().name(format!("belljar-vcpu{id}"));
+            let work = move || {
+                machine.drive(id, &session, None);
+                if !session.is_running() {
+                    machine.background_over();
+                }
+            };
+            match thread.spawn(work) {
+                Ok(handle) => self.life().threads.push(handle),
+                Err(e) => {
+                    session_failed(self, e.raw_os_error().unwrap_or(0));
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The last vCPU thread has stopped.
+    fn background_over(&self) {
+        let mut life = self.life();
+        if life.phase == Phase::Background {
+            life.phase = Phase::Paused;
+        }
+        drop(life);
+        self.set_console_ended(true);
+        self.changed.notify_all();
+    }
+
+    fn set_console_ended(&self, yes: bool) {
+        if let Some(serial) = &self.serial {
+            serial.console.end(yes);
+        }
+    }
+
+    /// Waits for the background run to end and hands out why; `None` at the end of `patience`. The machine is then
+    /// paused, as after `pause`.
+    pub fn join(&self, patience: Option<Duration>, poll: Poll<'_>) -> Result<Option<(u32, Exit)>> {
+        self.refuse_in_handler("join")?;
+        let Some(session) = self.life().session.clone() else {
+            return Err(Error::Invalid("the machine does not run in the background".into()));
+        };
+        if !self.wait(&session, patience, poll)? {
+            return Ok(None);
+        }
+        self.join_threads();
+        session.take_outcome().map(Some)
+    }
+
+    fn wait(&self, session: &Session, patience: Option<Duration>, poll: Poll<'_>) -> Result<bool> {
+        let deadline = patience.and_then(|p| std::time::Instant::now().checked_add(p));
+        loop {
+            let left = deadline.map(|d| d.saturating_duration_since(std::time::Instant::now()));
+            if session.wait(left.map_or(SLICE, |l| l.min(SLICE))) {
+                return Ok(true);
+            }
+            poll()?;
+            if left == Some(Duration::ZERO) {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn join_threads(&self) {
+        let mut life = self.life();
+        let finished = life.session.as_ref().is_none_or(|s| !s.is_running());
+        let threads = if finished { std::mem::take(&mut life.threads) } else { Vec::new() };
+        drop(life);
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    /// Asks a run to stop and waits until it has, unless this is one of its handlers. Hands out why it ended.
+    pub fn halt(&self, why: Interruption, poll: Poll<'_>) -> Result<Option<(u32, Exit)>> {
+        let session = self.life().session.clone();
+        let Some(session) = session else { return Ok(None) };
+        session.interrupt(why);
+        self.kick_all();
+        if self.cpus.iter().any(Slot::is_in_handler) {
+            return Ok(None);
+        }
+        let background = matches!(self.phase(), Phase::Background | Phase::Paused);
+        self.wait(&session, None, poll)?;
+        self.join_threads();
+        if background { session.take_outcome().map(Some) } else { Ok(None) }
+    }
+
+    /// Goes on after `pause`.
+    pub fn resume(self: &Arc<Self>) -> Result<()> {
+        match self.phase() {
+            Phase::Paused => self.start(),
+            Phase::Closing | Phase::Closed => Err(Error::Closed),
+            _ => Err(Error::Invalid("resume goes on after pause(); this machine is not paused".into())),
+        }
+    }
+
+    /// Ends all runs and gives everything back. Does nothing if it has been done.
+    pub fn close(&self, poll: Poll<'_>) -> Result<()> {
+        self.refuse_in_handler("close")?;
+        let Some(session) = self.begin_closing(poll)? else { return Ok(()) };
+        let result = self.finish_closing(session.as_ref(), poll);
+        let mut life = self.life();
+        life.phase = if result.is_ok() { Phase::Closed } else { Phase::Stopped };
+        life.session = None;
+        drop(life);
+        self.changed.notify_all();
+        result
+    }
+
+    /// Becomes the one who closes; `None` if the machine is closed already.
+    #[allow(clippy::option_option)] // closed, or closing with or without a run
+    fn begin_closing(&self, poll: Poll<'_>) -> Result<Option<Option<Arc<Session>>>> {
+        loop {
+            let mut life = self.life();
+            match life.phase {
+                Phase::Closed => return Ok(None),
+                Phase::Closing => drop(self.wait_for_change(life)),
+                _ if self.memory.exports() > 0 => return Err(Error::ViewsLive(self.memory.exports())),
+                _ => {
+                    life.phase = Phase::Closing;
+                    return Ok(Some(life.session.clone()));
+                }
+            }
+            poll()?;
+        }
+    }
+
+    fn wait_for_change<'a>(&self, life: std::sync::MutexGuard<'a, Life>) -> std::sync::MutexGuard<'a, Life> {
+        self.changed.wait_timeout(life, SLICE).map_or_else(|e| e.into_inner().0, |(life, _)| life)
+    }
+
+    fn finish_closing(&self, session: Option<&Arc<Session>>, poll: Poll<'_>) -> Result<()> {
+        if let Some(session) = session {
+            session.interrupt(Interruption::Close);
+            self.kick_all();
+            self.wait(session, None, poll)?;
+        }
+        self.join_threads();
+        self.memory.close()?;
+        for slot in &self.cpus {
+            while !slot.close(SLICE) {
+                poll()?;
+            }
+        }
+        self.set_console_ended(true);
+        self.dismantle()
+    }
+}
+
+/// A vCPU thread could not be made: the run ends with that.
+fn session_failed(machine: &Machine, errno: i32) {
+    let session = machine.life.lock().unwrap_or_else(PoisonError::into_inner).session.clone();
+    if let Some(session) = session {
+        session.end(Err(Error::Host { what: "pthread_create", errno }));
+        session.leave();
+        machine.kick_all();
+    }
+}

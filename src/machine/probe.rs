@@ -1,0 +1,158 @@
+//! The mini-guests by which the quirks of this KVM are found, a few instructions per question.
+//! They never touch a user's machine, and each is given little time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::addr::GuestPhys;
+use crate::boot::bare::Mode;
+use crate::boot::layout::CODE;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::kvm::{Host, Quirks, Sync, Vcpu};
+use crate::x86::{Gpr, cr0, efer, msr};
+
+use super::{Config, Machine};
+
+/// Long enough for a few instructions on an emulated PC, short enough for a question that hangs.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+// KVM_GUESTDBG_*
+const ENABLE: u32 = 1;
+const SINGLE_STEP: u32 = 2;
+const SOFTWARE_BREAKPOINTS: u32 = 1 << 16;
+const HARDWARE_BREAKPOINTS: u32 = 1 << 17;
+
+// Machine code of the questions.
+const POPCNT: &[u8] = &[0xf3, 0x0f, 0xb8, 0xc3, 0xf4]; // popcnt eax, ebx; hlt
+const INT3: &[u8] = &[0xcc, 0xf4]; // int3; hlt
+const NOPS: &[u8] = &[0x90, 0x90, 0x90, 0xf4]; // nop; nop; nop; hlt
+const STORE: &[u8] = &[0x89, 0x04, 0x25, 0x00, 0x20, 0, 0, 0x90, 0xf4]; // mov [0x2000], eax; nop; hlt
+const OUT: &[u8] = &[0xe6, 0x10, 0xf4]; // out 0x10, al; hlt
+const HLT: &[u8] = &[0xf4];
+const INT_80: &[u8] = &[0xcd, 0x80, 0xcc]; // int 0x80; int3
+const SYSCALL: &[u8] = &[0x0f, 0x05, 0xcc, 0xf4]; // syscall; int3; and, where LSTAR points: hlt
+const CPUID: &[u8] = &[0xb8, 1, 0, 0, 0, 0x31, 0xc9, 0x0f, 0xa2, 0xcc]; // mov eax, 1; xor ecx, ecx; cpuid; int3
+const STORE_WATCHED: u64 = 0x2000;
+
+/// How this KVM behaves. Takes a few milliseconds.
+pub fn probe() -> Result<Quirks> {
+    let guest = Guest::new()?;
+    Ok(Quirks {
+        ring0_is_native: matches!(guest.run(Mode::Long, POPCNT)?, Exit::Hlt),
+        syscall_enters_ring0: guest.syscall()?,
+        int_n_in_ring3: guest.exception_vector(INT_80)? == Some(0x80),
+        int3_exits_in_ring0: guest.debug_exit(Mode::Long, INT3, SOFTWARE_BREAKPOINTS, [0; 8])?,
+        int3_exits_in_ring3: guest.debug_exit(Mode::User, INT3, SOFTWARE_BREAKPOINTS, [0; 8])?,
+        single_step_in_ring0: guest.debug_exit(Mode::Long, NOPS, SINGLE_STEP, [0; 8])?,
+        single_step_in_ring3: guest.debug_exit(Mode::User, NOPS, SINGLE_STEP, [0; 8])?,
+        hardware_breakpoints_in_ring0: guest.debug_exit(Mode::Long, NOPS, HARDWARE_BREAKPOINTS, breakpoint())?,
+        hardware_breakpoints_in_ring3: guest.debug_exit(Mode::User, NOPS, HARDWARE_BREAKPOINTS, breakpoint())?,
+        hardware_watchpoints: guest.debug_exit(Mode::Long, STORE, HARDWARE_BREAKPOINTS, watchpoint())?,
+        paging_32bit: guest.paging_32bit()?,
+        out_advances_rip: guest.out_advances_rip()?,
+        cpuid_masks_hold: Guest::new()?.cpuid_masks_hold()?,
+    })
+}
+
+/// DR0-7 with an execution breakpoint on the second instruction of `NOPS` (Intel SDM vol. 3, 19.2.4).
+fn breakpoint() -> [u64; 8] {
+    [CODE.0 + 1, 0, 0, 0, 0, 0, 0, 0x402]
+}
+
+/// DR0-7 with a watchpoint on four bytes written by `STORE`.
+fn watchpoint() -> [u64; 8] {
+    [STORE_WATCHED, 0, 0, 0, 0, 0, 0, 0xd_0402]
+}
+
+/// A small machine for one question after the other.
+struct Guest(Arc<Machine>);
+
+impl Guest {
+    fn new() -> Result<Self> {
+        let config = Config { memory: Some(1 << 20), ..Config::default() };
+        Machine::new(&config, Quirks::DOCUMENTED).map(Arc::new).map(Self)
+    }
+
+    fn load(&self, mode: Mode, code: &[u8]) -> Result<()> {
+        self.0.load(code, mode, CODE, 0)
+    }
+
+    fn go(&self) -> Result<Exit> {
+        self.0.run(Some(PATIENCE), Some(16), &|| Ok(())).map(|(_, exit)| exit)
+    }
+
+    fn run(&self, mode: Mode, code: &[u8]) -> Result<Exit> {
+        self.load(mode, code)?;
+        self.go()
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Vcpu) -> Result<T>) -> Result<T> {
+        self.0.cpu(0)?.with(|cpu| work(&mut cpu.vcpu))
+    }
+
+    fn exception_vector(&self, code: &[u8]) -> Result<Option<u8>> {
+        Ok(match self.run(Mode::User, code)? {
+            Exit::Exception(exception) => Some(exception.vector),
+            _ => None,
+        })
+    }
+
+    /// Does `code` end in a debug exit, when debugging is asked for as `control` says?
+    fn debug_exit(&self, mode: Mode, code: &[u8], control: u32, registers: [u64; 8]) -> Result<bool> {
+        self.load(mode, code)?;
+        self.with(|vcpu| vcpu.set_guest_debug(ENABLE | control, registers))?;
+        let exit = self.go();
+        self.with(|vcpu| vcpu.set_guest_debug(0, [0; 8]))?;
+        Ok(matches!(exit?, Exit::Debug { .. }))
+    }
+
+    /// SYSCALL to a HLT that ring 3 may fetch: it halts in ring 0, and faults in ring 3.
+    fn syscall(&self) -> Result<bool> {
+        self.load(Mode::User, SYSCALL)?;
+        self.with(|vcpu| {
+            let mut sregs = vcpu.sregs()?;
+            sregs.efer |= efer::SCE;
+            vcpu.set_sregs(&sregs);
+            vcpu.set_msr(msr::STAR, 0x0023_0010 << 32)?;
+            vcpu.set_msr(msr::LSTAR, CODE.0 + 3)
+        })?;
+        Ok(matches!(self.go()?, Exit::Hlt))
+    }
+
+    /// One page directory with one 4 MiB page, in the page after the code.
+    fn paging_32bit(&self) -> Result<bool> {
+        const PSE: u64 = 1 << 4;
+        self.load(Mode::Protected, HLT)?;
+        let directory = GuestPhys(CODE.0 + crate::addr::PAGE);
+        self.0.memory.write(directory, &0x83_u32.to_le_bytes())?;
+        self.with(|vcpu| {
+            let mut sregs = vcpu.sregs()?;
+            (sregs.cr3, sregs.cr4, sregs.cr0) = (directory.0, PSE, sregs.cr0 | cr0::PG);
+            vcpu.set_sregs(&sregs);
+            Ok(())
+        })?;
+        Ok(matches!(self.go(), Ok(Exit::Hlt)))
+    }
+
+    fn out_advances_rip(&self) -> Result<bool> {
+        self.load(Mode::Long, OUT)?;
+        self.with(|vcpu| {
+            vcpu.want(Sync::Regs, true);
+            vcpu.enter()?;
+            let rip = vcpu.regs()?[Gpr::Rip];
+            vcpu.complete()?;
+            Ok(rip != CODE.0)
+        })
+    }
+
+    /// Masks POPCNT out of leaf 1, and asks ring 3. Before the vCPU has run.
+    fn cpuid_masks_hold(&self) -> Result<bool> {
+        const POPCNT_BIT: u32 = 1 << 23;
+        let mut leaves = Host::open()?.cpuid_for(0)?;
+        leaves.as_mut_slice().iter_mut().filter(|leaf| leaf.function == 1).for_each(|leaf| leaf.ecx &= !POPCNT_BIT);
+        self.with(|vcpu| vcpu.set_cpuid(&leaves))?;
+        self.run(Mode::User, CPUID)?;
+        self.with(|vcpu| Ok(vcpu.regs()?[Gpr::Rcx] & u64::from(POPCNT_BIT) == 0))
+    }
+}

@@ -1,0 +1,176 @@
+//! Repair for a KVM that interprets ring 0: instructions that its emulator lacks, and system calls that stay in ring 3.
+//! It never touches a guest on a KVM that behaves as documented, and never asks for a vendor, only for the quirks.
+
+mod descriptor;
+mod flags;
+mod instruction;
+mod interrupt;
+mod operand;
+mod ring0;
+mod syscall;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+
+use crate::error::Result;
+use crate::exit::InternalError;
+use crate::kvm::{Quirks, Vcpu};
+use crate::memory::Memory;
+use crate::x86::{Gpr, Regs, Sregs, msr};
+
+use instruction::{Then, execute};
+use ring0::{Ring0, Trap};
+use syscall::Placed;
+
+/// CR4.PGE: a change of it drops every translation.
+const PGE: u64 = 1 << 7;
+/// MXCSR after reset.
+const MXCSR: u32 = 0x1f80;
+
+/// Repair for one vCPU. It holds nothing that a snapshot would miss but the MXCSR of ring 0 and the counts.
+#[derive(Debug)]
+pub struct Repair {
+    instructions: bool,
+    syscalls: bool,
+    mxcsr: u32,
+    counts: BTreeMap<Mnemonic, u64>,
+    /// How often the stub was put into the guest.
+    stubs: u64,
+    /// What the guest wrote to LSTAR.
+    lstar: Option<u64>,
+    /// A #PF handler behind which there is no room for the stub.
+    hopeless: Option<u64>,
+}
+
+impl Repair {
+    /// What this KVM needs.
+    pub fn new(quirks: &Quirks) -> Self {
+        let (instructions, syscalls) = (!quirks.ring0_is_native, !quirks.syscall_enters_ring0);
+        Self { instructions, syscalls, mxcsr: MXCSR, counts: BTreeMap::new(), stubs: 0, lstar: None, hopeless: None }
+    }
+
+    /// Does this KVM need system calls repaired? Then the machine catches the guest's writes of LSTAR.
+    pub fn wants_lstar(&self) -> bool {
+        self.syscalls
+    }
+
+    /// The guest writes `value` to LSTAR: does so, and has its system calls arrive there. `false`: the vCPU refuses it.
+    pub fn lstar_written(&mut self, cpu: &mut Vcpu, memory: &Memory, value: u64) -> Result<bool> {
+        if !cpu.set_msr(msr::LSTAR, value)? {
+            return Ok(false);
+        }
+        self.lstar = Some(value).filter(|lstar| self.syscalls && *lstar != 0);
+        let sregs = cpu.sregs()?;
+        self.put_stub(memory, &sregs);
+        Ok(true)
+    }
+
+    /// Has a #PF gate that the guest has made since LSTAR was written lead to the stub, unless LSTAR is another by now
+    /// (the vCPU may have gone back to an earlier state).
+    fn check_stub(&mut self, cpu: &mut Vcpu, memory: &Memory, sregs: &Sregs) -> Result<()> {
+        let Some(lstar) = self.lstar.filter(|lstar| !syscall::is_placed(memory, sregs, *lstar)) else { return Ok(()) };
+        if cpu.msr(msr::LSTAR)? == Some(lstar) {
+            self.put_stub(memory, sregs);
+        } else {
+            self.lstar = None;
+        }
+        Ok(())
+    }
+
+    fn put_stub(&mut self, memory: &Memory, sregs: &Sregs) {
+        let Some(lstar) = self.lstar else { return };
+        match syscall::place(memory, sregs, lstar, self.hopeless) {
+            Placed::Now(at) => {
+                log::debug!("system calls to {lstar:#x} come through a stub at {at:#x}");
+                self.stubs += 1;
+            }
+            Placed::NoRoom(handler) if self.hopeless != Some(handler) => {
+                log::warn!("no room for a stub behind the #PF handler at {handler:#x}: system calls will fail");
+                self.hopeless = Some(handler);
+            }
+            Placed::Before | Placed::NotYet | Placed::NoRoom(_) => {}
+        }
+    }
+
+    /// How often what was repaired: instructions by their mnemonics, and system-call stubs that were put in.
+    pub fn counts(&self) -> Vec<(String, u64)> {
+        let mnemonics = self.counts.iter().map(|(mnemonic, n)| (format!("{mnemonic:?}").to_lowercase(), *n));
+        let stubs = (self.stubs > 0).then(|| ("syscall stub".to_owned(), self.stubs));
+        mnemonics.chain(stubs).collect()
+    }
+
+    /// Executes the instruction that KVM could not emulate, or delivers the exception that it raises. `false`: it is
+    /// none of those that are repaired, nothing has changed, and the exit is the user's.
+    pub fn instruction(&mut self, cpu: &mut Vcpu, memory: &Memory, error: &InternalError) -> Result<bool> {
+        if !self.instructions || error.suberror != InternalError::EMULATION {
+            return Ok(false);
+        }
+        let (regs, sregs) = (cpu.regs()?, cpu.sregs()?);
+        if sregs.cpl() != 0 {
+            return Ok(false);
+        }
+        self.check_stub(cpu, memory, &sregs)?;
+        let mut msr = |index| cpu.msr(index);
+        let mut ring0 = Ring0::new(regs, sregs, self.mxcsr, memory, &mut msr);
+        let Some(instruction) = decode(&ring0, &error.instruction) else { return Ok(false) };
+        let then = execute(&instruction, &mut ring0);
+        if let Ok(Then::Next | Then::Exception(_)) = then {
+            ring0.jump(instruction.next_ip());
+        }
+        let (after, flush) = ((ring0.regs, ring0.sregs, ring0.mxcsr), ring0.flush);
+        match then {
+            Ok(then) => {
+                self.mxcsr = after.2;
+                commit(cpu, &sregs, &after.0, &after.1, flush)?;
+                if let Then::Exception(vector) = then {
+                    inject(cpu, vector, None)?;
+                }
+            }
+            Err(Trap::Exception { vector, error, cr2 }) => {
+                if let Some(cr2) = cr2 {
+                    cpu.set_sregs(&Sregs { cr2, ..sregs });
+                }
+                inject(cpu, vector, error)?;
+            }
+            Err(Trap::Unknown) => return Ok(false),
+            Err(Trap::Host(error)) => return Err(error),
+        }
+        *self.counts.entry(instruction.mnemonic()).or_default() += 1;
+        Ok(true)
+    }
+}
+
+/// The instruction at RIP, from the bytes that KVM gave or else from memory.
+fn decode(cpu: &Ring0<'_>, given: &[u8]) -> Option<Instruction> {
+    one(cpu, given).or_else(|| one(cpu, &cpu.code()))
+}
+
+fn one(cpu: &Ring0<'_>, bytes: &[u8]) -> Option<Instruction> {
+    let rip = cpu.regs[Gpr::Rip];
+    let mut decoder = Decoder::try_with_ip(cpu.sregs.code_bits(), bytes, rip, DecoderOptions::NONE).ok()?;
+    let instruction = decoder.decode();
+    (!instruction.is_invalid()).then_some(instruction)
+}
+
+/// Brings the registers to the vCPU.
+fn commit(cpu: &mut Vcpu, before: &Sregs, regs: &Regs, sregs: &Sregs, flush: bool) -> Result<()> {
+    if flush {
+        cpu.set_sregs(&Sregs { cr4: sregs.cr4 ^ PGE, ..*sregs });
+        cpu.flush()?;
+    }
+    if flush || before != sregs {
+        cpu.set_sregs(sregs);
+    }
+    cpu.set_regs(regs);
+    Ok(())
+}
+
+fn inject(cpu: &mut Vcpu, vector: u8, error: Option<u32>) -> Result<()> {
+    let mut events = cpu.events()?;
+    events.inject(vector, error);
+    cpu.set_events(&events);
+    Ok(())
+}

@@ -1,0 +1,360 @@
+//! The way of one exit, on the thread that runs the vCPU. It never holds a lock while the guest or a handler runs.
+//!
+//! ```text
+//! KVM_RUN -> exit -> repair (where this KVM needs it)
+//!                 -> hooks, newest first: value, skip, stop, or no opinion
+//!                 -> bus -> native device, or all ones
+//!         <- answer in the run page <-
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::addr::GuestPhys;
+use crate::bus::{Effect, all_ones};
+use crate::error::Result;
+use crate::exit::{Exception, Exit, InternalError, MsrReason, Reply};
+use crate::hook::Tables;
+use crate::kvm::{Access, Direction, Entered, RunGuard, Sync, TICK, Vcpu};
+use crate::source::ReadMemory;
+use crate::x86::segment::kind;
+use crate::x86::{Gpr, Segment, msr};
+
+use super::Machine;
+use super::cpu::{Cpu, Lease, Slot};
+use super::session::Session;
+use crate::boot::bare::SHIM_PORT;
+
+/// Called now and then on a foreground run, to look for signals; its error ends the run.
+pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + std::marker::Sync);
+
+/// What becomes of a run after an exit.
+#[derive(Debug)]
+enum Next {
+    /// Enter the guest again.
+    Go,
+    /// Hand this exit out.
+    Stop(Exit),
+}
+
+/// One vCPU being run.
+pub(super) struct Run<'a> {
+    machine: &'a Machine,
+    lease: Lease<'a>,
+    session: &'a Session,
+    guard: RunGuard<'a>,
+    poll: Option<Poll<'a>>,
+    tables: Arc<Tables>,
+    generation: Option<u64>,
+    /// An access has been answered that completes on the next entry.
+    pending: bool,
+}
+
+/// Most entries that one instruction may take to complete: a string of the longest prefix-laden kind.
+const MOST_COMPLETIONS: usize = 4096;
+
+impl<'a> Run<'a> {
+    /// Runs `slot` until the session ends, and leaves the reason there.
+    pub(super) fn drive(machine: &'a Machine, slot: &'a Slot, session: &'a Session, poll: Option<Poll<'a>>) {
+        let outcome = Self::begin(machine, slot, session, poll).and_then(Self::to_the_end);
+        session.end(outcome.map(|exit| (slot.id, exit)));
+    }
+
+    fn begin(machine: &'a Machine, slot: &'a Slot, session: &'a Session, poll: Option<Poll<'a>>) -> Result<Self> {
+        let mut lease = slot.lease()?;
+        lease.cpu().vcpu.begin_run();
+        let first = session.time_left().map_or(TICK, |left| left.min(TICK)).max(Duration::from_nanos(1));
+        let timed = poll.is_some() || session.time_left().is_some();
+        let guard = RunGuard::begin(&slot.kick, timed.then_some(first))?;
+        Ok(Self { machine, lease, session, guard, poll, tables: Arc::default(), generation: None, pending: false })
+    }
+
+    fn vcpu(&mut self) -> &mut Vcpu {
+        &mut self.lease.cpu().vcpu
+    }
+
+    fn to_the_end(mut self) -> Result<Exit> {
+        let result = self.turn_until_stop();
+        let completed = self.complete();
+        self.vcpu().end_run();
+        result.and_then(|exit| completed.map(|()| exit))
+    }
+
+    fn turn_until_stop(&mut self) -> Result<Exit> {
+        loop {
+            if self.session.is_stopping() {
+                return Ok(Exit::Interrupted(crate::exit::Interruption::Stop));
+            }
+            self.look_up_hooks();
+            self.pending = false;
+            let entered = self.vcpu().enter()?;
+            if let Next::Stop(exit) = self.answer(entered)? {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// Takes over changes of the hooks. Registers are synchronised only while somebody may look at them.
+    fn look_up_hooks(&mut self) {
+        let generation = self.machine.hooks.generation();
+        if self.generation != Some(generation) {
+            self.generation = Some(generation);
+            self.tables = self.machine.hooks.tables();
+            let wanted = !self.tables.is_empty();
+            self.vcpu().want(Sync::Regs, wanted);
+        }
+    }
+
+    /// Answers one return of `KVM_RUN`.
+    fn answer(&mut self, entered: Entered) -> Result<Next> {
+        let next = match entered {
+            Entered::Interrupted => return self.interrupted(),
+            Entered::Eoi(_) => return Ok(Next::Go),
+            Entered::Port(access) => self.port(&access)?,
+            Entered::Exit(exit) => self.exit(exit)?,
+            Entered::InternalError { suberror, data, instruction } => {
+                let error = self.describe(suberror, data, instruction)?;
+                if self.repair(&error)? {
+                    return Ok(Next::Go);
+                }
+                self.decide(Exit::InternalError(Box::new(error)))?
+            }
+        };
+        Ok(match next {
+            (exit, true) => Next::Stop(exit),
+            (exit, false) if self.session.count() => Next::Stop(exit),
+            _ => Next::Go,
+        })
+    }
+
+    /// A kick, a tick or a signal: looks for the reason.
+    fn interrupted(&mut self) -> Result<Next> {
+        self.vcpu().acknowledge_kick();
+        if let Some(poll) = self.poll {
+            self.lease.lend(poll)?;
+        }
+        match self.session.time_left() {
+            Some(Duration::ZERO) => return Ok(Next::Stop(Exit::Timeout)),
+            Some(left) if left < TICK => self.guard.tick_in(left)?,
+            _ => {}
+        }
+        Ok(Next::Go)
+    }
+
+    /// Completes the last access, so that what others see and change is the state after it.
+    fn complete(&mut self) -> Result<()> {
+        for _ in 0..MOST_COMPLETIONS {
+            if !self.pending {
+                return Ok(());
+            }
+            self.pending = false;
+            match self.vcpu().complete()? {
+                Entered::Interrupted => return Ok(()),
+                Entered::Port(access) => drop(self.port(&access)?),
+                Entered::Exit(exit) => drop(self.exit(exit)?),
+                Entered::Eoi(_) | Entered::InternalError { .. } => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the hooks that want `exit`, the vCPU being put back meanwhile.
+    fn consult(&mut self, exit: &Exit) -> Result<Reply> {
+        let Some(chain) = self.tables.find(exit) else { return Ok(Reply::Default) };
+        let (chain, id) = (Arc::clone(chain), self.vcpu().id());
+        self.lease.lend(|| {
+            for hook in chain.iter() {
+                match hook.ask(exit, id)? {
+                    Reply::Default => {}
+                    reply => return Ok(reply),
+                }
+            }
+            Ok(Reply::Default)
+        })
+    }
+
+    /// Answers a port access, element by element. Hands back the last one, and whether to stop.
+    fn port(&mut self, access: &Access) -> Result<(Exit, bool)> {
+        if access.port == SHIM_PORT
+            && let Some(exception) = self.exception()?
+        {
+            return self.decide(Exit::Exception(Box::new(exception)));
+        }
+        self.pending = true;
+        let (port, size) = (access.port, access.size);
+        let mut last = (Exit::PortIn { port, size }, false);
+        for index in 0..access.count {
+            let (exit, stop) = match access.direction {
+                Direction::Out => {
+                    let data = self.vcpu().port_data(access, index);
+                    self.write(Exit::PortOut { port, size, data })?
+                }
+                Direction::In => {
+                    let (exit, data, stop) = self.read(Exit::PortIn { port, size })?;
+                    let data = u32::try_from(data & 0xffff_ffff).unwrap_or(0);
+                    self.settle(|vcpu| vcpu.answer_port(access, index, data))?;
+                    (exit, stop)
+                }
+            };
+            last = (exit, last.1 || stop);
+        }
+        Ok(last)
+    }
+
+    /// Answers any other exit. Hands it back, and whether to stop.
+    fn exit(&mut self, exit: Exit) -> Result<(Exit, bool)> {
+        match exit {
+            Exit::MmioRead { .. } => {
+                self.pending = true;
+                let (exit, data, stop) = self.read(exit)?;
+                self.settle(|vcpu| vcpu.answer_mmio(data))?;
+                Ok((exit, stop))
+            }
+            Exit::MmioWrite { .. } => {
+                self.pending = true;
+                self.write(exit)
+            }
+            Exit::MsrRead { index, reason } => self.msr_read(exit, index, reason),
+            Exit::MsrWrite { index, data, reason } => self.msr_write(exit, index, data, reason),
+            other => self.decide(other),
+        }
+    }
+
+    /// An exit that stops the machine unless a hook skips it.
+    fn decide(&mut self, exit: Exit) -> Result<(Exit, bool)> {
+        let stop = self.consult(&exit)? != Reply::Skip;
+        Ok((exit, stop))
+    }
+
+    /// The data for a read: a hook's, a device's, or all ones.
+    fn read(&mut self, exit: Exit) -> Result<(Exit, u64, bool)> {
+        let (size, native) = match exit {
+            Exit::PortIn { port, size } => (size, (&self.machine.ports, u64::from(port))),
+            Exit::MmioRead { at, size } => (size, (&self.machine.mmio, at.0)),
+            _ => return Ok((exit, 0, false)),
+        };
+        let ones = all_ones(size);
+        let (bus, at) = native;
+        Ok(match self.consult(&exit)? {
+            Reply::Value(value) => (exit, value & ones, false),
+            Reply::Skip => (exit, ones, false),
+            Reply::Default => (exit, bus.read(at, size).unwrap_or(ones), false),
+            Reply::Stop => (exit, bus.read(at, size).unwrap_or(ones), true),
+        })
+    }
+
+    /// Brings a write to its device, unless a hook keeps it.
+    fn write(&mut self, exit: Exit) -> Result<(Exit, bool)> {
+        let (bus, at, size, data) = match exit {
+            Exit::PortOut { port, size, data } => (&self.machine.ports, u64::from(port), size, u64::from(data)),
+            Exit::MmioWrite { at, size, data } => (&self.machine.mmio, at.0, size, data),
+            _ => return Ok((exit, false)),
+        };
+        let reply = self.consult(&exit)?;
+        let effect = match reply {
+            Reply::Skip | Reply::Value(_) => Effect::None,
+            Reply::Default | Reply::Stop => bus.write(at, size, data).unwrap_or(Effect::None),
+        };
+        match effect {
+            Effect::None => Ok((exit, reply == Reply::Stop)),
+            Effect::Reset => self.decide(Exit::Reset),
+        }
+    }
+
+    /// Gives a read its answer. A handler that moved RIP or the flags means the state after the instruction: then the
+    /// access completes first, since KVM's emulator would overwrite both.
+    fn settle(&mut self, answer: impl FnOnce(&mut Vcpu)) -> Result<()> {
+        let Some((before, after)) = self.vcpu().rewritten() else {
+            answer(self.vcpu());
+            return Ok(());
+        };
+        let mut during = after;
+        (during[Gpr::Rip], during[Gpr::Rflags]) = (before[Gpr::Rip], before[Gpr::Rflags]);
+        let vcpu = self.vcpu();
+        vcpu.set_regs(&during);
+        answer(vcpu);
+        self.complete()?;
+        let vcpu = self.vcpu();
+        let mut regs = vcpu.regs()?;
+        (regs[Gpr::Rip], regs[Gpr::Rflags]) = (after[Gpr::Rip], after[Gpr::Rflags]);
+        vcpu.set_regs(&regs);
+        Ok(())
+    }
+
+    fn msr_read(&mut self, exit: Exit, index: u32, reason: MsrReason) -> Result<(Exit, bool)> {
+        self.pending = true;
+        let reply = self.consult(&exit)?;
+        let answer = match reply {
+            Reply::Value(value) => Some(value),
+            Reply::Skip => Some(0),
+            Reply::Default | Reply::Stop if reason == MsrReason::Filter => self.vcpu().msr(index)?,
+            Reply::Default | Reply::Stop => None,
+        };
+        self.vcpu().answer_msr(answer);
+        Ok((exit, reply == Reply::Stop))
+    }
+
+    fn msr_write(&mut self, exit: Exit, index: u32, data: u64, reason: MsrReason) -> Result<(Exit, bool)> {
+        self.pending = true;
+        let reply = self.consult(&exit)?;
+        let accepted = match reply {
+            Reply::Skip => true,
+            Reply::Value(other) => self.write_msr(index, other)?,
+            Reply::Default | Reply::Stop => reason == MsrReason::Filter && self.write_msr(index, data)?,
+        };
+        self.vcpu().answer_msr(accepted.then_some(data));
+        Ok((exit, reply == Reply::Stop))
+    }
+
+    fn write_msr(&mut self, index: u32, data: u64) -> Result<bool> {
+        let Cpu { vcpu, repair, .. } = self.lease.cpu();
+        if index == msr::LSTAR && repair.wants_lstar() {
+            repair.lstar_written(vcpu, &self.machine.memory, data)?;
+            return Ok(true);
+        }
+        vcpu.set_msr(index, data)
+    }
+
+    /// The guest exception that the handlers of `user` mode report, after which the vCPU is back in ring 3 where it
+    /// happened; `None` if the access to the port was the guest's own.
+    fn exception(&mut self) -> Result<Option<Exception>> {
+        let Cpu { vcpu, shim: Some(shim), .. } = self.lease.cpu() else { return Ok(None) };
+        let (mut regs, mut sregs) = (vcpu.regs()?, vcpu.sregs()?);
+        let Some(vector) = shim.vector(regs[Gpr::Rip]).filter(|_| sregs.cpl() == 0) else { return Ok(None) };
+        let mut frame = regs[Gpr::Rsp];
+        let mut pop = || {
+            let word = self.machine.memory.read_u64(GuestPhys(frame));
+            frame = frame.wrapping_add(8);
+            word
+        };
+        let error_code = has_error_code(vector).then(&mut pop).transpose()?;
+        let error_code = error_code.and_then(|code| u32::try_from(code & 0xffff_ffff).ok());
+        let [rip, cs, rflags, rsp, ss] = [pop()?, pop()?, pop()?, pop()?, pop()?];
+        (regs[Gpr::Rip], regs[Gpr::Rflags], regs[Gpr::Rsp]) = (rip, rflags, rsp);
+        let selector = |word: u64| u16::try_from(word & 0xffff).unwrap_or(0);
+        sregs.cs = Segment::long_code(selector(cs), 3);
+        sregs.ss = Segment::flat(selector(ss), kind::DATA, 3);
+        vcpu.set_regs(&regs);
+        vcpu.set_sregs(&sregs);
+        Ok(Some(Exception { vector, error_code, rip, cr2: sregs.cr2 }))
+    }
+
+    fn describe(&mut self, suberror: u32, data: Vec<u64>, instruction: Vec<u8>) -> Result<InternalError> {
+        let vcpu = self.vcpu();
+        let (rip, bits) = (vcpu.regs()?[Gpr::Rip], vcpu.sregs()?.code_bits());
+        Ok(InternalError { suberror, data, instruction, rip, bits })
+    }
+
+    fn repair(&mut self, error: &InternalError) -> Result<bool> {
+        if error.suberror != InternalError::EMULATION {
+            return Ok(false);
+        }
+        let Cpu { vcpu, repair, .. } = self.lease.cpu();
+        repair.instruction(vcpu, &self.machine.memory, error)
+    }
+}
+
+/// Exceptions that push an error code (Intel SDM vol. 3, table 6-1).
+fn has_error_code(vector: u8) -> bool {
+    matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
+}

@@ -1,0 +1,93 @@
+//! One run of a machine, from its beginning to its first reason to stop. It never touches a vCPU.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::exit::{Exit, Interruption};
+
+/// The exit by which a run ended, and the vCPU that made it.
+pub type Outcome = Result<(u32, Exit)>;
+
+#[derive(Debug, Default)]
+struct State {
+    outcome: Option<Outcome>,
+    running: usize,
+}
+
+/// What the vCPUs of one run share.
+#[derive(Debug)]
+pub struct Session {
+    stopping: AtomicBool,
+    /// Exits left, where they are limited.
+    exits: Option<AtomicU64>,
+    deadline: Option<Instant>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Session {
+    /// A run of `vcpus` vCPUs, with its limits.
+    pub(super) fn new(vcpus: usize, timeout: Option<Duration>, most_exits: Option<u64>) -> Self {
+        Self {
+            stopping: AtomicBool::new(false),
+            exits: most_exits.map(AtomicU64::new),
+            deadline: timeout.and_then(|t| Instant::now().checked_add(t)),
+            state: Mutex::new(State { outcome: None, running: vcpus }),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks all vCPUs to stop; kick them afterwards.
+    pub fn interrupt(&self, why: Interruption) {
+        self.end(Ok((0, Exit::Interrupted(why))));
+    }
+
+    /// Keeps the first outcome and has the others stop.
+    pub(super) fn end(&self, outcome: Outcome) {
+        self.state().outcome.get_or_insert(outcome);
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Is the run over?
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Counts one exit; true if it was the last one allowed.
+    pub(super) fn count(&self) -> bool {
+        self.exits.as_ref().is_some_and(|left| left.fetch_sub(1, Ordering::Relaxed) <= 1)
+    }
+
+    /// Time left, where it is limited.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|d| d.saturating_duration_since(Instant::now()))
+    }
+
+    /// One vCPU has stopped.
+    pub(super) fn leave(&self) {
+        self.state().running -= 1;
+        self.changed.notify_all();
+    }
+
+    /// Do vCPUs still run?
+    pub fn is_running(&self) -> bool {
+        self.state().running > 0
+    }
+
+    /// Waits until all vCPUs have stopped; false at the end of `patience`.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.state(), patience, |s| s.running > 0);
+        waited.unwrap_or_else(PoisonError::into_inner).0.running == 0
+    }
+
+    /// Why the run ended, once; later only that it has.
+    pub(super) fn take_outcome(&self) -> Outcome {
+        self.state().outcome.take().unwrap_or(Ok((0, Exit::Interrupted(Interruption::Stop))))
+    }
+}

@@ -1,0 +1,56 @@
+//! Instructions for Python. They never refer to a machine.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::x86::{Instruction as Core, disassemble};
+
+/// One decoded instruction: where it is, its bytes, and its text in Intel syntax.
+#[pyclass(frozen, eq, module = "belljar")]
+#[derive(PartialEq, Eq)]
+pub struct Instruction(pub Core);
+
+#[pymethods]
+impl Instruction {
+    /// Where it is.
+    #[getter]
+    fn address(&self) -> u64 {
+        self.0.address
+    }
+
+    /// Its bytes.
+    #[getter]
+    fn bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.bytes)
+    }
+
+    /// Its text.
+    #[getter]
+    fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.bytes.len()
+    }
+
+    fn __str__(&self) -> &str {
+        &self.0.text
+    }
+
+    fn __repr__(&self) -> String {
+        let bytes: String = self.0.bytes.iter().map(|b| format!("{b:02x}")).collect();
+        format!("<{:#x}: {bytes}  {}>", self.0.address, self.0.text)
+    }
+}
+
+/// Decodes `code` as instructions of `bits` (16, 32 or 64) that lie at `at`, at most `count` of them.
+///
+/// Bytes that are no instruction become "(bad)", one byte each.
+#[pyfunction]
+#[pyo3(signature = (code, at = 0, bits = 64, count = None))]
+pub fn disasm(code: &Bound<'_, PyAny>, at: u64, bits: u32, count: Option<usize>) -> PyResult<Vec<Instruction>> {
+    let code = super::memory::copied(code)?;
+    let found = disassemble(&code, at, bits, count.unwrap_or(usize::MAX))?;
+    Ok(found.into_iter().map(Instruction).collect())
+}

@@ -1,0 +1,50 @@
+//! From the core's errors to Python's exceptions, with what to do next. It never loses a handler's own exception.
+
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::{PyErr, import_exception};
+
+use crate::error::{Error, Foreign};
+
+import_exception!(belljar.errors, HostError);
+import_exception!(belljar.errors, ClosedError);
+import_exception!(belljar.errors, RunningError);
+import_exception!(belljar.errors, GuestMemoryError);
+import_exception!(belljar.errors, RangeError);
+import_exception!(belljar.errors, ImageError);
+import_exception!(belljar.errors, RegisterError);
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Foreign(Foreign(own)) => match own.downcast::<PyErr>() {
+                Ok(own) => *own,
+                Err(_) => PyValueError::new_err(text),
+            },
+            Error::NoKvm { cause, remedy } => HostError::new_err((cause, remedy)),
+            Error::Host { errno, .. } => HostError::new_err((text, "", errno)),
+            Error::VcpuCount { .. } | Error::Invalid(_) => PyValueError::new_err(text),
+            Error::Closed => ClosedError::new_err("the VM is closed; make a new one"),
+            Error::Running { vcpu } => {
+                RunningError::new_err(format!("vCPU {vcpu} is running: pause() first, or do this from one of its handlers"))
+            }
+            Error::InHandler { what } => RunningError::new_err(format!(
+                "{what}() from inside a handler of this VM: return bj.STOP (or call stop()), and do it when run() is back"
+            )),
+            Error::ViewsLive(count) => PyBufferError::new_err(format!(
+                "{count} view(s) of guest memory are live: release them (del, or leave their `with`), then close"
+            )),
+            Error::Unbacked { at, len } => GuestMemoryError::new_err((text, at, len)),
+            Error::Overlap { .. } | Error::Unaligned { .. } | Error::BeyondPhysical { .. } => RangeError::new_err(text),
+            Error::Image { .. } => ImageError::new_err(text),
+            Error::Registers { .. } => RegisterError::new_err(format!(
+                "{text}: a mode, a segment or a control register contradicts another one"
+            )),
+        }
+    }
+}
+
+/// A Python exception on its way through the core.
+pub fn foreign(error: PyErr) -> Error {
+    Error::Foreign(Foreign(Box::new(error)))
+}

@@ -1,0 +1,378 @@
+//! Exits as Python values: frozen, typed, comparable, ready for `match`. They never refer to a machine.
+
+use std::fmt::Write as _;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyType};
+
+use crate::exit::{Exit as Core, ExitKind, Interruption as CoreInterruption, MsrReason};
+use crate::x86::{disassemble, msr};
+
+/// Why a vCPU came out of the guest: the base of all exits.
+#[pyclass(frozen, subclass, module = "belljar")]
+pub struct Exit {
+    /// The vCPU that made the exit, from 0 on.
+    #[pyo3(get)]
+    vcpu: u32,
+}
+
+/// How a field is shown.
+trait Show {
+    fn show(&self, name: &str) -> String;
+}
+
+macro_rules! show_number {
+    ($($type:ty),+) => {$(
+        impl Show for $type {
+            fn show(&self, name: &str) -> String {
+                match name {
+                    "size" | "vector" | "kind" | "suberror" | "exception" | "cpu" => format!("{self}"),
+                    _ => format!("{self:#x}"),
+                }
+            }
+        }
+    )+};
+}
+
+show_number!(u8, u16, u32, u64);
+
+impl Show for String {
+    fn show(&self, _: &str) -> String {
+        format!("'{self}'")
+    }
+}
+
+impl Show for Option<u32> {
+    fn show(&self, name: &str) -> String {
+        self.map_or_else(|| "None".into(), |v| v.show(name))
+    }
+}
+
+impl Show for Vec<u64> {
+    fn show(&self, _: &str) -> String {
+        format!("[{}]", self.iter().map(|w| format!("{w:#x}")).collect::<Vec<_>>().join(", "))
+    }
+}
+
+macro_rules! exit_class {
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $field_doc:literal])* $field:ident: $type:ty,)* }) => {
+        $(#[doc = $doc])+
+        #[pyclass(frozen, extends = Exit, module = "belljar")]
+        #[derive(Clone, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[doc = $field_doc])* #[pyo3(get)] $field: $type,)*
+        }
+
+        #[pymethods]
+        impl $name {
+            #[new]
+            #[pyo3(signature = ($($field,)* vcpu = 0))]
+            fn new($($field: $type,)* vcpu: u32) -> (Self, Exit) {
+                (Self { $($field,)* }, Exit { vcpu })
+            }
+
+            #[classattr]
+            fn __match_args__() -> ($(exit_class!(@str $field),)*) {
+                ($(stringify!($field),)*)
+            }
+
+            fn __repr__(slf: &Bound<'_, Self>) -> String {
+                #[allow(unused_variables)]
+                let this = slf.get();
+                #[allow(unused_mut)]
+                let mut text = String::from(concat!(stringify!($name), "("));
+                $(let _ = write!(text, "{}={}, ", stringify!($field), this.$field.show(stringify!($field)));)*
+                let _ = write!(text, "vcpu={})", slf.as_super().get().vcpu);
+                text
+            }
+
+            fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {
+                other.cast_exact::<Self>().is_ok_and(|other| {
+                    slf.get() == other.get() && slf.as_super().get().vcpu == other.as_super().get().vcpu
+                })
+            }
+
+            fn __hash__(slf: &Bound<'_, Self>) -> PyResult<isize> {
+                slf.repr()?.hash()
+            }
+        }
+    };
+    (@str $field:ident) => { &'static str };
+}
+
+exit_class! {
+    /// The guest reads an I/O port; a handler's integer is what it gets.
+    PortIn {
+        /// Port number, 0 to 0xffff.
+        port: u16,
+        /// Bytes: 1, 2 or 4.
+        size: u8,
+    }
+}
+exit_class! {
+    /// The guest writes an I/O port.
+    PortOut {
+        /// Port number, 0 to 0xffff.
+        port: u16,
+        /// Bytes: 1, 2 or 4.
+        size: u8,
+        /// What is written, zero-extended.
+        data: u32,
+    }
+}
+exit_class! {
+    /// The guest reads a guest-physical address that no memory backs.
+    MmioRead {
+        /// First byte, guest-physical.
+        address: u64,
+        /// Bytes: 1 to 8.
+        size: u8,
+    }
+}
+exit_class! {
+    /// The guest writes a guest-physical address that no memory backs, or ROM.
+    MmioWrite {
+        /// First byte, guest-physical.
+        address: u64,
+        /// Bytes: 1 to 8.
+        size: u8,
+        /// What is written, little-endian, zero-extended.
+        data: u64,
+    }
+}
+exit_class! {
+    /// The guest reads an MSR that a handler watches (reason "filter"), or that KVM does not have ("unknown", "invalid").
+    MsrRead {
+        /// MSR number.
+        index: u32,
+        /// "filter", "unknown" or "invalid".
+        reason: String,
+    }
+}
+exit_class! {
+    /// The guest writes an MSR that a handler watches (reason "filter"), or that KVM refuses ("unknown", "invalid").
+    MsrWrite {
+        /// MSR number.
+        index: u32,
+        /// What is written.
+        data: u64,
+        /// "filter", "unknown" or "invalid".
+        reason: String,
+    }
+}
+exit_class! {
+    /// The guest executed HLT, and no in-kernel interrupt controller waits for the next interrupt.
+    Hlt {}
+}
+exit_class! {
+    /// Triple fault, or a VM that cannot be entered any more (KVM_EXIT_SHUTDOWN).
+    Shutdown {}
+}
+exit_class! {
+    /// The guest pulled the reset line of its keyboard controller.
+    Reset {}
+}
+exit_class! {
+    /// A breakpoint, watchpoint or single step (KVM_EXIT_DEBUG).
+    Debug {
+        /// Vector: 1 for #DB, 3 for #BP.
+        exception: u32,
+        /// Linear address.
+        pc: u64,
+        /// DR6 at the exit.
+        dr6: u64,
+        /// DR7 at the exit.
+        dr7: u64,
+    }
+}
+exit_class! {
+    /// An exception of code loaded with mode="user". The vCPU is back where it happened: change registers and run on.
+    GuestException {
+        /// 0 to 255 (Intel SDM vol. 3, 6.3).
+        vector: u8,
+        /// For the vectors that have one, else None.
+        error_code: Option<u32>,
+        /// The faulting instruction (or the next one, for traps).
+        rip: u64,
+        /// The address that faulted, for vector 14.
+        cr2: u64,
+    }
+}
+exit_class! {
+    /// The processor refused the guest's state (KVM_EXIT_FAIL_ENTRY).
+    FailEntry {
+        /// The hardware's reason.
+        reason: u64,
+        /// Host CPU on which it happened.
+        cpu: u32,
+    }
+}
+exit_class! {
+    /// A guest-physical address that KVM could not resolve (KVM_EXIT_MEMORY_FAULT).
+    MemoryFault {
+        /// Flags of the exit.
+        flags: u64,
+        /// First byte, guest-physical.
+        address: u64,
+        /// Bytes.
+        length: u64,
+    }
+}
+exit_class! {
+    /// Shutdown, reset or crash that the guest reported to the hypervisor.
+    SystemEvent {
+        /// KVM_SYSTEM_EVENT_*: 1 shutdown, 2 reset, 3 crash.
+        kind: u32,
+        /// Its data words.
+        data: Vec<u64>,
+    }
+}
+exit_class! {
+    /// The time given to run() is over; the guest goes on with the next run().
+    Timeout {}
+}
+exit_class! {
+    /// Somebody stopped the machine: by "kick", "pause", "stop" or "close".
+    Interrupted {
+        /// Who.
+        by: String,
+    }
+}
+exit_class! {
+    /// An exit reason that this version does not know.
+    UnknownExit {
+        /// KVM_EXIT_*.
+        reason: u32,
+    }
+}
+
+/// KVM could not go on, most often because it cannot emulate an instruction (KVM_EXIT_INTERNAL_ERROR).
+#[pyclass(frozen, extends = Exit, module = "belljar")]
+pub struct InternalError {
+    /// KVM_INTERNAL_ERROR_*; 1 is an instruction that KVM cannot emulate.
+    #[pyo3(get)]
+    suberror: u32,
+    /// The instruction pointer.
+    #[pyo3(get)]
+    rip: u64,
+    /// 16, 32 or 64.
+    #[pyo3(get)]
+    bits: u32,
+    /// KVM's data words.
+    #[pyo3(get)]
+    data: Vec<u64>,
+    bytes: Vec<u8>,
+}
+
+#[pymethods]
+impl InternalError {
+    #[classattr]
+    fn __match_args__() -> (&'static str, &'static str, &'static str) {
+        ("suberror", "rip", "instruction")
+    }
+
+    /// The bytes that KVM gave up on; empty where it gave none.
+    #[getter]
+    fn instruction<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.bytes)
+    }
+
+    /// The instruction as text; empty where KVM gave no bytes.
+    #[getter]
+    fn disassembly(&self) -> String {
+        let found = disassemble(&self.bytes, self.rip, self.bits, 1).unwrap_or_default();
+        found.into_iter().next().map(|i| i.text).unwrap_or_default()
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> String {
+        let this = slf.get();
+        let (text, vcpu) = (this.disassembly(), slf.as_super().get().vcpu);
+        format!("InternalError(suberror={}, rip={:#x}, disassembly='{text}', vcpu={vcpu})", this.suberror, this.rip)
+    }
+}
+
+/// The Python value of an exit.
+pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> {
+    let base = Exit { vcpu };
+    macro_rules! value {
+        ($class:ident { $($fields:tt)* }) => {
+            Py::new(py, ($class { $($fields)* }, base)).map(Py::into_any)
+        };
+    }
+    match exit {
+        Core::PortIn { port, size } => value!(PortIn { port: *port, size: *size }),
+        Core::PortOut { port, size, data } => value!(PortOut { port: *port, size: *size, data: *data }),
+        Core::MmioRead { at, size } => value!(MmioRead { address: at.0, size: *size }),
+        Core::MmioWrite { at, size, data } => value!(MmioWrite { address: at.0, size: *size, data: *data }),
+        Core::MsrRead { index, reason } => value!(MsrRead { index: *index, reason: reason_name(*reason).into() }),
+        Core::MsrWrite { index, data, reason } => {
+            value!(MsrWrite { index: *index, data: *data, reason: reason_name(*reason).into() })
+        }
+        Core::Hlt => value!(Hlt {}),
+        Core::Shutdown => value!(Shutdown {}),
+        Core::Reset => value!(Reset {}),
+        Core::Debug { exception, pc, dr6, dr7 } => value!(Debug { exception: *exception, pc: *pc, dr6: *dr6, dr7: *dr7 }),
+        Core::Exception(e) => {
+            value!(GuestException { vector: e.vector, error_code: e.error_code, rip: e.rip, cr2: e.cr2 })
+        }
+        Core::InternalError(e) => value!(InternalError {
+            suberror: e.suberror, rip: e.rip, bits: e.bits, data: e.data.clone(), bytes: e.instruction.clone(),
+        }),
+        Core::FailEntry { reason, cpu } => value!(FailEntry { reason: *reason, cpu: *cpu }),
+        Core::MemoryFault { flags, at, size } => value!(MemoryFault { flags: *flags, address: at.0, length: *size }),
+        Core::SystemEvent { kind, data } => value!(SystemEvent { kind: *kind, data: data.clone() }),
+        Core::Timeout => value!(Timeout {}),
+        Core::Interrupted(by) => value!(Interrupted { by: interruption_name(*by).into() }),
+        Core::Unknown { reason } => value!(UnknownExit { reason: *reason }),
+    }
+}
+
+fn reason_name(reason: MsrReason) -> &'static str {
+    match reason {
+        MsrReason::Filter => "filter",
+        MsrReason::Unknown => "unknown",
+        MsrReason::Invalid => "invalid",
+    }
+}
+
+fn interruption_name(by: CoreInterruption) -> &'static str {
+    match by {
+        CoreInterruption::Kick => "kick",
+        CoreInterruption::Pause => "pause",
+        CoreInterruption::Stop => "stop",
+        CoreInterruption::Close => "close",
+    }
+}
+
+/// The kind of exit that a class stands for; `None` for the base class, which is all of them.
+pub fn kind_of(class: &Bound<'_, PyType>) -> PyResult<Option<ExitKind>> {
+    let py = class.py();
+    macro_rules! find {
+        ($($class:ident => $kind:ident,)+) => {$(
+            if class.is(py.get_type::<$class>()) {
+                return Ok(Some(ExitKind::$kind));
+            }
+        )+};
+    }
+    find! {
+        PortIn => PortIn, PortOut => PortOut, MmioRead => MmioRead, MmioWrite => MmioWrite, MsrRead => MsrRead,
+        MsrWrite => MsrWrite, Hlt => Hlt, Shutdown => Shutdown, Reset => Reset, Debug => Debug,
+        GuestException => Exception, InternalError => InternalError, FailEntry => FailEntry,
+        MemoryFault => MemoryFault, SystemEvent => SystemEvent, UnknownExit => Unknown,
+    }
+    if class.is(py.get_type::<Exit>()) {
+        return Ok(None);
+    }
+    Err(PyTypeError::new_err(format!("on_exit takes a class of exits such as bj.Hlt, not {}", class.name()?)))
+}
+
+/// Numbers and names of MSRs, as Python gives them.
+pub fn msr_number(which: &Bound<'_, PyAny>) -> PyResult<u32> {
+    if let Ok(name) = which.extract::<String>() {
+        let known = || msr::NAMES.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
+        return msr::number(&name)
+            .ok_or_else(|| pyo3::exceptions::PyKeyError::new_err(format!("no MSR is named {name:?}; known: {}", known())));
+    }
+    which.extract()
+}

@@ -1,0 +1,229 @@
+//! Python functions as hooks: registering, calling, converting what they return. They never run a vCPU.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, intern};
+
+use crate::addr::Span;
+use crate::error::Result as CoreResult;
+use crate::exit::{Exit, Reply};
+use crate::hook::{Callback, Hook, Subject, Wanted};
+use crate::machine::Machine;
+
+use super::error::foreign;
+use super::exit::to_python;
+use super::vm::VM;
+
+/// What a handler may return beside data: stop the machine, or skip the default behaviour.
+#[pyclass(frozen, eq, eq_int, hash, module = "belljar", rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Do the default, then have run() return this exit.
+    Stop,
+    /// Do not do the default: drop a write, read all ones, go on after a halt.
+    Skip,
+}
+
+/// A Python function, owned by the machine's hook and listed by the VM for the garbage collector.
+pub struct Function(pub Py<PyAny>);
+
+struct PythonCallback(Arc<Function>);
+
+impl Callback for PythonCallback {
+    fn call(&self, exit: &Exit, vcpu: u32) -> CoreResult<Reply> {
+        Python::attach(|py| {
+            let value = to_python(py, exit, vcpu)?;
+            let result = self.0.0.bind(py).call1((value,))?;
+            reply(&result, exit)
+        })
+        .map_err(foreign)
+    }
+}
+
+/// What the returned object means.
+fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
+    if result.is_none() {
+        return Ok(Reply::Default);
+    }
+    if let Ok(action) = result.cast_exact::<Action>() {
+        return Ok(match action.get() {
+            Action::Stop => Reply::Stop,
+            Action::Skip => Reply::Skip,
+        });
+    }
+    let takes_data = matches!(
+        exit,
+        Exit::PortIn { .. } | Exit::MmioRead { .. } | Exit::MsrRead { .. } | Exit::MsrWrite { .. }
+    );
+    if !takes_data {
+        let got = result.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "a handler of {:?} returns None, bj.STOP or bj.SKIP, not {got}: only reads take data",
+            exit.kind()
+        )));
+    }
+    match result.extract::<u64>() {
+        Ok(data) => Ok(Reply::Value(data)),
+        Err(_) => match result.extract::<i64>() {
+            Ok(negative) => Ok(Reply::Value(negative.cast_unsigned())),
+            Err(_) => Err(PyTypeError::new_err(format!(
+                "a handler of {:?} returns an integer of up to 64 bits, None, bj.STOP or bj.SKIP, not {}",
+                exit.kind(),
+                result.repr()?
+            ))),
+        },
+    }
+}
+
+/// A registered handler. Use it as a decorator, as a context manager, or keep it to remove the handler later.
+#[pyclass(frozen, weakref, module = "belljar")]
+pub struct Handle {
+    vm: Py<VM>,
+    subject: Subject,
+    wanted: Wanted,
+    armed: Mutex<Option<Armed>>,
+}
+
+struct Armed {
+    hook: Weak<Hook>,
+    function: Py<PyAny>,
+}
+
+impl Handle {
+    /// A handle that waits for its function.
+    pub fn new(vm: Py<VM>, subject: Subject, wanted: Wanted) -> Self {
+        Self { vm, subject, wanted, armed: Mutex::new(None) }
+    }
+
+    fn hook(&self) -> Option<Arc<Hook>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|a| a.hook.upgrade())
+    }
+
+    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.function.clone_ref(py))
+    }
+
+    /// Registers `function`.
+    pub fn arm(&self, py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<()> {
+        if !function.is_callable() {
+            return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
+        }
+        let owned = Arc::new(Function(function.clone().unbind()));
+        let hook = Hook::new(self.subject, self.wanted, Box::new(PythonCallback(Arc::clone(&owned))));
+        let armed = Armed { hook: Arc::downgrade(&hook), function: function.clone().unbind() };
+        let vm = self.vm.get();
+        let machine = Arc::clone(vm.machine());
+        py.detach(|| machine.add_hook(Arc::clone(&hook)))?;
+        vm.keep(&hook, owned);
+        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(armed);
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Handle {
+    /// As a decorator, registers the function; afterwards, calls it.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__(
+        slf: &Bound<'_, Self>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        if let Some(function) = slf.get().function(py) {
+            return function.call(py, args, kwargs);
+        }
+        slf.get().arm(py, &args.get_item(0)?)?;
+        Ok(slf.clone().into_any().unbind())
+    }
+
+    /// Removes the handler, before the next exit. Does nothing if it has been removed.
+    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(hook) = self.hook() else { return Ok(()) };
+        let machine: Arc<Machine> = Arc::clone(self.vm.get().machine());
+        self.vm.get().forget(&hook);
+        py.detach(|| machine.remove_hook(&hook))?;
+        Ok(())
+    }
+
+    /// How often the handler has been called.
+    #[getter]
+    fn hits(&self) -> u64 {
+        self.hook().map_or(0, |h| h.hits())
+    }
+
+    /// Is the handler called? Setting it takes effect before the next exit.
+    #[getter]
+    fn enabled(&self) -> bool {
+        self.hook().is_some_and(|h| h.is_enabled())
+    }
+
+    #[setter]
+    fn set_enabled(&self, yes: bool) -> PyResult<()> {
+        let hook = self.hook().ok_or_else(|| PyValueError::new_err("this handler has been removed, or never registered"))?;
+        hook.enable(yes);
+        Ok(())
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.remove(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let what = match self.subject {
+            Subject::Port(s) => format!("ports {:#x}..{:#x}", s.first, s.last),
+            Subject::Mmio(s) => format!("addresses {:#x}..{:#x}", s.first, s.last),
+            Subject::Msr(s) => format!("MSRs {:#x}..{:#x}", s.first, s.last),
+            Subject::Kind(kind) => format!("{kind:?}"),
+            Subject::Any => "every exit".into(),
+        };
+        let name = match self.function(py) {
+            Some(f) => f.bind(py).getattr_opt(intern!(py, "__name__"))?.map_or_else(|| f.bind(py).repr(), |n| n.str())?.to_string(),
+            None => "nothing yet".into(),
+        };
+        let state = if self.hook().is_some() { format!("{} hits", self.hits()) } else { "removed".into() };
+        Ok(format!("<Handle of {what}: {name}, {state}>"))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.vm)?;
+        if let Ok(armed) = self.armed.try_lock()
+            && let Some(armed) = armed.as_ref()
+        {
+            visit.call(&armed.function)?;
+        }
+        Ok(())
+    }
+}
+
+/// Which direction of access `access` names, seen from the guest.
+pub fn wanted(access: &str) -> PyResult<Wanted> {
+    match access {
+        "r" => Ok(Wanted { reads: true, writes: false }),
+        "w" => Ok(Wanted { reads: false, writes: true }),
+        "rw" => Ok(Wanted { reads: true, writes: true }),
+        _ => Err(PyValueError::new_err(format!("access is \"r\", \"w\" or \"rw\", seen from the guest, not {access:?}"))),
+    }
+}
+
+/// The span that `at` (a number or a range) and `size` name, its last number at most `limit`.
+pub fn span(at: &Bound<'_, PyAny>, size: Option<u64>, limit: u64) -> PyResult<Span> {
+    let range = at.py().import("builtins")?.getattr("range")?;
+    if !at.is_instance(&range)? {
+        return Ok(Span::new(at.extract()?, size.unwrap_or(1), limit)?);
+    }
+    let (start, stop): (u64, u64) = (at.getattr("start")?.extract()?, at.getattr("stop")?.extract()?);
+    if size.is_some() || at.getattr("step")?.extract::<i64>()? != 1 {
+        return Err(PyValueError::new_err("give a number and a size, or a range without a step"));
+    }
+    Ok(Span::new(start, stop.saturating_sub(start), limit)?)
+}

@@ -1,0 +1,58 @@
+//! What the host offers and how its KVM behaves, for Python. It never keeps a descriptor open.
+
+use std::sync::OnceLock;
+
+use pyo3::exceptions::PyAttributeError;
+use pyo3::prelude::*;
+
+use crate::error::Result as CoreResult;
+use crate::kvm::{Host, Quirks as Core};
+
+/// How this KVM behaves: probed once in a process.
+pub fn quirks() -> CoreResult<Core> {
+    static PROBED: OnceLock<Core> = OnceLock::new();
+    match PROBED.get() {
+        Some(known) => Ok(*known),
+        None => crate::machine::probe().map(|found| *PROBED.get_or_init(|| found)),
+    }
+}
+
+/// How this KVM behaves, found out by running mini-guests: one yes-or-no attribute per question.
+#[pyclass(frozen, module = "belljar")]
+pub struct Quirks(Core);
+
+#[pymethods]
+impl Quirks {
+    fn __getattr__(&self, name: &str) -> PyResult<bool> {
+        let found = self.0.answers().into_iter().find(|a| a.name == name).map(|a| a.value);
+        found.ok_or_else(|| PyAttributeError::new_err(format!("no such question: {name}")))
+    }
+
+    fn __dir__(&self) -> Vec<&'static str> {
+        self.0.answers().iter().map(|a| a.name).collect()
+    }
+
+    /// Every answer: name, value, the documented value, and what follows where the two differ.
+    fn answers(&self) -> Vec<(&'static str, bool, bool, &'static str)> {
+        self.0.answers().into_iter().map(|a| (a.name, a.value, a.documented, a.consequence)).collect()
+    }
+
+    fn __repr__(&self) -> String {
+        let answers: Vec<_> = self.0.answers().iter().map(|a| format!("{}={}", a.name, if a.value { "True" } else { "False" })).collect();
+        format!("Quirks({})", answers.join(", "))
+    }
+}
+
+/// Opens /dev/kvm and says what it offers: (name, value, what for) per capability, and the most vCPUs. HostError if not.
+#[pyfunction]
+pub fn capabilities(py: Python<'_>) -> PyResult<(Vec<(&'static str, i32, &'static str)>, u64)> {
+    let host = py.detach(Host::open)?;
+    let found = host.capabilities().into_iter().map(|c| (c.name, c.value, c.used_for)).collect();
+    Ok((found, host.max_vcpus()))
+}
+
+/// How this KVM behaves; probed at the first call. HostError where there is none.
+#[pyfunction]
+pub fn probe(py: Python<'_>) -> PyResult<Quirks> {
+    Ok(Quirks(py.detach(quirks)?))
+}

@@ -1,0 +1,359 @@
+//! The class `VM`. Each method converts, detaches from the interpreter, asks the machine, and wraps the answer.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyValueError;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple, PyType};
+
+use crate::addr::GuestPhys;
+use crate::boot::bare::Mode;
+use crate::boot::image;
+use crate::error::Result as CoreResult;
+use crate::exit::Interruption;
+use crate::hook::{Hook, Subject, Wanted};
+use crate::kvm::Irqchip;
+use crate::machine::{Config, Machine, Phase};
+
+use super::console::Console;
+use super::error::foreign;
+use super::exit::{kind_of, msr_number, to_python};
+use super::hook::{Function, Handle, span, wanted};
+use super::host::quirks;
+use super::memory::Memory;
+use super::size::bytes_of;
+use super::vcpu::VCPU;
+
+/// A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
+///
+/// `memory` is bytes or a string such as "64M" (RAM from address 0 on; None for none); `vcpus` counts; `irqchip` is
+/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices. Raises HostError where there is no KVM.
+#[pyclass(frozen, weakref, name = "VM", module = "belljar")]
+pub struct VM {
+    machine: Arc<Machine>,
+    /// The functions that the machine's hooks call, for the garbage collector.
+    functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
+}
+
+/// Looks for signals, as the core's runs and waits ask now and then.
+pub fn poll() -> CoreResult<()> {
+    Python::attach(|py| py.check_signals()).map_err(foreign)
+}
+
+/// Seconds, as Python gives them.
+pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
+    let wrong = || PyValueError::new_err(format!("{name} is a number of seconds from 0 on, or None"));
+    value.filter(|v| *v != f64::INFINITY).map(|v| Duration::try_from_secs_f64(v).map_err(|_| wrong())).transpose()
+}
+
+impl VM {
+    pub(super) fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    pub(super) fn keep(&self, hook: &Arc<Hook>, function: Arc<Function>) {
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        functions.push((Arc::downgrade(hook), function));
+    }
+
+    pub(super) fn forget(&self, hook: &Arc<Hook>) {
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = functions.iter().position(|(h, _)| std::ptr::eq(h.as_ptr(), Arc::as_ptr(hook)));
+        let old = at.map(|at| functions.swap_remove(at));
+        drop(functions);
+        drop(old);
+    }
+
+    fn hook(
+        slf: &Bound<'_, Self>,
+        subject: Subject,
+        wanted: Wanted,
+        function: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Handle>> {
+        let handle = Handle::new(slf.clone().unbind(), subject, wanted);
+        if let Some(function) = function {
+            handle.arm(slf.py(), function)?;
+        }
+        Py::new(slf.py(), handle)
+    }
+}
+
+#[pymethods]
+impl VM {
+    #[new]
+    #[pyo3(signature = (memory = None, vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false, ram = true))]
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments of a constructor
+    fn new(
+        py: Python<'_>,
+        memory: Option<&Bound<'_, PyAny>>,
+        vcpus: i64,
+        irqchip: Option<&str>,
+        serial: bool,
+        i8042: bool,
+        pit: bool,
+        ram: bool,
+    ) -> PyResult<Self> {
+        let irqchip = match irqchip {
+            None => Irqchip::None,
+            Some("split") => Irqchip::Split,
+            Some("full") => Irqchip::Full,
+            Some(other) => return Err(PyValueError::new_err(format!("irqchip is None, \"split\" or \"full\", not {other:?}"))),
+        };
+        let vcpus = u64::try_from(vcpus).unwrap_or(0);
+        let memory = if ram { Some(memory.map_or(Ok(64 << 20), bytes_of)?) } else { None };
+        let config = Config { memory, vcpus, irqchip, pit, serial, i8042 };
+        let quirks = py.detach(quirks)?;
+        let machine = py.detach(|| Machine::new(&config, quirks))?;
+        Ok(Self { machine: Arc::new(machine), functions: Mutex::default() })
+    }
+
+    /// The first vCPU.
+    #[getter]
+    fn cpu(slf: &Bound<'_, Self>) -> VCPU {
+        VCPU::new(slf.clone().unbind(), 0)
+    }
+
+    /// All vCPUs, in the order of their numbers.
+    #[getter]
+    fn cpus<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let ids: Vec<_> = slf.get().machine.cpus.iter().map(|c| c.id).collect();
+        let cpus: Vec<_> = ids.into_iter().map(|id| Py::new(slf.py(), VCPU::new(slf.clone().unbind(), id))).collect::<PyResult<_>>()?;
+        PyTuple::new(slf.py(), cpus)
+    }
+
+    /// The guest's physical memory.
+    #[getter]
+    fn memory(slf: &Bound<'_, Self>) -> Memory {
+        Memory::new(slf.clone().unbind())
+    }
+
+    /// The far end of the serial line. ValueError for a VM without one.
+    #[getter]
+    fn console(slf: &Bound<'_, Self>) -> PyResult<Console> {
+        match slf.get().machine.serial {
+            Some(_) => Ok(Console::new(slf.clone().unbind())),
+            None => Err(PyValueError::new_err("this VM has no serial port: make it with VM(serial=True)")),
+        }
+    }
+
+    /// "stopped", "running", "paused" or "closed".
+    #[getter]
+    fn state(&self) -> &'static str {
+        match self.machine.phase() {
+            Phase::Stopped => "stopped",
+            Phase::Foreground | Phase::Background => "running",
+            Phase::Paused => "paused",
+            Phase::Closing | Phase::Closed => "closed",
+        }
+    }
+
+    /// Puts `code` (bytes, or assembly text for bj.asm) at guest-physical `at` and has a vCPU begin there.
+    ///
+    /// `mode` is "real", "protected", "long" or "user"; the host builds segments and tables at the end of RAM. In "user"
+    /// mode the code runs in ring 3, and its exceptions come out of run() as GuestException.
+    #[pyo3(signature = (code, mode = "long", *, at = 0x1000, vcpu = 0))]
+    fn load(&self, py: Python<'_>, code: &Bound<'_, PyAny>, mode: &str, at: u64, vcpu: u32) -> PyResult<()> {
+        let mode = Mode::named(mode)?;
+        let code = if code.is_instance_of::<PyString>() {
+            py.import("belljar.assembly")?.getattr("asm")?.call1((code, mode.bits(), at))?
+        } else {
+            code.clone()
+        };
+        let code = super::memory::copied(&code)?;
+        py.detach(|| self.machine.load(&code, mode, GuestPhys(at), vcpu))?;
+        Ok(())
+    }
+
+    /// Loads a kernel image (bzImage, vmlinux, ELF, Multiboot 1) and has vCPU 0 begin at its entry.
+    ///
+    /// Returns the format and the entry point. Raises ImageError for a file that is none of these or is damaged.
+    #[pyo3(signature = (image, *, initrd = None, cmdline = "", mptable = true))]
+    fn boot(
+        &self,
+        py: Python<'_>,
+        image: &Bound<'_, PyAny>,
+        initrd: Option<&Bound<'_, PyAny>>,
+        cmdline: &str,
+        mptable: bool,
+    ) -> PyResult<(&'static str, u64)> {
+        let bytes = super::memory::file_or_bytes(image)?;
+        let initrd = initrd.map(super::memory::file_or_bytes).transpose()?;
+        let cpus = u32::try_from(self.machine.cpus.len()).unwrap_or(u32::MAX);
+        let options = image::Options { cmdline: cmdline.to_owned(), initrd, cpus, mptable };
+        let loaded = py.detach(|| -> CoreResult<_> {
+            let reset = self.machine.cpu(0)?.with(|cpu| cpu.vcpu.sregs())?;
+            let loaded = image::load(&self.machine.memory, &bytes, &options, &reset)?;
+            self.machine.begin_at(&loaded.start, 0)?;
+            Ok(loaded)
+        })?;
+        Ok((loaded.format, loaded.entry.0))
+    }
+
+    /// Has `handler(exit)` answer accesses to ports: a port, or a range of them, or a first one and a `size`.
+    ///
+    /// `access` is "r", "w" or "rw", seen from the guest. The guest waits. Returns a Handle, which is a decorator if no
+    /// handler is given.
+    #[pyo3(signature = (port, handler = None, *, size = None, access = "rw"))]
+    fn on_port(
+        slf: &Bound<'_, Self>,
+        port: &Bound<'_, PyAny>,
+        handler: Option<&Bound<'_, PyAny>>,
+        size: Option<u64>,
+        access: &str,
+    ) -> PyResult<Py<Handle>> {
+        let subject = Subject::Port(span(port, size, u64::from(u16::MAX))?);
+        Self::hook(slf, subject, wanted(access)?, handler)
+    }
+
+    /// Has `handler(exit)` answer accesses to guest-physical addresses that no RAM backs, and with access="w" to ROM.
+    #[pyo3(signature = (address, handler = None, *, size = None, access = "rw"))]
+    fn on_mmio(
+        slf: &Bound<'_, Self>,
+        address: &Bound<'_, PyAny>,
+        handler: Option<&Bound<'_, PyAny>>,
+        size: Option<u64>,
+        access: &str,
+    ) -> PyResult<Py<Handle>> {
+        let subject = Subject::Mmio(span(address, size, u64::MAX)?);
+        Self::hook(slf, subject, wanted(access)?, handler)
+    }
+
+    /// Has `handler(exit)` answer accesses to model-specific registers: a name such as "LSTAR", a number, or a range.
+    ///
+    /// For a write, None lets it happen, bj.SKIP drops it, and an integer is written instead.
+    #[pyo3(signature = (msr, handler = None, *, size = None, access = "rw"))]
+    fn on_msr(
+        slf: &Bound<'_, Self>,
+        msr: &Bound<'_, PyAny>,
+        handler: Option<&Bound<'_, PyAny>>,
+        size: Option<u64>,
+        access: &str,
+    ) -> PyResult<Py<Handle>> {
+        let named = if msr.is_instance_of::<PyString>() { Some(msr_number(msr)?.into_pyobject(slf.py())?) } else { None };
+        let span = span(named.as_ref().map_or(msr, |n| n.as_any()), size, u64::from(u32::MAX))?;
+        Self::hook(slf, Subject::Msr(span), wanted(access)?, handler)
+    }
+
+    /// Has `handler(exit)` see all exits of one class, such as bj.Hlt; bj.Exit (the default) is every class.
+    ///
+    /// None keeps the default behaviour, bj.SKIP goes on where the machine would have stopped.
+    #[pyo3(signature = (kind = None, handler = None))]
+    fn on_exit(
+        slf: &Bound<'_, Self>,
+        kind: Option<&Bound<'_, PyType>>,
+        handler: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Handle>> {
+        let subject = kind.map_or(Ok(None), kind_of)?.map_or(Subject::Any, Subject::Kind);
+        Self::hook(slf, subject, Wanted { reads: true, writes: true }, handler)
+    }
+
+    /// Runs the guest on this thread until something stops it, and returns that exit.
+    ///
+    /// `timeout` is in seconds (then a Timeout comes back); `max_exits` counts exits, and the last one comes back after
+    /// it has been answered. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
+    #[pyo3(signature = (timeout = None, max_exits = None))]
+    fn run(&self, py: Python<'_>, timeout: Option<f64>, max_exits: Option<u64>) -> PyResult<Py<PyAny>> {
+        let timeout = seconds("timeout", timeout)?;
+        let (vcpu, exit) = py.detach(|| self.machine.run(timeout, max_exits, &poll))?;
+        to_python(py, &exit, vcpu)
+    }
+
+    /// Runs the guest on threads of its own, one per vCPU.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.machine.start())?)
+    }
+
+    /// Holds a guest that start() set going, between two instructions. In a handler, it asks and does not wait.
+    fn pause(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.machine.halt(Interruption::Pause, &poll))?;
+        Ok(())
+    }
+
+    /// Goes on after pause().
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.machine.resume())?)
+    }
+
+    /// Ends a run, in the background or on another thread, and returns the exit that ended it (None if it was not
+    /// running in the background).
+    fn stop(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let outcome = py.detach(|| self.machine.halt(Interruption::Stop, &poll))?;
+        outcome.map(|(vcpu, exit)| to_python(py, &exit, vcpu)).transpose()
+    }
+
+    /// Waits until the guest that start() set going stops by itself, and returns the exit that stopped it.
+    ///
+    /// Raises TimeoutError after `timeout` seconds, and what a handler raised.
+    #[pyo3(signature = (timeout = None))]
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let patience = seconds("timeout", timeout)?;
+        match py.detach(|| self.machine.join(patience, &poll))? {
+            Some((vcpu, exit)) => to_python(py, &exit, vcpu),
+            None => Err(pyo3::exceptions::PyTimeoutError::new_err("the guest still runs")),
+        }
+    }
+
+    /// Gets the guest out of a run, from any thread: that run returns Interrupted. Does nothing if none is on.
+    fn kick(&self) {
+        self.machine.interrupt(Interruption::Kick);
+    }
+
+    /// Ends all runs and gives everything back: descriptors, threads, mappings. May be called again, from any thread.
+    ///
+    /// Refused from a handler of this VM (RunningError) and while views of its memory are live (BufferError).
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.machine.close(&poll))?;
+        let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(functions);
+        Ok(())
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        let cpus = self.machine.cpus.len();
+        let bytes: u64 = self.machine.memory.regions().iter().filter(|r| !r.rom).map(|r| r.len).sum();
+        let state = self.state();
+        let at = match self.machine.cpu(0).and_then(|c| c.with(|cpu| cpu.vcpu.regs())) {
+            Ok(regs) => format!(" at {:#x}", regs[crate::x86::Gpr::Rip]),
+            Err(_) => String::new(),
+        };
+        match state {
+            "closed" => "<VM closed>".into(),
+            _ => format!("<VM {cpus} vcpu{}, {}, {state}{at}>", if cpus == 1 { "" } else { "s" }, super::size::human(bytes)),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(functions) = self.functions.try_lock() {
+            for (_, function) in functions.iter() {
+                visit.call(&function.0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        self.machine.hooks.clear();
+        let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(functions);
+    }
+}
+
+impl Drop for VM {
+    /// A VM that nobody can reach any more ends its threads.
+    fn drop(&mut self) {
+        let machine = Arc::clone(&self.machine);
+        Python::attach(|py| py.detach(|| drop(machine.close(&|| Ok(())))));
+    }
+}
