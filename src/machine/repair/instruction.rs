@@ -144,6 +144,7 @@ fn compare_exchange(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
         return Err(Trap::protection(0));
     }
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    cpu.check_writable(at)?;
     let found = u128::from_le_bytes(cpu.read(at)?);
     let pair = |high: Gpr, low: Gpr| u128::from(cpu.regs[high]) << 64 | u128::from(cpu.regs[low]);
     let hit = found == pair(Gpr::Rdx, Gpr::Rax);

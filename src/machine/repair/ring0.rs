@@ -147,6 +147,11 @@ impl<'a> Ring0<'a> {
         parts.try_for_each(|(place, (_, part))| self.memory.write(place, part)).map_err(|_| Trap::Unknown)
     }
 
+    /// Traps as a write of the byte at `at` would, before anything is read there.
+    pub(super) fn check_writable(&self, at: u64) -> Step {
+        self.physical(at, true).map(drop)
+    }
+
     /// Where the linear address `at` lies, if ring 0 may read it (or write it).
     fn physical(&self, at: u64, write: bool) -> Step<GuestPhys> {
         let mut walk = Walk::new(&self.sregs);

@@ -236,3 +236,136 @@ fn is_padding(instruction: &Instruction) -> bool {
 fn ends_flow(instruction: &Instruction) -> bool {
     matches!(instruction.flow_control(), FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::boot::paging::PageTables;
+    use crate::boot::start::{Start, selector};
+    use crate::x86::pte;
+    use crate::x86::segment::interrupt_gate;
+
+    const IDT: u64 = 0x8000;
+    const HANDLER: u64 = 0x2_0ff0;
+    const LSTAR: u64 = 0x2_0040;
+    /// `nop [cs:rax + rax]` with prefixes: the longest that an assembler pads with.
+    const LONG_NOP: [u8; 10] = [0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0];
+
+    /// Code at `HANDLER` in pages of ring 0, and a #PF gate that leads there.
+    fn guest(code: &[u8]) -> (Memory, Sregs) {
+        let memory = Memory::default();
+        memory.add(GuestPhys(0), 2 << 20, false, |_, _| Ok(())).expect("RAM");
+        let mut tables = PageTables::new(&memory, GuestPhys(0x10_0000), GuestPhys(0x14_0000)).expect("room");
+        tables.identity(2 << 20, pte::USER).expect("room");
+        tables.protect(GuestPhys(HANDLER & !0xfff), GuestPhys(0x2_3000), 0).expect("mapped");
+        let mut sregs = Start::long(&Sregs::default(), GuestPhys(0), GuestPhys(0), tables.root(), GuestPhys(0)).sregs;
+        (sregs.idt.base, sregs.idt.limit) = (IDT, 0xfff);
+        memory.write(GuestPhys(HANDLER), code).expect("RAM");
+        set_gate(&memory, HANDLER);
+        (memory, sregs)
+    }
+
+    fn set_gate(memory: &Memory, handler: u64) {
+        let gate: Vec<u8> = interrupt_gate(handler, selector::CODE, 0).iter().flat_map(|w| w.to_le_bytes()).collect();
+        memory.write(GuestPhys(IDT + PAGE_FAULT * 16), &gate).expect("RAM");
+    }
+
+    fn gate(memory: &Memory, sregs: &Sregs) -> Option<u64> {
+        Guest { memory, sregs }.gate().map(|(_, handler)| handler)
+    }
+
+    /// `jmp $`, then `padding`, then an aligned function.
+    fn handler(padding: &[u8], function: &[u8]) -> Vec<u8> {
+        [&[0xeb, 0xfe], padding, function].concat()
+    }
+
+    /// As a kernel has it: 60 bytes of long NOPs between two functions, here across a page.
+    fn kernel() -> Vec<u8> {
+        handler(&[&LONG_NOP.repeat(6)[..], &[0x66, 0x90]].concat(), &[0x90, 0x90, 0x90, 0xfc])
+    }
+
+    #[test]
+    fn the_stub_lies_in_the_padding_and_the_gate_leads_there() {
+        let (memory, sregs) = guest(&kernel());
+        let at = HANDLER + 2;
+        assert_eq!(place(&memory, &sregs, LSTAR, None), Placed::Now(at));
+        assert_eq!(gate(&memory, &sregs), Some(at));
+        let stub = Guest { memory: &memory, sregs: &sregs }.stub(at);
+        assert_eq!(stub, Some(Stub { at, lstar: LSTAR, original: HANDLER }));
+        assert_eq!(place(&memory, &sregs, LSTAR, None), Placed::Before);
+        assert!(is_placed(&memory, &sregs, LSTAR) && !is_placed(&memory, &sregs, LSTAR + 1));
+        let behind = memory.read_vec(GuestPhys(HANDLER + 2 + 62), 4).expect("RAM");
+        assert_eq!(behind, [0x90, 0x90, 0x90, 0xfc]);
+    }
+
+    #[test]
+    fn a_new_lstar_changes_the_stub_and_a_new_gate_is_led_to_it() {
+        let (memory, sregs) = guest(&kernel());
+        let at = HANDLER + 2;
+        assert_eq!(place(&memory, &sregs, LSTAR, None), Placed::Now(at));
+        assert_eq!(place(&memory, &sregs, LSTAR + 16, None), Placed::Now(at));
+        let stub = Guest { memory: &memory, sregs: &sregs }.stub(at);
+        assert_eq!(stub, Some(Stub { at, lstar: LSTAR + 16, original: HANDLER }));
+        memory.write(GuestPhys(0x2_2000), &handler(&[0xcc; 64], &[])).expect("RAM");
+        set_gate(&memory, 0x2_2000);
+        assert_eq!(place(&memory, &sregs, LSTAR, None), Placed::Now(0x2_2002));
+    }
+
+    #[test]
+    fn what_is_no_gate_to_code_of_ring_0_is_left_for_later() {
+        let (memory, sregs) = guest(&kernel());
+        for handler in [0x50_0000, 0x4000] {
+            set_gate(&memory, handler); // not mapped; a page of ring 3
+            assert_eq!(place(&memory, &sregs, LSTAR, None), Placed::NotYet);
+        }
+        memory.zero(GuestPhys(IDT), PAGE).expect("RAM");
+        assert_eq!(place(&memory, &sregs, LSTAR, None), Placed::NotYet);
+        let mut short = sregs;
+        short.idt.limit = 14 * 16;
+        assert_eq!(place(&memory, &short, LSTAR, None), Placed::NotYet);
+    }
+
+    #[test]
+    fn without_room_or_out_of_reach_nothing_is_changed() {
+        let (memory, sregs) = guest(&handler(&[0xcc; 41], &[0x90; 64]));
+        assert_eq!(place(&memory, &sregs, LSTAR, None), Placed::NoRoom(HANDLER));
+        assert_eq!(gate(&memory, &sregs), Some(HANDLER));
+        let (memory, sregs) = guest(&kernel());
+        assert_eq!(place(&memory, &sregs, 0xffff_8000_0000_0000, None), Placed::NoRoom(HANDLER));
+        assert_eq!(memory.read_vec(GuestPhys(HANDLER), kernel().len()).expect("RAM"), kernel());
+        assert_eq!(place(&memory, &sregs, LSTAR, Some(HANDLER)), Placed::NoRoom(HANDLER));
+    }
+
+    #[test]
+    fn nops_of_the_next_function_do_not_count_as_padding() {
+        // 40 bytes of padding and 8 NOP bytes of the function at the next multiple of 16.
+        let start = 0x1000 - 42;
+        let code = handler(&[0xcc; 40], &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0xc3]);
+        assert_eq!(padding(&code, start), None);
+        let code = handler(&[0xcc; 56], &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0xc3]);
+        assert_eq!(padding(&code, 0x1000 - 58), Some(0x1000 - 56));
+        // Code that is run into is no padding, however many NOPs it has.
+        assert_eq!(padding(&[0x90, 0x66, 0x90].repeat(64), 0x1000), None);
+        assert_eq!(padding(&[&[0x75, 0x00], &[0x66, 0x90].repeat(64)[..]].concat(), 0x1000), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_stub_reads_back_as_it_was_written(at: u64, to_lstar in -0x7fff_0000_i64..0x7fff_0000, to_original: i32) {
+            let original = at.wrapping_add(42).wrapping_add_signed(to_original.into());
+            let stub = Stub { at, lstar: at.wrapping_add_signed(to_lstar), original };
+            let code = stub.encode().expect("near");
+            prop_assert_eq!(Stub::decode(at, &code), Some(stub));
+            prop_assert_eq!(Stub::decode(at, &[0xcc; CODE.len()]), None);
+        }
+
+        #[test]
+        fn no_code_behind_the_handler_makes_it_panic(code: [u8; 256], lstar: u64) {
+            let (memory, sregs) = guest(&code);
+            let placed = place(&memory, &sregs, lstar, None);
+            prop_assert!(matches!(placed, Placed::Now(_) | Placed::NoRoom(_)));
+        }
+    }
+}
