@@ -10,9 +10,7 @@ from belljar.host import host
 LINUX_CMDLINE = "console=ttyS0 panic=-1 reboot=k"
 """What a Linux guest is always told: its console, and to reset when it has ended."""
 
-REPAIRED_CMDLINE = (
-    "lpj=1000000 tsc=reliable noxsave clearcpuid=308,151,297,580 random.trust_cpu=1 quiet rodata=off nokaslr"
-)
+REPAIRED_CMDLINE = "lpj=1000000 tsc=reliable noxsave clearcpuid=308,151,297,580 random.trust_cpu=1 quiet rodata=off"
 """What a Linux guest is told besides where KVM interprets ring 0: what not to use, since it cannot be hidden there."""
 
 
@@ -21,6 +19,14 @@ def linux_cmdline(extra: str = "") -> str:
     interpreted = host.quirks is not None and not host.quirks.ring0_is_native
     parts = [LINUX_CMDLINE, REPAIRED_CMDLINE if interpreted else "", extra]
     return " ".join(part for part in parts if part)
+
+
+def cmdline_for(image: str | os.PathLike[str], extra: str = "") -> str:
+    """Return the command line for the kernel in the file ``image``: Linux is told what it needs, others only ``extra``."""
+    with open(image, "rb") as file:
+        content = file.read()
+    is_linux = content[0x202:0x206] == b"HdrS" or b"Linux version " in content
+    return linux_cmdline(extra) if is_linux else extra
 
 
 def linux(
@@ -33,9 +39,8 @@ def linux(
 ) -> VM:
     """Make a VM with a Linux kernel (bzImage or vmlinux) loaded, ready to ``start()``; its console is ``vm.console``.
 
-    ``cmdline`` is added to what this host's KVM makes necessary (:func:`linux_cmdline`). The machine has a 16550 at
-    0x3f8, the keyboard controller's reset line, a split irqchip with an i8254 timer, and an MP table. Raises
-    ImageError for a file that is no kernel or is damaged, GuestMemoryError or ImageError for one that does not fit.
+    ``cmdline`` is added to what this host's KVM makes necessary (:func:`linux_cmdline`); :func:`machine` says what the
+    machine has, and there is an MP table. Raises ImageError for a file that is no kernel, is damaged, or does not fit.
     """
     vm = machine(memory=memory, vcpus=vcpus)
     try:
@@ -47,5 +52,9 @@ def linux(
 
 
 def machine(*, memory: str | int = "64M", vcpus: int = 1) -> VM:
-    """Make an empty VM with the devices that a kernel expects of a PC; load one with ``vm.boot(image)``."""
+    """Make an empty VM with the devices that a kernel expects of a PC; load one with ``vm.boot(image)``.
+
+    A 16550 at port 0x3f8, the keyboard controller's reset line at 0x64, and in the kernel PIC, I/O APIC, local APICs and
+    the i8254 timer. Not the split irqchip: newer kernels refuse the timer without the PIC (KVM_CREATE_PIT2 says ENOENT).
+    """
     return VM(memory, vcpus, irqchip="full", serial=True, i8042=True, pit=True)

@@ -1,0 +1,161 @@
+"""Running a guest on the terminal: its serial console live in both directions, and at the end how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import sys
+import termios
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import belljar as bj
+from belljar import boot
+
+QUIT = b"\x1d"
+"""Ctrl-], as in telnet: ends the guest."""
+
+STATUS = {bj.Hlt: 0, bj.Reset: 0, bj.Timeout: 124}
+"""Exit status by how the guest ended; anything else is 2. As timeout(1) has it."""
+
+WAITS_FOR_A_READER = {"bzImage", "vmlinux", "PVH"}
+"""Kernels that lose what is typed before a program reads the console: piped input waits until one does."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run ``belljar run``; return its exit status."""
+    with _machine(options) as vm:
+        if options.mode:
+            with open(options.file, "rb") as file:
+                vm.load(file.read(), options.mode, at=options.at if options.at is not None else 0x1000)
+            patient = False
+        else:
+            found, entry = vm.boot(options.file, initrd=options.initrd, cmdline=_cmdline(options))
+            _say(f"{options.file}: {found}, entry at {entry:#x}")
+            patient = found in WAITS_FOR_A_READER
+        if sys.stdin.isatty():
+            _say("the guest has the keyboard; Ctrl-] ends it")
+        end = watch(vm, timeout=options.timeout, patient=patient)
+        print(describe(vm, end), file=sys.stderr)
+        return STATUS.get(type(end), 2)
+
+
+def _say(text: str) -> None:
+    print(f"belljar: {text}", file=sys.stderr, flush=True)
+
+
+def _machine(options: argparse.Namespace) -> bj.VM:
+    if options.mode:
+        return bj.VM(options.memory, options.cpus, serial=True, i8042=True)
+    return boot.machine(memory=options.memory, vcpus=options.cpus)
+
+
+def _cmdline(options: argparse.Namespace) -> str:
+    return boot.cmdline_for(options.file, options.append)
+
+
+def watch(vm: bj.VM, *, timeout: float | None = None, patient: bool = False) -> bj.Exit:
+    """Run ``vm`` with its console on this terminal until it ends, the time is over or the user types Ctrl-].
+
+    ``patient`` keeps piped input back until a program in the guest reads the console.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    vm.start()
+    try:
+        with _keyboard(vm, patient=patient and not sys.stdin.isatty()) as quit_typed:
+            while vm.state == "running" and not quit_typed.is_set():
+                left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
+                if left <= 0:
+                    vm.pause()
+                    return bj.Timeout()
+                _show(vm.console.read(timeout=left))
+        if quit_typed.is_set():
+            return vm.stop() or bj.Interrupted("stop")
+        return vm.join()
+    finally:
+        if vm.state == "running":
+            vm.stop()
+        _show(vm.console.read())
+
+
+def _show(output: bytes) -> None:
+    sys.stdout.buffer.write(output)
+    sys.stdout.flush()
+
+
+@contextmanager
+def _keyboard(vm: bj.VM, *, patient: bool) -> Iterator[threading.Event]:
+    """Send what is typed to the guest, on a thread of its own, until the block is left; the event is Ctrl-]."""
+    quit_typed, (wake, waker) = threading.Event(), os.pipe()
+    thread = threading.Thread(target=_type, args=(vm, wake, quit_typed, patient), daemon=True)
+    with _raw_terminal():
+        thread.start()
+        try:
+            yield quit_typed
+        finally:
+            os.close(waker)
+            thread.join()
+            os.close(wake)
+
+
+def _type(vm: bj.VM, wake: int, quit_typed: threading.Event, patient: bool) -> None:
+    try:
+        keyboard = sys.stdin.fileno()
+    except (OSError, ValueError):  # there is none: pytest, a daemon
+        return
+    while patient and not vm.console.listening:
+        if wake in select.select([wake], [], [], 0.05)[0]:
+            return
+    while wake not in (ready := select.select([keyboard, wake], [], [])[0]):
+        typed = os.read(keyboard, 1024) if ready else b""
+        if not typed:
+            return
+        if sys.stdin.isatty() and QUIT in typed:
+            quit_typed.set()
+            return
+        while typed := typed[vm.console.send(typed) :]:
+            if wake in select.select([wake], [], [], 0.05)[0]:
+                return
+
+
+@contextmanager
+def _raw_terminal() -> Iterator[None]:
+    """Hand every key to the guest, Ctrl-C included, while standard input is a terminal."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    tty.setraw(sys.stdin, termios.TCSANOW)
+    settings = termios.tcgetattr(sys.stdin)
+    settings[1] |= termios.OPOST  # the guest's new lines still begin at the left
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, settings)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+REASONS = {
+    bj.Hlt: "it halted",
+    bj.Reset: "it reset the machine",
+    bj.Shutdown: "triple fault",
+    bj.Timeout: "its time was over",
+    bj.Interrupted: "it was stopped",
+    bj.InternalError: "KVM could not go on",
+    bj.FailEntry: "the processor refused its state",
+    bj.GuestException: "an exception",
+}
+
+
+def describe(vm: bj.VM, end: bj.Exit) -> str:
+    """How the guest ended: the reason, the instructions at RIP, and the registers."""
+    cpu = vm.cpus[end.vcpu]
+    reason = REASONS.get(type(end), "an exit that nobody answered")
+    lines = [f"\nThe guest ended: {reason}.", f"  {end!r}", f"  {cpu!r}"]
+    lines += [f"  {line.address:#x}: {line.bytes.hex():<20} {line.text}" for line in cpu.disasm(3)]
+    lines += [f"  cr0 {cpu.cr0:x}  cr2 {cpu.cr2:x}  cr3 {cpu.cr3:x}  cr4 {cpu.cr4:x}  efer {cpu.efer:x}"]
+    return "\n".join([*lines, *(f"  {row}" for row in repr(cpu.regs).splitlines())])
