@@ -26,6 +26,9 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard README.md) \
 	$(shell find src python -type f -not -name '*.so' -not -path '*/__pycache__/*' -not -path '*/.*')
 WHEELS := $(BUILD)/wheels
 INSTALLED := $(STAMPS)/installed
+# Prints the folder of the Linux guest, built if need be; nothing, and the reason on stderr, where that cannot be.
+GUEST := { scripts/system-packages guest && tests/guests/linux/build.sh || \
+	echo "*** no Linux guest, for the reason above: what boots it will be SKIPPED ***" >&2; }
 
 .PHONY: help demo test test-rust test-python lint lint-rust lint-python lint-deny bench stubs linux-guest install-check clean
 .DEFAULT_GOAL := help
@@ -34,7 +37,7 @@ help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
 demo: $(INSTALLED) ## build, install, and run the main job
-	$(BIN)/belljar demo $(ARGS)
+	@guest=$$($(GUEST)); $(BIN)/belljar demo $${guest:+--linux "$$guest"} $(ARGS)
 
 # Rust first, so that the last lines are pytest's.
 test: test-rust test-python ## run every test, Rust and Python (ARGS goes to pytest)
@@ -45,8 +48,7 @@ test-rust: $(STAMPS)/system
 	cargo test --locked --no-default-features
 
 test-python: $(INSTALLED) test-rust
-	@scripts/system-packages guest && tests/guests/linux/build.sh >/dev/null || \
-		echo "*** no Linux guest, for the reason above: the tests that boot it will be SKIPPED ***" >&2
+	@$(GUEST) >/dev/null
 	$(BIN)/pytest --junitxml=$(BUILD)/junit.xml $(ARGS)
 
 lint: lint-rust lint-python lint-deny ## formatting, clippy, ruff, mypy, stubtest, layers, cargo-deny
@@ -74,8 +76,7 @@ stubs: $(STAMPS)/venv ## rewrite python/belljar/_belljar.pyi from the built modu
 	scripts/stubs
 
 linux-guest: ## build the Linux test guest (cached outside the tree), print where it is
-	@scripts/system-packages guest
-	@tests/guests/linux/build.sh
+	@scripts/system-packages guest && tests/guests/linux/build.sh
 
 install-check: $(STAMPS)/wheel ## the wheel, and `pip install .`, each in an empty environment
 	scripts/install-check $(WHEELS)/*.whl

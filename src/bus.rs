@@ -4,8 +4,6 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use rangemap::RangeInclusiveMap;
-
 use crate::addr::Span;
 use crate::error::{Error, Result};
 
@@ -37,44 +35,24 @@ struct Entry {
     device: SharedDevice,
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.device, &other.device)
-    }
-}
-
-impl Eq for Entry {}
-
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {:#x}", self.name, self.span.first)
     }
 }
 
-/// One address space of devices.
-#[derive(Debug, Default)]
-pub struct Bus {
-    ranges: RwLock<RangeInclusiveMap<u64, Entry>>,
-}
+/// The devices of one moment, in the order of their ranges. A vCPU keeps them for as long as it runs, so that an access
+/// takes no lock but the device's own.
+#[derive(Clone, Debug, Default)]
+pub struct Devices(Vec<Entry>);
 
-impl Bus {
-    /// Connects `device` to `span`, which no other device has.
-    pub fn insert(&self, span: Span, name: &'static str, device: SharedDevice) -> Result<()> {
-        let mut ranges = self.ranges.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some((taken, entry)) = ranges.overlapping(span.first..=span.last).next() {
-            let len = span.last - span.first + 1;
-            return Err(Error::Overlap { at: span.first, len, with: *taken.start(), what: entry.name });
-        }
-        ranges.insert(span.first..=span.last, Entry { span, name, device });
-        Ok(())
-    }
-
+impl Devices {
     /// The device that the whole access of `size` bytes at `at` belongs to, and the offset in it.
-    fn find(&self, at: u64, size: u8) -> Option<(SharedDevice, u64)> {
-        let ranges = self.ranges.read().unwrap_or_else(PoisonError::into_inner);
-        let entry = ranges.get(&at)?;
+    fn find(&self, at: u64, size: u8) -> Option<(&SharedDevice, u64)> {
+        let after = self.0.partition_point(|e| e.span.first <= at);
+        let entry = self.0.get(after.checked_sub(1)?)?;
         let last = at.checked_add(u64::from(size).checked_sub(1)?)?;
-        entry.span.contains(last).then(|| (Arc::clone(&entry.device), at - entry.span.first))
+        entry.span.contains(last).then(|| (&entry.device, at - entry.span.first))
     }
 
     /// What the device at `at` answers, if there is one.
@@ -88,16 +66,41 @@ impl Bus {
         let (device, offset) = self.find(at, size)?;
         Some(device.lock().unwrap_or_else(PoisonError::into_inner).write(offset, size, data))
     }
+}
+
+/// One address space of devices. A change of it is for the next run.
+#[derive(Debug, Default)]
+pub struct Bus {
+    current: RwLock<Arc<Devices>>,
+}
+
+impl Bus {
+    /// Connects `device` to `span`, which no other device has.
+    pub fn insert(&self, span: Span, name: &'static str, device: SharedDevice) -> Result<()> {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let entries = &mut Arc::make_mut(&mut current).0;
+        if let Some(taken) = entries.iter().find(|e| e.span.first <= span.last && span.first <= e.span.last) {
+            let len = span.last - span.first + 1;
+            return Err(Error::Overlap { at: span.first, len, with: taken.span.first, what: taken.name });
+        }
+        let at = entries.partition_point(|e| e.span.first < span.first);
+        entries.insert(at, Entry { span, name, device });
+        Ok(())
+    }
+
+    /// The devices of this moment.
+    pub fn devices(&self) -> Arc<Devices> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
 
     /// The devices: first and last number of their range, and name.
     pub fn list(&self) -> Vec<(u64, u64, &'static str)> {
-        let ranges = self.ranges.read().unwrap_or_else(PoisonError::into_inner);
-        ranges.iter().map(|(r, e)| (*r.start(), *r.end(), e.name)).collect()
+        self.devices().0.iter().map(|e| (e.span.first, e.span.last, e.name)).collect()
     }
 
     /// Disconnects all devices.
     pub fn clear(&self) {
-        let old = std::mem::take(&mut *self.ranges.write().unwrap_or_else(PoisonError::into_inner));
+        let old = std::mem::take(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner));
         drop(old);
     }
 }
@@ -137,17 +140,19 @@ mod tests {
 
     #[test]
     fn a_device_sees_offsets_in_its_own_range() {
-        let bus = bus();
-        assert_eq!(bus.read(0x64, 1), Some(11));
-        assert_eq!(bus.write(0x61, 1, 101), Some(Effect::None));
-        assert_eq!(bus.read(0x60, 1), Some(100));
+        let devices = bus().devices();
+        assert_eq!(devices.read(0x64, 1), Some(11));
+        assert_eq!(devices.write(0x61, 1, 101), Some(Effect::None));
+        assert_eq!(devices.read(0x60, 1), Some(100));
     }
 
     #[test]
     fn an_access_that_only_begins_in_a_range_reaches_nobody() {
-        assert_eq!(bus().read(0x64, 2), None);
-        assert_eq!(bus().read(0x65, 1), None);
-        assert_eq!(bus().read(u64::MAX, 8), None);
+        let devices = bus().devices();
+        assert_eq!(devices.read(0x64, 2), None);
+        assert_eq!(devices.read(0x65, 1), None);
+        assert_eq!(devices.read(0x5f, 2), None);
+        assert_eq!(devices.read(u64::MAX, 8), None);
     }
 
     #[test]

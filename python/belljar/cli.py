@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from belljar import demo, doctor, runner
 from belljar.errors import BelljarError
@@ -32,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("demo", help="show what it does, on this host")
     show.add_argument("--linux", metavar="DIR", help="folder with vmlinux and initrd.cpio (make linux-guest prints it)")
+
+    lab = commands.add_parser("lab", help="an emulated PC with a KVM in it, for hosts that have none (slow)")
+    lab.add_argument("--cpus", metavar="N", type=int, default=1, help="number of its processors (default: 1)")
+    lab.add_argument("--memory", metavar="MIB", type=int, default=3072, help="its RAM in MiB (default: 3072)")
+    lab.add_argument("script", metavar="SCRIPT", nargs="?", help="a Python script to run in it; without one, a shell")
+    lab.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="the script's arguments")
     return top
 
 
@@ -44,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return runner.run(options)
             case "doctor":
                 return doctor.main(as_json=options.json)
+            case "lab":
+                return _lab(options)
             case _:
                 return demo.main(options.linux)
     except (BelljarError, OSError, ValueError) as error:
@@ -52,6 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("belljar: interrupted", file=sys.stderr)
         return 130
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from belljar.lab import Lab  # what it needs is not everybody's
+
+    lab = Lab(cpus=options.cpus, memory=options.memory)
+    if options.script is None:
+        return lab.run(["bash", "-i"], interactive=True)
+    script = Path(options.script)
+    if not script.is_file():
+        raise ValueError(f"{script} is not a file")
+    return lab.run(["python", f"/lab/{script.name}", *options.arguments], files={script.name: script})
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 //! Bare code in one line: the host builds segments, tables and a stack, so that a few bytes run in the mode asked for.
 //! It never puts more into memory than that mode needs.
 
-use crate::addr::{GuestPhys, PAGE, page_floor};
+use crate::addr::{GuestPhys, PAGE};
 use crate::error::{Error, Result};
-use crate::memory::Memory;
+use crate::memory::{Memory, RegionInfo};
 use crate::x86::segment::{interrupt_gate, kind};
 use crate::x86::{Segment, Sregs, cr4, efer, pte};
 
-use super::layout;
 use super::paging::PageTables;
 use super::start::{self, Start, selector};
 
@@ -18,7 +17,7 @@ pub enum Mode {
     Real,
     /// 32 bits, flat, no paging.
     Protected,
-    /// 64 bits in ring 0, everything mapped to itself.
+    /// 64 bits in ring 0; memory and the first 4 GiB are mapped to themselves.
     Long,
     /// 64 bits in ring 3; exceptions come out to the host.
     User,
@@ -71,31 +70,44 @@ pub struct Bare {
     pub start: Start,
     /// In `user` mode.
     pub shim: Option<Shim>,
+    /// Where the tables are that the host built; empty in real mode.
+    pub tables: Place,
 }
 
-/// Puts `code` at `at` and builds around it what `mode` needs; `reset` is the vCPU's state before.
-pub fn load(memory: &Memory, code: &[u8], mode: Mode, at: GuestPhys, reset: &Sregs) -> Result<Bare> {
-    let tables = Tables::place(memory, mode, at)?;
+/// Guest-physical addresses from the first up to, but not including, the second.
+pub type Place = (GuestPhys, GuestPhys);
+
+/// Puts `code` at `at` and builds around it what `mode` needs, away from what is `taken` by the tables of other vCPUs;
+/// `reset` is the vCPU's state before.
+pub fn load(memory: &Memory, code: &[u8], mode: Mode, at: GuestPhys, reset: &Sregs, taken: &[Place]) -> Result<Bare> {
+    if mode == Mode::Real && at.0 >= REAL_REACH {
+        return Err(Error::Invalid(format!("real mode begins below {REAL_REACH:#x}; {at:#x} is beyond")));
+    }
+    let tables = Tables::place(memory, mode, at, taken)?;
     let end = at.plus(u64::try_from(code.len()).unwrap_or(u64::MAX))?;
-    if end > tables.start {
-        let len = end.0 - at.0;
-        return Err(Error::Overlap { at: at.0, len, with: tables.start.0, what: "the host-built tables" });
+    let own = (tables.start, tables.end);
+    if let Some((with, _)) = taken.iter().chain([&own]).find(|(from, to)| *from < end && at < *to) {
+        return Err(Error::Overlap { at: at.0, len: end.0 - at.0, with: with.0, what: "the host-built tables" });
     }
     memory.write(at, code)?;
-    match mode {
-        Mode::Real => Ok(Bare { start: Start::real(reset, at, real_stack(at)), shim: None }),
+    let (start, shim) = match mode {
+        Mode::Real => (Start::real(reset, at, real_stack(at)), None),
         Mode::Protected => {
             tables.write_gdt(false)?;
-            Ok(Bare { start: Start::protected(reset, at, tables.start, tables.start), shim: None })
+            (Start::protected(reset, at, tables.start, tables.start), None)
         }
         Mode::Long => {
             tables.write_gdt(true)?;
             let cr3 = tables.page_tables(tables.start.plus(PAGE)?, 0)?;
-            Ok(Bare { start: Start::long(reset, at, tables.start, cr3, tables.start), shim: None })
+            (Start::long(reset, at, tables.start, cr3, tables.start), None)
         }
-        Mode::User => tables.user(reset, at),
-    }
+        Mode::User => tables.user(reset, at)?,
+    };
+    Ok(Bare { start, shim, tables: own })
 }
+
+/// One past the last paragraph that a segment register can name.
+const REAL_REACH: u64 = 0x10_0000;
 
 /// The top of a real-mode stack: below the code, or at the end of the first 64 KiB.
 fn real_stack(at: GuestPhys) -> u16 {
@@ -105,13 +117,13 @@ fn real_stack(at: GuestPhys) -> u16 {
     }
 }
 
-/// The pages at the end of RAM in which the host builds tables.
+/// Pages at the end of RAM in which the host builds tables: each vCPU's own, since its exceptions have a stack there.
 struct Tables<'a> {
     memory: &'a Memory,
     start: GuestPhys,
     end: GuestPhys,
     /// What the page tables map.
-    top: u64,
+    mapped: Vec<(u64, u64)>,
 }
 
 // Pages of a `user` guest, from the start of the tables on.
@@ -124,23 +136,35 @@ const PORTS_BITMAP: u64 = 0x2000;
 const RING0_STACK_TOP: u64 = TSS + (TSS_PAGES + 1) * PAGE;
 const USER_PAGES: u64 = 2 + TSS_PAGES + 1;
 
+/// All pages of a `user` guest's tables, `paging` of them page tables: the large pages that they lie in are split.
+fn user_pages(paging: u64) -> u64 {
+    USER_PAGES + paging + 2 + (USER_PAGES + paging) / 512
+}
+
+/// The highest `len` bytes of `region` that overlap nothing `taken`.
+fn highest_free(region: &RegionInfo, len: u64, taken: &[Place]) -> Option<Place> {
+    let ends = taken.iter().map(|(from, _)| *from).filter(|from| region.contains(*from)).chain([region.end()]);
+    let places = ends.filter_map(|end| Some((GuestPhys(end.0.checked_sub(len)?), end)));
+    let free = |(start, end): &Place| *start >= region.at && taken.iter().all(|(from, to)| *end <= *from || *to <= *start);
+    places.filter(free).max()
+}
+
+
 impl<'a> Tables<'a> {
-    fn place(memory: &'a Memory, mode: Mode, at: GuestPhys) -> Result<Self> {
+    fn place(memory: &'a Memory, mode: Mode, at: GuestPhys, taken: &[Place]) -> Result<Self> {
         let regions = memory.regions();
         let region = regions.iter().find(|r| !r.rom && r.contains(at)).ok_or(Error::Unbacked { at: at.0, len: 1 })?;
-        let end_of_ram = regions.iter().map(|r| r.end().0).max().unwrap_or(0);
-        let top = end_of_ram.max(layout::HOLE_END);
+        let mapped = PageTables::ranges(&regions);
         let pages = match mode {
             Mode::Real => 0,
             Mode::Protected => 1,
-            Mode::Long => 1 + PageTables::pages_for(top, 0),
-            Mode::User => USER_PAGES + PageTables::pages_for(top, 2),
+            Mode::Long => 1 + PageTables::pages_for_ranges(&mapped),
+            Mode::User => user_pages(PageTables::pages_for_ranges(&mapped)),
         };
-        let start = region.end().0.checked_sub(pages * PAGE).map(page_floor).filter(|s| *s >= region.at.0);
-        let start = start.map(GuestPhys).ok_or_else(|| {
+        let (start, end) = highest_free(region, pages * PAGE, taken).ok_or_else(|| {
             Error::Invalid(format!("this mode needs {:#x} bytes of RAM for its tables; {:#x} are there", pages * PAGE, region.len))
         })?;
-        Ok(Self { memory, start, end: region.end(), top })
+        Ok(Self { memory, start, end, mapped })
     }
 
     fn write_gdt(&self, long: bool) -> Result<()> {
@@ -155,7 +179,7 @@ impl<'a> Tables<'a> {
 
     fn page_tables(&self, at: GuestPhys, flags: u64) -> Result<GuestPhys> {
         let mut tables = PageTables::new(self.memory, at, self.end)?;
-        tables.identity(self.top, flags)?;
+        self.mapped.iter().try_for_each(|range| tables.identity_range(*range, flags))?;
         if flags & pte::USER != 0 {
             tables.protect(self.start, self.end, pte::WRITE)?;
         }
@@ -163,7 +187,7 @@ impl<'a> Tables<'a> {
     }
 
     /// Ring 3, whose exceptions reach stubs in ring 0 that write [`SHIM_PORT`]; ring 3 may use every port.
-    fn user(&self, reset: &Sregs, at: GuestPhys) -> Result<Bare> {
+    fn user(&self, reset: &Sregs, at: GuestPhys) -> Result<(Start, Option<Shim>)> {
         self.write_gdt(true)?;
         let stubs = self.start.plus(STUBS)?;
         for vector in 0..256 {
@@ -184,7 +208,7 @@ impl<'a> Tables<'a> {
         sregs.idt.limit = 0xfff;
         sregs.efer &= !efer::SCE;
         sregs.cr4 |= cr4::OSFXSR;
-        Ok(Bare { start, shim: Some(Shim { stubs }) })
+        Ok((start, Some(Shim { stubs })))
     }
 
     fn tss(&self) -> Segment {
@@ -207,6 +231,7 @@ impl<'a> Tables<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout;
     use super::*;
     use crate::addr::GuestVirt;
     use crate::source::ReadMemory;
@@ -221,7 +246,7 @@ mod tests {
     #[test]
     fn long_mode_maps_every_address_to_itself() {
         let memory = memory(0x10_0000);
-        let bare = load(&memory, &[0xf4], Mode::Long, layout::CODE, &Sregs::default()).expect("fits");
+        let bare = load(&memory, &[0xf4], Mode::Long, layout::CODE, &Sregs::default(), &[]).expect("fits");
         for at in [0, 0x1000, 0xf_ffff, 0xfee0_0010, 0xffff_ffff] {
             let walk = translate(&bare.start.sregs, GuestVirt(at), |at, _| memory.read_u64(at).ok());
             assert_eq!(walk, Ok(GuestPhys(at)));
@@ -232,7 +257,7 @@ mod tests {
     #[test]
     fn ring_3_cannot_reach_the_tables_but_all_the_rest() {
         let memory = memory(0x40_0000);
-        let bare = load(&memory, &[0x90], Mode::User, layout::CODE, &Sregs::default()).expect("fits");
+        let bare = load(&memory, &[0x90], Mode::User, layout::CODE, &Sregs::default(), &[]).expect("fits");
         let entry = |at: u64| {
             let mut last = 0;
             translate(&bare.start.sregs, GuestVirt(at), |at, _| memory.read_u64(at).ok().inspect(|e| last = *e)).expect("mapped");
@@ -246,11 +271,23 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_an_error_with_the_numbers() {
-        let error = load(&memory(0x2000), &[0xf4], Mode::Long, layout::CODE, &Sregs::default()).expect_err("too small");
+        let error = load(&memory(0x2000), &[0xf4], Mode::Long, layout::CODE, &Sregs::default(), &[]).expect_err("too small");
         assert!(error.to_string().contains("0x2000 are there"), "{error}");
         let code = vec![0x90; 0xff000];
-        let error = load(&memory(0x10_0000), &code, Mode::Long, layout::CODE, &Sregs::default()).expect_err("no room");
+        let error = load(&memory(0x10_0000), &code, Mode::Long, layout::CODE, &Sregs::default(), &[]).expect_err("no room");
         assert!(matches!(error, Error::Overlap { .. }), "{error}");
-        assert!(load(&memory(0x1000), &[0xf4], Mode::Real, GuestPhys(0x5000), &Sregs::default()).is_err());
+        assert!(load(&memory(0x1000), &[0xf4], Mode::Real, GuestPhys(0x5000), &Sregs::default(), &[]).is_err());
+    }
+
+    #[test]
+    fn each_vcpu_gets_tables_of_its_own_and_loading_again_does_not_creep() {
+        let memory = memory(0x10_0000);
+        let place = |mode, taken: &[Place]| load(&memory, &[0xf4], mode, layout::CODE, &Sregs::default(), taken).expect("fits").tables;
+        let first = place(Mode::Long, &[]);
+        let second = place(Mode::User, &[first]);
+        assert!(first.1 == GuestPhys(0x10_0000) && second.1 == first.0);
+        assert_eq!(place(Mode::Long, &[second]), first);
+        assert_eq!(place(Mode::User, &[first]), second);
+        assert!(place(Mode::User, &[second]).1 <= second.0, "more than the room above");
     }
 }

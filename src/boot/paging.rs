@@ -2,12 +2,18 @@
 
 use crate::addr::{GuestPhys, PAGE};
 use crate::error::{Error, Result};
-use crate::memory::Memory;
+use crate::memory::{Memory, RegionInfo};
 use crate::source::ReadMemory;
 use crate::x86::pte;
 
+use super::layout::HOLE_END;
+
 /// 2 MiB: what one directory entry maps.
 const LARGE_PAGE: u64 = 0x20_0000;
+/// 1 GiB: what one directory maps.
+const GIB: u64 = 1 << 30;
+/// One past the last address that the lower half of four levels of tables can name.
+const REACH: u64 = 1 << 47;
 
 /// Four-level tables that grow page by page from a given place.
 #[derive(Debug)]
@@ -36,6 +42,27 @@ impl<'a> PageTables<'a> {
         self.next
     }
 
+    /// The ranges that an identity map for these regions has: the first 4 GiB, devices included, and every GiB beyond
+    /// with memory in it, as far as four levels of tables reach.
+    pub fn ranges(regions: &[RegionInfo]) -> Vec<(u64, u64)> {
+        let far = regions.iter().filter(|r| r.end().0 > HOLE_END && r.at.0 < REACH);
+        let mut ranges = vec![(0, HOLE_END)];
+        for region in far {
+            let last = ranges.last_mut().expect("the first 4 GiB");
+            let (at, end) = (region.at.0 & !(GIB - 1), region.end().0.next_multiple_of(GIB).min(REACH));
+            if at <= last.1 { last.1 = last.1.max(end) } else { ranges.push((at, end)) }
+        }
+        ranges
+    }
+
+    /// How many pages of tables identity maps of these `ranges` take.
+    pub fn pages_for_ranges(ranges: &[(u64, u64)]) -> u64 {
+        let directories: u64 = ranges.iter().map(|(at, end)| (end - at) / GIB).sum();
+        let mut above: Vec<_> = ranges.iter().flat_map(|(at, end)| at >> 39..=(end - 1) >> 39).collect();
+        above.dedup();
+        1 + directories + u64::try_from(above.len()).unwrap_or(u64::MAX)
+    }
+
     /// How many pages of tables an identity map of `0..top` takes, with `split` large pages made of small ones.
     pub fn pages_for(top: u64, split: u64) -> u64 {
         1 + top.div_ceil(1 << 39) + top.div_ceil(1 << 30) + split
@@ -53,7 +80,12 @@ impl<'a> PageTables<'a> {
 
     /// Maps `0..top` to itself: large pages, writable and executable, with `flags` added.
     pub fn identity(&mut self, top: u64, flags: u64) -> Result<()> {
-        (0..top.div_ceil(LARGE_PAGE)).map(|n| n * LARGE_PAGE).try_for_each(|at| self.map_large(at, flags))
+        self.identity_range((0, top), flags)
+    }
+
+    /// Maps the range to itself, from one 2 MiB boundary on.
+    pub fn identity_range(&mut self, (at, end): (u64, u64), flags: u64) -> Result<()> {
+        (at / LARGE_PAGE..end.div_ceil(LARGE_PAGE)).try_for_each(|n| self.map_large(n * LARGE_PAGE, flags))
     }
 
     fn map_large(&mut self, at: u64, flags: u64) -> Result<()> {

@@ -25,6 +25,11 @@ impl<T: Trigger + Debug> Serial<T> {
         Self { uart: vm_superio::Serial::new(line, console.clone()), console }
     }
 
+    /// Has the guest asked to be interrupted when input comes? A kernel asks once somebody reads the line.
+    pub fn is_listening(&self) -> bool {
+        self.uart.state().interrupt_enable & 1 != 0
+    }
+
     /// Moves waiting input into the FIFO, as far as it fits.
     pub fn feed(&mut self) {
         let input = self.console.take_input(self.uart.fifo_capacity());

@@ -51,7 +51,7 @@ pub struct Hook {
     pub wanted: Wanted,
     callback: Box<dyn Callback>,
     enabled: AtomicBool,
-    hits: AtomicU64,
+    hits: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Hook {
@@ -63,12 +63,17 @@ impl fmt::Debug for Hook {
 impl Hook {
     /// A hook that is enabled and has not been hit.
     pub fn new(subject: Subject, wanted: Wanted, callback: Box<dyn Callback>) -> Arc<Self> {
-        Arc::new(Self { subject, wanted, callback, enabled: AtomicBool::new(true), hits: AtomicU64::new(0) })
+        Arc::new(Self { subject, wanted, callback, enabled: AtomicBool::new(true), hits: Arc::default() })
     }
 
     /// How often it was called.
     pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
+    }
+
+    /// The count itself, which outlives the hook.
+    pub fn counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.hits)
     }
 
     /// Is it called at all?

@@ -1,9 +1,8 @@
 //! From an exit to the hooks that want it, in a time that does not grow with their number.
 //! Tables are values: a change makes new ones, and a vCPU keeps what it looked up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-
-use rangemap::RangeInclusiveMap;
 
 use crate::exit::{Exit, ExitKind};
 
@@ -40,30 +39,28 @@ impl Ranges {
 
     /// Splits the hooks' spans at each other's ends, so that each piece has one chain.
     fn build<'a>(hooks: impl Iterator<Item = (u64, u64, &'a Arc<Hook>)>) -> Self {
-        let mut map: RangeInclusiveMap<u64, Vec<ById>> = RangeInclusiveMap::new();
-        for (first, last, hook) in hooks {
-            let under: Vec<_> = map.overlapping(first..=last).map(|(r, c)| (r.clone(), c.clone())).collect();
-            map.insert(first..=last, vec![ById(Arc::clone(hook))]);
-            for (range, mut chain) in under {
-                chain.insert(0, ById(Arc::clone(hook)));
-                map.insert(first.max(*range.start())..=last.min(*range.end()), chain);
+        let hooks: Vec<_> = hooks.collect();
+        let begins = hooks.iter().enumerate().map(|(n, (first, ..))| (*first, n));
+        let ends = hooks.iter().enumerate().filter_map(|(n, (_, last, _))| Some((last.checked_add(1)?, n)));
+        let mut edges: Vec<_> = begins.chain(ends).collect();
+        edges.sort_unstable();
+        let (mut pieces, mut open, mut from) = (Vec::new(), BTreeSet::new(), 0);
+        let chain = |open: &BTreeSet<usize>| open.iter().rev().map(|n| Arc::clone(hooks[*n].2)).collect();
+        for (at, n) in edges {
+            if from < at && !open.is_empty() {
+                pieces.push((from, at - 1, chain(&open)));
+            }
+            from = at;
+            if !open.insert(n) {
+                open.remove(&n);
             }
         }
-        Self(map.into_iter().map(|(r, c)| (*r.start(), *r.end(), c.into_iter().map(|h| h.0).collect())).collect())
+        if !open.is_empty() {
+            pieces.push((from, u64::MAX, chain(&open)));
+        }
+        Self(pieces.into())
     }
 }
-
-/// A hook that equals itself alone.
-#[derive(Clone)]
-struct ById(Arc<Hook>);
-
-impl PartialEq for ById {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for ById {}
 
 impl Tables {
     /// Are there no hooks at all?
@@ -137,11 +134,12 @@ impl Tables {
             Subject::Port(span) => Some((span.first, span.last, h)),
             _ => None,
         }));
+        let general = self.general(PORT_KINDS);
         let to_index = |n: u64| usize::try_from(n).unwrap_or(0);
         self.ports.resize(0x10000 / LEAF, None);
         for leaf in to_index(first) / LEAF..=to_index(last) / LEAF {
             let chains: Vec<_> = (leaf * LEAF..(leaf + 1) * LEAF)
-                .map(|port| u64::try_from(port).ok().and_then(|p| ranges.get(p)).map(|c| self.with_general(c, PORT_KINDS)))
+                .map(|port| u64::try_from(port).ok().and_then(|p| ranges.get(p)).map(|c| with_general(c, &general)))
                 .collect();
             self.ports[leaf] = chains.iter().any(Option::is_some).then(|| Arc::new(chains));
         }
@@ -163,18 +161,24 @@ impl Tables {
 
     fn with_general_ranges(&self, kinds: &[ExitKind], span: impl Fn(Subject) -> Option<(u64, u64)>) -> Ranges {
         let ranges = Ranges::build(self.all.iter().filter_map(|h| span(h.subject).map(|(a, b)| (a, b, h))));
-        Ranges(ranges.0.iter().map(|(a, b, c)| (*a, *b, self.with_general(c, kinds))).collect())
+        let general = self.general(kinds);
+        Ranges(ranges.0.iter().map(|(a, b, c)| (*a, *b, with_general(c, &general))).collect())
     }
 
-    /// A chain for a place, completed by the hooks on whole kinds of exit.
-    fn with_general(&self, specific: &Chain, kinds: &[ExitKind]) -> Chain {
+    /// The hooks on whole kinds of exit, newest first.
+    fn general(&self, kinds: &[ExitKind]) -> Vec<Arc<Hook>> {
         let wants = |h: &&Arc<Hook>| match h.subject {
             Subject::Any => true,
             Subject::Kind(kind) => kinds.contains(&kind),
             _ => false,
         };
-        specific.iter().chain(self.all.iter().rev().filter(wants)).cloned().collect()
+        self.all.iter().rev().filter(wants).cloned().collect()
     }
+}
+
+/// A chain for a place, completed by the hooks on whole kinds of exit.
+fn with_general(specific: &Chain, general: &[Arc<Hook>]) -> Chain {
+    if general.is_empty() { Arc::clone(specific) } else { specific.iter().chain(general).cloned().collect() }
 }
 
 fn chain<'a>(hooks: impl DoubleEndedIterator<Item = &'a Arc<Hook>>) -> Option<Chain> {

@@ -43,17 +43,25 @@ const CAPABILITIES: &[(&str, Cap, &str)] = &[
 impl Host {
     /// Opens /dev/kvm, or says what is missing and what to do.
     pub fn open() -> Result<Self> {
-        let kvm = Kvm::new().map_err(|e| no_kvm(e.errno()))?;
-        let version = kvm.get_api_version();
+        static SUFFICES: OnceLock<()> = OnceLock::new(); // asked until it does: modules come and go
+        let host = Self { kvm: Kvm::new().map_err(|e| no_kvm(e.errno()))? };
+        if SUFFICES.get().is_none() {
+            host.check()?;
+            let _ = SUFFICES.set(());
+        }
+        Ok(host)
+    }
+
+    fn check(&self) -> Result<()> {
+        let version = self.kvm.get_api_version();
         if u32::try_from(version) != Ok(KVM_API_VERSION) {
             return Err(Error::NoKvm {
                 cause: format!("/dev/kvm speaks API version {version}, not {KVM_API_VERSION}"),
                 remedy: "use a Linux kernel of version 4.17 or newer".into(),
             });
         }
-        let host = Self { kvm };
-        match host.capabilities().iter().find(|c| c.used_for.ends_with("(needed)") && c.value == 0) {
-            None => Ok(host),
+        match self.capabilities().iter().find(|c| c.used_for.ends_with("(needed)") && c.value == 0) {
+            None => Ok(()),
             Some(lacking) => Err(Error::NoKvm {
                 cause: format!("this KVM lacks KVM_CAP_{}", lacking.name),
                 remedy: "use a Linux kernel of version 4.17 or newer".into(),
@@ -74,7 +82,8 @@ impl Host {
 
     /// The most vCPUs that one VM may have.
     pub fn max_vcpus(&self) -> u64 {
-        u64::try_from(self.kvm.get_max_vcpus()).unwrap_or(u64::MAX)
+        static MOST: OnceLock<u64> = OnceLock::new();
+        *MOST.get_or_init(|| u64::try_from(self.kvm.get_max_vcpus()).unwrap_or(u64::MAX))
     }
 
     /// The CPUID leaves that a guest may be given here; asked once in a process.
@@ -89,6 +98,13 @@ impl Host {
 }
 
 impl Host {
+    /// How many bits a guest-physical address has here (CPUID leaf 0x80000008).
+    pub fn physical_bits(&self) -> u32 {
+        let leaves = self.supported_cpuid().ok();
+        let leaf = leaves.as_ref().and_then(|l| l.as_slice().iter().find(|leaf| leaf.function == 0x8000_0008));
+        leaf.map_or(36, |leaf| leaf.eax & 0xff)
+    }
+
     /// The CPUID leaves of vCPU `id`: what this KVM supports, with the vCPU's APIC id where the leaves name one.
     pub fn cpuid_for(&self, id: u32) -> Result<CpuId> {
         let mut leaves = self.supported_cpuid()?;

@@ -95,6 +95,8 @@ impl RunPage {
         // SAFETY: the same integers in the same order, as asserted above.
         let kernel = unsafe { std::mem::transmute::<Sregs, kb::kvm_sregs>(*sregs) };
         set!(self, kernel, s.regs.sregs);
+        // Without a local APIC in the kernel, every KVM_RUN sets CR8 to this field.
+        set!(self, sregs.cr8, cr8);
     }
 
     pub(super) fn events(&self) -> Events {

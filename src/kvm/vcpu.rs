@@ -12,7 +12,7 @@ use kvm_ioctls::VcpuFd;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::x86::{Gpr, Regs, Sregs};
+use crate::x86::{Regs, Sregs};
 
 use super::kick::Kick;
 use super::run_page::RunPage;
@@ -133,6 +133,8 @@ pub struct Vcpu {
     before: Option<Regs>,
     /// A run is on: a group that is looked at once is synchronised from then on.
     running: bool,
+    /// The groups that somebody looked at or set since the last run began.
+    looked_at: u64,
 }
 
 impl Drop for Vcpu {
@@ -145,7 +147,7 @@ impl Vcpu {
     pub(super) fn new(mut fd: VcpuFd, id: u32, run_size: usize, kick: Arc<Kick>) -> Self {
         let page = RunPage::new(NonNull::from(fd.get_kvm_run()), run_size);
         kick.arm(page.immediate_exit());
-        Self { page, fd, kick, id, fresh: 0, register_ioctls: 0, before: None, running: false }
+        Self { page, fd, kick, id, fresh: 0, register_ioctls: 0, before: None, running: false, looked_at: 0 }
     }
 
     /// The number of this vCPU.
@@ -230,6 +232,7 @@ impl Vcpu {
 
     /// The general registers.
     pub fn regs(&mut self) -> Result<Regs> {
+        self.looked_at |= Sync::Regs.bit();
         if self.fresh & Sync::Regs.bit() == 0 {
             let kernel = self.fd.get_regs().map_err(Error::host("KVM_GET_REGS"))?;
             // SAFETY: eighteen u64 in the same order (asserted in run_page.rs).
@@ -250,6 +253,7 @@ impl Vcpu {
 
     /// The system registers.
     pub fn sregs(&mut self) -> Result<Sregs> {
+        self.looked_at |= Sync::Sregs.bit();
         if self.fresh & Sync::Sregs.bit() == 0 {
             let kernel = self.fd.get_sregs().map_err(Error::host("KVM_GET_SREGS"))?;
             // SAFETY: the same integers in the same order (asserted in run_page.rs).
@@ -267,6 +271,7 @@ impl Vcpu {
 
     /// Pending exceptions and interrupts.
     pub fn events(&mut self) -> Result<Events> {
+        self.looked_at |= Sync::Events.bit();
         if self.fresh & Sync::Events.bit() == 0 {
             let kernel = self.fd.get_vcpu_events().map_err(Error::host("KVM_GET_VCPU_EVENTS"))?;
             self.page.set_events(&Events(kernel));
@@ -281,18 +286,23 @@ impl Vcpu {
         self.changed(Sync::Events);
     }
 
-    /// The registers before and after, if RIP or the flags have been set to something else since the last exit.
-    pub fn rewritten(&self) -> Option<(Regs, Regs)> {
-        let before = self.before?;
+    /// If general registers have been set since the last exit: what they were, and what they were set to. The change
+    /// is taken back, to be made again when the instruction is complete.
+    pub fn take_rewritten(&mut self) -> Option<(Regs, Regs)> {
+        let before = self.before.take().filter(|_| self.is_dirty(Sync::Regs))?;
         let after = self.page.regs();
-        let moved = [Gpr::Rip, Gpr::Rflags].iter().any(|r| before[*r] != after[*r]);
-        moved.then_some((before, after))
+        self.page.set_regs(&before);
+        self.clear_dirty(Sync::Regs);
+        Some((before, after))
     }
 
-    /// A run begins: groups are synchronised when they are asked for.
+    /// A run begins. Synchronising a group costs every exit of the run, and looking at one that is not synchronised
+    /// costs one ioctl, after which it is. So a run begins with the groups that were looked at since the run before
+    /// began: handlers that never look pay for nothing, and those that do pay with one ioctl at the first look of all.
     pub fn begin_run(&mut self) {
         self.running = true;
-        self.page.want(0);
+        self.page.want(self.looked_at);
+        self.looked_at = 0;
     }
 
     /// A run has ended.
@@ -325,25 +335,37 @@ impl Vcpu {
 
     /// Brings all changes to the vCPU now, for ioctls that look at its state.
     pub fn flush(&mut self) -> Result<()> {
-        let refused = |id| move |e: vmm_sys_util::errno::Error| Error::Registers { vcpu: id, errno: e.errno() };
+        self.flush_sregs()?;
+        let refused = self.refused();
         if self.is_dirty(Sync::Regs) {
             // SAFETY: eighteen u64 in the same order (asserted in run_page.rs).
             let kernel = unsafe { std::mem::transmute::<Regs, kb::kvm_regs>(self.page.regs()) };
             self.put(Sync::Regs);
-            self.fd.set_regs(&kernel).map_err(refused(self.id))?;
-        }
-        if self.is_dirty(Sync::Sregs) {
-            // SAFETY: the same integers in the same order (asserted in run_page.rs).
-            let kernel = unsafe { std::mem::transmute::<Sregs, kb::kvm_sregs>(self.page.sregs()) };
-            self.put(Sync::Sregs);
-            self.fd.set_sregs(&kernel).map_err(refused(self.id))?;
+            self.fd.set_regs(&kernel).map_err(&refused)?;
         }
         if self.is_dirty(Sync::Events) {
             let kernel = self.page.events().0;
             self.put(Sync::Events);
-            self.fd.set_vcpu_events(&kernel).map_err(refused(self.id))?;
+            self.fd.set_vcpu_events(&kernel).map_err(&refused)?;
         }
         Ok(())
+    }
+
+    /// As [`Vcpu::flush`], of the system registers alone, of which some are MSRs too. Setting the general ones between
+    /// an exit and the completion of its instruction would lose the instruction's results.
+    fn flush_sregs(&mut self) -> Result<()> {
+        if self.is_dirty(Sync::Sregs) {
+            // SAFETY: the same integers in the same order (asserted in run_page.rs).
+            let kernel = unsafe { std::mem::transmute::<Sregs, kb::kvm_sregs>(self.page.sregs()) };
+            self.put(Sync::Sregs);
+            self.fd.set_sregs(&kernel).map_err(self.refused())?;
+        }
+        Ok(())
+    }
+
+    fn refused(&self) -> impl Fn(vmm_sys_util::errno::Error) -> Error + use<> {
+        let vcpu = self.id;
+        move |e| Error::Registers { vcpu, errno: e.errno() }
     }
 
     /// The change of `group` is being brought to the vCPU by an ioctl: what KVM makes of it is to be read again.
@@ -355,7 +377,7 @@ impl Vcpu {
 
     /// The value of an MSR, or `None` if this vCPU has none of that number.
     pub fn msr(&mut self, index: u32) -> Result<Option<u64>> {
-        self.flush()?;
+        self.flush_sregs()?;
         let entry = kb::kvm_msr_entry { index, ..Default::default() };
         let mut msrs = kb::Msrs::from_entries(&[entry]).map_err(|_| Error::Invalid("one MSR".into()))?;
         let got = self.fd.get_msrs(&mut msrs).map_err(Error::host("KVM_GET_MSRS"))?;
@@ -364,8 +386,8 @@ impl Vcpu {
 
     /// Sets an MSR; false if this vCPU has none of that number or refuses the value.
     pub fn set_msr(&mut self, index: u32, data: u64) -> Result<bool> {
-        self.flush()?;
-        self.fresh = 0;
+        self.flush_sregs()?;
+        self.fresh &= !Sync::Sregs.bit();
         let entry = kb::kvm_msr_entry { index, data, ..Default::default() };
         let msrs = kb::Msrs::from_entries(&[entry]).map_err(|_| Error::Invalid("one MSR".into()))?;
         Ok(self.fd.set_msrs(&msrs).map_err(Error::host("KVM_SET_MSRS"))? == 1)
@@ -374,6 +396,12 @@ impl Vcpu {
     /// The guest's CPUID leaves.
     pub fn set_cpuid(&self, leaves: &kb::CpuId) -> Result<()> {
         self.fd.set_cpuid2(leaves).map_err(Error::host("KVM_SET_CPUID2"))
+    }
+
+    /// Has a secondary vCPU under an in-kernel interrupt controller run at once, instead of waiting for INIT and SIPI.
+    pub fn make_runnable(&self) -> Result<()> {
+        let state = kb::kvm_mp_state { mp_state: kb::KVM_MP_STATE_RUNNABLE };
+        self.fd.set_mp_state(state).map_err(Error::host("KVM_SET_MP_STATE"))
     }
 
     /// Single step, hardware breakpoints (`KVM_SET_GUEST_DEBUG`): `control` is `KVM_GUESTDBG_*`, `debug` is DR0-7.

@@ -41,7 +41,6 @@ pub struct MsiMessage {
 #[derive(Debug)]
 pub struct Vm {
     fd: VmFd,
-    run_size: usize,
 }
 
 /// Intel hosts want three pages for a TSS and one for a page table, below 4 GiB and outside RAM.
@@ -59,19 +58,15 @@ impl Vm {
         };
         fd.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(Error::host("KVM_SET_IDENTITY_MAP_ADDR"))?;
         fd.set_tss_address(TSS_ADDRESS).map_err(Error::host("KVM_SET_TSS_ADDR"))?;
-        let run_size = host.kvm().get_vcpu_mmap_size().map_err(Error::host("KVM_GET_VCPU_MMAP_SIZE"))?;
-        let vm = Self { fd, run_size };
+        let vm = Self { fd };
         vm.leave_hypercalls_alone();
         Ok(vm)
     }
 
     /// Keeps KVM from rewriting the guest's vmcall and vmmcall: guest memory stays the guest's.
     fn leave_hypercalls_alone(&self) {
-        let quirks = u64::try_from(self.fd.check_extension_raw(kb::KVM_CAP_DISABLE_QUIRKS2.into())).unwrap_or(0);
         let patching = u64::from(kb::KVM_X86_QUIRK_FIX_HYPERCALL_INSN);
-        if quirks & patching != 0 {
-            let _ = self.enable(kb::KVM_CAP_DISABLE_QUIRKS2, [patching, 0, 0, 0]);
-        }
+        let _ = self.enable(kb::KVM_CAP_DISABLE_QUIRKS2, [patching, 0, 0, 0]); // refused where there is no such quirk
     }
 
     fn enable(&self, cap: u32, args: [u64; 4]) -> Result<()> {
@@ -82,7 +77,7 @@ impl Vm {
     /// Creates vCPU `id`, which `kick` will reach.
     pub fn create_vcpu(&self, id: u32, kick: Arc<Kick>) -> Result<Vcpu> {
         let fd = self.fd.create_vcpu(u64::from(id)).map_err(Error::host("KVM_CREATE_VCPU"))?;
-        Ok(Vcpu::new(fd, id, self.run_size, kick))
+        Ok(Vcpu::new(fd, id, self.fd.run_size(), kick))
     }
 
     /// Shows `len` bytes of host memory at guest-physical `at`, in memory slot `slot`.

@@ -101,20 +101,18 @@ impl Machine {
         }
         let console = Console::default();
         let device = Arc::new(Mutex::new(Serial::new(IrqEvent(event), console.clone())));
-        let shared: SharedDevice = device.clone();
+        self.serial = Some(SerialLine { console, device: Arc::downgrade(&device) });
+        let shared: SharedDevice = device;
         self.ports.insert(ports(SERIAL, 8)?, "serial", shared)?;
-        self.serial = Some(SerialLine { console, device });
         Ok(())
     }
 
     /// Lets go of everything that the kernel or another thread could hold.
-    pub(super) fn dismantle(&self) -> Result<()> {
-        self.memory.close()?;
+    pub(super) fn dismantle(&self) {
         self.hooks.clear();
         self.ports.clear();
         self.mmio.clear();
         drop(self.vm.lock().unwrap_or_else(PoisonError::into_inner).take());
-        Ok(())
     }
 }
 
@@ -151,6 +149,16 @@ pub(super) fn add_memory(vm: &Vm, memory: &Memory, at: GuestPhys, len: u64, rom:
         // only accessed through volatile copies.
         unsafe { vm.set_memory(slot, at, backing.host_address(), backing.len(), rom) }
     })
+    .map_err(|error| beyond_this_host(error, at, len))
+}
+
+/// KVM's word on memory that the host's processor cannot address is EINVAL: says so with the numbers.
+fn beyond_this_host(error: Error, at: GuestPhys, len: u64) -> Error {
+    let bits = Host::open().map_or(52, |host| host.physical_bits());
+    match error {
+        Error::Host { errno: libc::EINVAL, .. } if (at.0 + len - 1) >> bits != 0 => Error::BeyondPhysical { at: at.0, len, bits },
+        other => other,
+    }
 }
 
 /// Sends what the I/O APIC says to KVM.

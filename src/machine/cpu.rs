@@ -4,7 +4,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::boot::bare::Shim;
+use crate::boot::bare::{Place, Shim};
 use crate::error::{Error, Result};
 use crate::kvm::{Kick, Vcpu};
 
@@ -28,6 +28,8 @@ struct State {
     closed: bool,
     /// It has been given something to run.
     ready: bool,
+    /// Where in guest memory the tables are that the host built for it.
+    tables: Option<Place>,
 }
 
 /// The thread that runs a vCPU.
@@ -53,7 +55,7 @@ pub struct Slot {
 
 impl Slot {
     pub(super) fn new(id: u32, kick: Arc<Kick>, cpu: Cpu) -> Self {
-        let state = State { cpu: Some(Box::new(cpu)), runner: None, closed: false, ready: false };
+        let state = State { cpu: Some(Box::new(cpu)), runner: None, closed: false, ready: false, tables: None };
         Self { id, kick, state: Mutex::new(state), back: Condvar::new() }
     }
 
@@ -87,6 +89,17 @@ impl Slot {
     /// From now on, it has something to run.
     pub fn set_ready(&self) {
         self.state().ready = true;
+    }
+
+    /// Where in guest memory the tables are that the host built for it.
+    pub(super) fn tables(&self) -> Option<Place> {
+        self.state().tables
+    }
+
+    /// It has been given something to run, with `tables`.
+    pub(super) fn loaded(&self, tables: Option<Place>) {
+        let mut state = self.state();
+        (state.ready, state.tables) = (true, tables);
     }
 
     /// Takes the vCPU for a run on this thread.

@@ -1,7 +1,7 @@
 //! Starting, pausing, waiting for and closing a machine, from any thread.
 //! It never waits while it holds a lock that a vCPU thread needs.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -71,7 +71,7 @@ impl Machine {
             Phase::Foreground | Phase::Background => return Err(Error::Running { vcpu: ids.first().copied().unwrap_or(0) }),
             Phase::Closing | Phase::Closed => return Err(Error::Closed),
         }
-        let session = Arc::new(Session::new(ids.len(), timeout, most_exits));
+        let session = Arc::new(Session::new(ids, timeout, most_exits));
         life.phase = phase;
         life.session = Some(Arc::clone(&session));
         Ok(session)
@@ -130,23 +130,27 @@ impl Machine {
         let ids = self.runnable();
         let session = self.open_session(&ids, Phase::Background, None, None)?;
         self.set_console_ended(false);
-        for id in ids {
-            let (machine, session) = (Arc::clone(self), Arc::clone(&session));
-            let thread = std::thread::Builder::new().name(format!("belljar-vcpu{id}"));
-            let work = move || {
-                machine.drive(id, &session, None);
-                if !session.is_running() {
-                    machine.background_over();
-                }
-            };
-            match thread.spawn(work) {
-                Ok(handle) => self.life().threads.push(handle),
-                Err(e) => {
-                    session_failed(self, e.raw_os_error().unwrap_or(0));
-                    break;
-                }
+        for (spawned, id) in ids.iter().enumerate() {
+            if let Err(e) = self.spawn(*id, &session) {
+                session.end(Err(Error::Host { what: "pthread_create", errno: e.raw_os_error().unwrap_or(0) }));
+                ids[spawned..].iter().for_each(|_| session.leave());
+                self.kick_all();
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Runs one vCPU on a thread of its own.
+    fn spawn(self: &Arc<Self>, id: u32, session: &Arc<Session>) -> std::io::Result<()> {
+        let (machine, session) = (Arc::clone(self), Arc::clone(session));
+        let handle = std::thread::Builder::new().name(format!("belljar-vcpu{id}")).spawn(move || {
+            machine.drive(id, &session, None);
+            if !session.is_running() {
+                machine.background_over();
+            }
+        })?;
+        self.life().threads.push(handle);
         Ok(())
     }
 
@@ -217,6 +221,9 @@ impl Machine {
         let background = matches!(self.phase(), Phase::Background | Phase::Paused);
         self.wait(&session, None, poll)?;
         self.join_threads();
+        if why == Interruption::Stop && self.phase() == Phase::Paused {
+            self.leave_session(Phase::Stopped);
+        }
         if background { session.take_outcome().map(Some) } else { Ok(None) }
     }
 
@@ -271,23 +278,15 @@ impl Machine {
             self.wait(session, None, poll)?;
         }
         self.join_threads();
-        self.memory.close()?;
+        let memory = self.memory.close()?;
         for slot in &self.cpus {
             while !slot.close(SLICE) {
                 poll()?;
             }
         }
         self.set_console_ended(true);
-        self.dismantle()
-    }
-}
-
-/// A vCPU thread could not be made: the run ends with that.
-fn session_failed(machine: &Machine, errno: i32) {
-    let session = machine.life.lock().unwrap_or_else(PoisonError::into_inner).session.clone();
-    if let Some(session) = session {
-        session.end(Err(Error::Host { what: "pthread_create", errno }));
-        session.leave();
-        machine.kick_all();
+        self.dismantle();
+        drop(memory);
+        Ok(())
     }
 }

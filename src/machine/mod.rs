@@ -9,7 +9,7 @@ pub mod repair;
 mod run;
 mod session;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -25,7 +25,7 @@ use crate::hook::{Hook, Hooks, Subject};
 use crate::kvm::{Irqchip, Quirks, Vm};
 use crate::memory::{Memory, RegionInfo};
 use crate::source::ReadMemory;
-use crate::x86::msr;
+use crate::x86::{Gpr, msr, rflags};
 
 pub use build::Config;
 pub use cpu::{Cpu, Slot};
@@ -40,14 +40,22 @@ use session::Session;
 pub struct SerialLine {
     /// The far end.
     pub console: Console,
-    device: Arc<Mutex<Serial<IrqEvent>>>,
+    /// On the bus, which lets go of it, and of its event, when the machine is closed.
+    device: Weak<Mutex<Serial<IrqEvent>>>,
 }
 
 impl SerialLine {
+    /// Has the guest asked to be interrupted when input comes?
+    pub fn is_listening(&self) -> bool {
+        self.device.upgrade().is_some_and(|device| device.lock().unwrap_or_else(PoisonError::into_inner).is_listening())
+    }
+
     /// Sends `bytes` to the guest; says how many there was room for.
     pub fn send(&self, bytes: &[u8]) -> usize {
         let taken = self.console.push_input(bytes);
-        self.device.lock().unwrap_or_else(PoisonError::into_inner).feed();
+        if let Some(device) = self.device.upgrade() {
+            device.lock().unwrap_or_else(PoisonError::into_inner).feed();
+        }
         taken
     }
 }
@@ -119,13 +127,17 @@ impl Machine {
     /// Puts bare code at `at` and has vCPU `id` begin there in `mode`.
     pub fn load(&self, code: &[u8], mode: Mode, at: GuestPhys, id: u32) -> Result<()> {
         let slot = self.cpu(id)?;
-        slot.with(|cpu| {
-            let bare = bare::load(&self.memory, code, mode, at, &cpu.vcpu.sregs()?)?;
+        let taken: Vec<_> = self.cpus.iter().filter(|s| s.id != id).filter_map(Slot::tables).collect();
+        let tables = slot.with(|cpu| {
+            let mut bare = bare::load(&self.memory, code, mode, at, &cpu.vcpu.sregs()?, &taken)?;
+            if mode == Mode::User && !self.quirks.port_map_in_ring3 {
+                bare.start.regs[Gpr::Rflags] |= rflags::IOPL3;
+            }
             cpu.shim = bare.shim;
-            begin(cpu, &bare.start);
-            Ok(())
+            self.begin(cpu, &bare.start)?;
+            Ok(bare.tables)
         })?;
-        slot.set_ready();
+        slot.loaded(Some(tables));
         Ok(())
     }
 
@@ -134,11 +146,16 @@ impl Machine {
         let slot = self.cpu(id)?;
         slot.with(|cpu| {
             cpu.shim = None;
-            begin(cpu, start);
-            Ok(())
+            self.begin(cpu, start)
         })?;
-        slot.set_ready();
+        slot.loaded(None);
         Ok(())
+    }
+
+    fn begin(&self, cpu: &mut Cpu, start: &Start) -> Result<()> {
+        cpu.vcpu.set_regs(&start.regs);
+        cpu.vcpu.set_sregs(&start.sregs);
+        if self.irqchip == Irqchip::None { Ok(()) } else { cpu.vcpu.make_runnable() }
     }
 
     /// Adds a hook, which takes effect before the next exit.
@@ -237,9 +254,4 @@ impl Machine {
     fn kick_all(&self) {
         self.cpus.iter().for_each(|slot| slot.kick.kick());
     }
-}
-
-fn begin(cpu: &mut Cpu, start: &Start) {
-    cpu.vcpu.set_regs(&start.regs);
-    cpu.vcpu.set_sregs(&start.sregs);
 }

@@ -29,6 +29,8 @@ const INT3: &[u8] = &[0xcc, 0xf4]; // int3; hlt
 const NOPS: &[u8] = &[0x90, 0x90, 0x90, 0xf4]; // nop; nop; nop; hlt
 const STORE: &[u8] = &[0x89, 0x04, 0x25, 0x00, 0x20, 0, 0, 0x90, 0xf4]; // mov [0x2000], eax; nop; hlt
 const OUT: &[u8] = &[0xe6, 0x10, 0xf4]; // out 0x10, al; hlt
+const OUT_IN_RING3: &[u8] = &[0xe6, 0x10, 0xcc]; // out 0x10, al; int3
+const BREAKPOINT: u8 = 3;
 const HLT: &[u8] = &[0xf4];
 const INT_80: &[u8] = &[0xcd, 0x80, 0xcc]; // int 0x80; int3
 const SYSCALL: &[u8] = &[0x0f, 0x05, 0xcc, 0xf4]; // syscall; int3; and, where LSTAR points: hlt
@@ -49,6 +51,7 @@ pub fn probe() -> Result<Quirks> {
         hardware_breakpoints_in_ring0: guest.debug_exit(Mode::Long, NOPS, HARDWARE_BREAKPOINTS, breakpoint())?,
         hardware_breakpoints_in_ring3: guest.debug_exit(Mode::User, NOPS, HARDWARE_BREAKPOINTS, breakpoint())?,
         hardware_watchpoints: guest.debug_exit(Mode::Long, STORE, HARDWARE_BREAKPOINTS, watchpoint())?,
+        port_map_in_ring3: guest.exception_vector(OUT_IN_RING3)? == Some(BREAKPOINT),
         paging_32bit: guest.paging_32bit()?,
         out_advances_rip: guest.out_advances_rip()?,
         cpuid_masks_hold: Guest::new()?.cpuid_masks_hold()?,

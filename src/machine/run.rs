@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::addr::GuestPhys;
-use crate::bus::{Effect, all_ones};
+use crate::bus::{Devices, Effect, all_ones};
 use crate::error::Result;
 use crate::exit::{Exception, Exit, InternalError, MsrReason, Reply};
 use crate::hook::Tables;
-use crate::kvm::{Access, Direction, Entered, RunGuard, Sync, TICK, Vcpu};
+use crate::kvm::{Access, Direction, Entered, RunGuard, TICK, Vcpu};
 use crate::source::ReadMemory;
 use crate::x86::segment::kind;
-use crate::x86::{Gpr, Segment, msr};
+use crate::x86::{Gpr, Regs, Segment, msr};
 
 use super::Machine;
 use super::cpu::{Cpu, Lease, Slot};
@@ -37,15 +37,29 @@ enum Next {
     Stop(Exit),
 }
 
+/// What an access asks of the run, the most urgent last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    /// Nothing.
+    Go,
+    /// To hand it out.
+    Stop,
+    /// To hand out the reset that it caused.
+    Reset,
+}
+
 /// One vCPU being run.
 pub(super) struct Run<'a> {
-    machine: &'a Machine,
-    lease: Lease<'a>,
-    session: &'a Session,
+    /// Before the lease: signals must find no vCPU here once it is given back.
     guard: RunGuard<'a>,
+    lease: Lease<'a>,
+    machine: &'a Machine,
+    session: &'a Session,
     poll: Option<Poll<'a>>,
     tables: Arc<Tables>,
     generation: Option<u64>,
+    ports: Arc<Devices>,
+    mmio: Arc<Devices>,
     /// An access has been answered that completes on the next entry.
     pending: bool,
 }
@@ -56,8 +70,10 @@ const MOST_COMPLETIONS: usize = 4096;
 impl<'a> Run<'a> {
     /// Runs `slot` until the session ends, and leaves the reason there.
     pub(super) fn drive(machine: &'a Machine, slot: &'a Slot, session: &'a Session, poll: Option<Poll<'a>>) {
-        let outcome = Self::begin(machine, slot, session, poll).and_then(Self::to_the_end);
-        session.end(outcome.map(|exit| (slot.id, exit)));
+        match Self::begin(machine, slot, session, poll).and_then(Self::to_the_end) {
+            Ok(Exit::Timeout) => session.is_over(),
+            outcome => session.end(outcome.map(|exit| (slot.id, exit))),
+        }
     }
 
     fn begin(machine: &'a Machine, slot: &'a Slot, session: &'a Session, poll: Option<Poll<'a>>) -> Result<Self> {
@@ -66,7 +82,9 @@ impl<'a> Run<'a> {
         let first = session.time_left().map_or(TICK, |left| left.min(TICK)).max(Duration::from_nanos(1));
         let timed = poll.is_some() || session.time_left().is_some();
         let guard = RunGuard::begin(&slot.kick, timed.then_some(first))?;
-        Ok(Self { machine, lease, session, guard, poll, tables: Arc::default(), generation: None, pending: false })
+        let (ports, mmio) = (machine.ports.devices(), machine.mmio.devices());
+        let tables = Arc::default();
+        Ok(Self { machine, lease, session, guard, poll, tables, generation: None, ports, mmio, pending: false })
     }
 
     fn vcpu(&mut self) -> &mut Vcpu {
@@ -94,23 +112,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes over changes of the hooks. Registers are synchronised only while somebody may look at them.
+    /// Takes over changes of the hooks.
     fn look_up_hooks(&mut self) {
         let generation = self.machine.hooks.generation();
         if self.generation != Some(generation) {
             self.generation = Some(generation);
             self.tables = self.machine.hooks.tables();
-            let wanted = !self.tables.is_empty();
-            self.vcpu().want(Sync::Regs, wanted);
         }
     }
 
     /// Answers one return of `KVM_RUN`.
     fn answer(&mut self, entered: Entered) -> Result<Next> {
-        let next = match entered {
+        let (exit, stop) = match entered {
             Entered::Interrupted => return self.interrupted(),
             Entered::Eoi(_) => return Ok(Next::Go),
-            Entered::Port(access) => self.port(&access)?,
+            Entered::Port(access) => match self.exception(access.port)? {
+                Some(exception) => self.decide(Exit::Exception(Box::new(exception)))?,
+                None => return self.port_access(&access),
+            },
             Entered::Exit(exit) => self.exit(exit)?,
             Entered::InternalError { suberror, data, instruction } => {
                 let error = self.describe(suberror, data, instruction)?;
@@ -120,11 +139,7 @@ impl<'a> Run<'a> {
                 self.decide(Exit::InternalError(Box::new(error)))?
             }
         };
-        Ok(match next {
-            (exit, true) => Next::Stop(exit),
-            (exit, false) if self.session.count() => Next::Stop(exit),
-            _ => Next::Go,
-        })
+        Ok(if stop || self.session.count() { Next::Stop(exit) } else { Next::Go })
     }
 
     /// A kick, a tick or a signal: looks for the reason.
@@ -150,7 +165,7 @@ impl<'a> Run<'a> {
             self.pending = false;
             match self.vcpu().complete()? {
                 Entered::Interrupted => return Ok(()),
-                Entered::Port(access) => drop(self.port(&access)?),
+                Entered::Port(access) => drop(self.port(&access)?), // the rest of a string
                 Entered::Exit(exit) => drop(self.exit(exit)?),
                 Entered::Eoi(_) | Entered::InternalError { .. } => return Ok(()),
             }
@@ -160,9 +175,10 @@ impl<'a> Run<'a> {
 
     /// Asks the hooks that want `exit`, the vCPU being put back meanwhile.
     fn consult(&mut self, exit: &Exit) -> Result<Reply> {
-        let Some(chain) = self.tables.find(exit) else { return Ok(Reply::Default) };
-        let (chain, id) = (Arc::clone(chain), self.vcpu().id());
-        self.lease.lend(|| {
+        let Self { lease, tables, .. } = self;
+        let Some(chain) = tables.find(exit) else { return Ok(Reply::Default) };
+        let id = lease.cpu().vcpu.id();
+        lease.lend(|| {
             for hook in chain.iter() {
                 match hook.ask(exit, id)? {
                     Reply::Default => {}
@@ -173,32 +189,38 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Answers a port access, element by element. Hands back the last one, and whether to stop.
-    fn port(&mut self, access: &Access) -> Result<(Exit, bool)> {
-        if access.port == SHIM_PORT
-            && let Some(exception) = self.exception()?
-        {
-            return self.decide(Exit::Exception(Box::new(exception)));
-        }
+    /// Answers a port access. An exit to hand out is made only where one is: moving one about costs more than the rest.
+    fn port_access(&mut self, access: &Access) -> Result<Next> {
+        Ok(match self.port(access)? {
+            Verdict::Go if !self.session.count() => Next::Go,
+            Verdict::Go | Verdict::Stop => Next::Stop(self.element(access, access.count.saturating_sub(1))),
+            Verdict::Reset => Next::Stop(Exit::Reset),
+        })
+    }
+
+    /// Answers a port access, element by element.
+    fn port(&mut self, access: &Access) -> Result<Verdict> {
         self.pending = true;
-        let (port, size) = (access.port, access.size);
-        let mut last = (Exit::PortIn { port, size }, false);
+        let mut verdict = Verdict::Go;
         for index in 0..access.count {
-            let (exit, stop) = match access.direction {
-                Direction::Out => {
-                    let data = self.vcpu().port_data(access, index);
-                    self.write(Exit::PortOut { port, size, data })?
-                }
-                Direction::In => {
-                    let (exit, data, stop) = self.read(Exit::PortIn { port, size })?;
-                    let data = u32::try_from(data & 0xffff_ffff).unwrap_or(0);
-                    self.settle(|vcpu| vcpu.answer_port(access, index, data))?;
-                    (exit, stop)
-                }
-            };
-            last = (exit, last.1 || stop);
+            let exit = self.element(access, index);
+            verdict = verdict.max(match access.direction {
+                Direction::Out => self.write(&exit)?,
+                Direction::In => self.answer_read(&exit, |vcpu, data| {
+                    vcpu.answer_port(access, index, u32::try_from(data & 0xffff_ffff).unwrap_or(0));
+                })?,
+            });
         }
-        Ok(last)
+        Ok(verdict)
+    }
+
+    /// Element `index` of a port access, as an exit.
+    fn element(&mut self, access: &Access, index: u32) -> Exit {
+        let (port, size) = (access.port, access.size);
+        match access.direction {
+            Direction::Out => Exit::PortOut { port, size, data: self.vcpu().port_data(access, index) },
+            Direction::In => Exit::PortIn { port, size },
+        }
     }
 
     /// Answers any other exit. Hands it back, and whether to stop.
@@ -206,13 +228,15 @@ impl<'a> Run<'a> {
         match exit {
             Exit::MmioRead { .. } => {
                 self.pending = true;
-                let (exit, data, stop) = self.read(exit)?;
-                self.settle(|vcpu| vcpu.answer_mmio(data))?;
-                Ok((exit, stop))
+                let verdict = self.answer_read(&exit, Vcpu::answer_mmio)?;
+                Ok((exit, verdict != Verdict::Go))
             }
             Exit::MmioWrite { .. } => {
                 self.pending = true;
-                self.write(exit)
+                Ok(match self.write(&exit)? {
+                    Verdict::Reset => (Exit::Reset, true),
+                    verdict => (exit, verdict != Verdict::Go),
+                })
             }
             Exit::MsrRead { index, reason } => self.msr_read(exit, index, reason),
             Exit::MsrWrite { index, data, reason } => self.msr_write(exit, index, data, reason),
@@ -227,56 +251,58 @@ impl<'a> Run<'a> {
     }
 
     /// The data for a read: a hook's, a device's, or all ones.
-    fn read(&mut self, exit: Exit) -> Result<(Exit, u64, bool)> {
-        let (size, native) = match exit {
-            Exit::PortIn { port, size } => (size, (&self.machine.ports, u64::from(port))),
-            Exit::MmioRead { at, size } => (size, (&self.machine.mmio, at.0)),
-            _ => return Ok((exit, 0, false)),
+    fn read(&mut self, exit: &Exit) -> Result<(u64, Verdict)> {
+        let reply = self.consult(exit)?;
+        let (devices, at, size) = match *exit {
+            Exit::PortIn { port, size } => (&self.ports, u64::from(port), size),
+            Exit::MmioRead { at, size } => (&self.mmio, at.0, size),
+            _ => return Ok((0, Verdict::Go)),
         };
         let ones = all_ones(size);
-        let (bus, at) = native;
-        Ok(match self.consult(&exit)? {
-            Reply::Value(value) => (exit, value & ones, false),
-            Reply::Skip => (exit, ones, false),
-            Reply::Default => (exit, bus.read(at, size).unwrap_or(ones), false),
-            Reply::Stop => (exit, bus.read(at, size).unwrap_or(ones), true),
+        Ok(match reply {
+            Reply::Value(value) => (value & ones, Verdict::Go),
+            Reply::Skip => (ones, Verdict::Go),
+            Reply::Default => (devices.read(at, size).unwrap_or(ones), Verdict::Go),
+            Reply::Stop => (devices.read(at, size).unwrap_or(ones), Verdict::Stop),
         })
     }
 
     /// Brings a write to its device, unless a hook keeps it.
-    fn write(&mut self, exit: Exit) -> Result<(Exit, bool)> {
-        let (bus, at, size, data) = match exit {
-            Exit::PortOut { port, size, data } => (&self.machine.ports, u64::from(port), size, u64::from(data)),
-            Exit::MmioWrite { at, size, data } => (&self.machine.mmio, at.0, size, data),
-            _ => return Ok((exit, false)),
+    fn write(&mut self, exit: &Exit) -> Result<Verdict> {
+        let reply = self.consult(exit)?;
+        let (devices, at, size, data) = match *exit {
+            Exit::PortOut { port, size, data } => (&self.ports, u64::from(port), size, u64::from(data)),
+            Exit::MmioWrite { at, size, data } => (&self.mmio, at.0, size, data),
+            _ => return Ok(Verdict::Go),
         };
-        let reply = self.consult(&exit)?;
         let effect = match reply {
-            Reply::Skip | Reply::Value(_) => Effect::None,
-            Reply::Default | Reply::Stop => bus.write(at, size, data).unwrap_or(Effect::None),
+            Reply::Skip | Reply::Value(_) => None,
+            Reply::Default | Reply::Stop => devices.write(at, size, data),
         };
-        match effect {
-            Effect::None => Ok((exit, reply == Reply::Stop)),
-            Effect::Reset => self.decide(Exit::Reset),
-        }
+        Ok(match effect {
+            Some(Effect::Reset) if self.consult(&Exit::Reset)? != Reply::Skip => Verdict::Reset,
+            _ if reply == Reply::Stop => Verdict::Stop,
+            _ => Verdict::Go,
+        })
     }
 
-    /// Gives a read its answer. A handler that moved RIP or the flags means the state after the instruction: then the
-    /// access completes first, since KVM's emulator would overwrite both.
-    fn settle(&mut self, answer: impl FnOnce(&mut Vcpu)) -> Result<()> {
-        let Some((before, after)) = self.vcpu().rewritten() else {
-            answer(self.vcpu());
-            return Ok(());
-        };
-        let mut during = after;
-        (during[Gpr::Rip], during[Gpr::Rflags]) = (before[Gpr::Rip], before[Gpr::Rflags]);
-        let vcpu = self.vcpu();
-        vcpu.set_regs(&during);
-        answer(vcpu);
+    /// Gives a read its data: all ones where a handler failed.
+    fn answer_read(&mut self, exit: &Exit, answer: impl FnOnce(&mut Vcpu, u64)) -> Result<Verdict> {
+        let read = self.read(exit);
+        let data = read.as_ref().map_or(u64::MAX, |(data, _)| *data);
+        let settled = self.settle(narrow(exit), |vcpu| answer(vcpu, data));
+        read.and_then(|(_, verdict)| settled.map(|()| verdict))
+    }
+
+    /// Gives an access its answer. A handler that set registers means the state after the instruction: then the access
+    /// completes first, since KVM's emulator would overwrite RIP, and drops the data of a read whose registers were set.
+    fn settle(&mut self, narrow: Option<u64>, answer: impl FnOnce(&mut Vcpu)) -> Result<()> {
+        let rewritten = self.vcpu().take_rewritten();
+        answer(self.vcpu());
+        let Some((before, wanted)) = rewritten else { return Ok(()) };
         self.complete()?;
         let vcpu = self.vcpu();
-        let mut regs = vcpu.regs()?;
-        (regs[Gpr::Rip], regs[Gpr::Rflags]) = (after[Gpr::Rip], after[Gpr::Rflags]);
+        let regs = merged(&before, &vcpu.regs()?, &wanted, narrow);
         vcpu.set_regs(&regs);
         Ok(())
     }
@@ -290,7 +316,7 @@ impl<'a> Run<'a> {
             Reply::Default | Reply::Stop if reason == MsrReason::Filter => self.vcpu().msr(index)?,
             Reply::Default | Reply::Stop => None,
         };
-        self.vcpu().answer_msr(answer);
+        self.settle(None, |vcpu| vcpu.answer_msr(answer))?;
         Ok((exit, reply == Reply::Stop))
     }
 
@@ -302,7 +328,7 @@ impl<'a> Run<'a> {
             Reply::Value(other) => self.write_msr(index, other)?,
             Reply::Default | Reply::Stop => reason == MsrReason::Filter && self.write_msr(index, data)?,
         };
-        self.vcpu().answer_msr(accepted.then_some(data));
+        self.settle(None, |vcpu| vcpu.answer_msr(accepted.then_some(data)))?;
         Ok((exit, reply == Reply::Stop))
     }
 
@@ -316,8 +342,11 @@ impl<'a> Run<'a> {
     }
 
     /// The guest exception that the handlers of `user` mode report, after which the vCPU is back in ring 3 where it
-    /// happened; `None` if the access to the port was the guest's own.
-    fn exception(&mut self) -> Result<Option<Exception>> {
+    /// happened; `None` if the access to `port` was the guest's own.
+    fn exception(&mut self, port: u16) -> Result<Option<Exception>> {
+        if port != SHIM_PORT {
+            return Ok(None);
+        }
         let Cpu { vcpu, shim: Some(shim), .. } = self.lease.cpu() else { return Ok(None) };
         let (mut regs, mut sregs) = (vcpu.regs()?, vcpu.sregs()?);
         let Some(vector) = shim.vector(regs[Gpr::Rip]).filter(|_| sregs.cpl() == 0) else { return Ok(None) };
@@ -352,6 +381,36 @@ impl<'a> Run<'a> {
         let Cpu { vcpu, repair, .. } = self.lease.cpu();
         repair.instruction(vcpu, &self.machine.memory, error)
     }
+}
+
+/// The bits of RAX that IN leaves alone, if `exit` is a port read.
+fn narrow(exit: &Exit) -> Option<u64> {
+    match *exit {
+        Exit::PortIn { size: 4, .. } => Some(0),
+        Exit::PortIn { size, .. } => Some(!all_ones(size)),
+        _ => None,
+    }
+}
+
+/// What a handler `wanted`, on top of what the instruction itself has `done`: its own results win, but for RIP and the
+/// flags. Of RAX, an IN (a string does not have it; that moves RDI) leaves the `narrow` bits alone.
+fn merged(before: &Regs, done: &Regs, wanted: &Regs, narrow: Option<u64>) -> Regs {
+    let mut regs = *done;
+    for n in 0..Regs::COUNT {
+        let is_result = done.words[n] != before.words[n];
+        if wanted.words[n] != before.words[n] && !is_result {
+            regs.words[n] = wanted.words[n];
+        }
+    }
+    for which in [Gpr::Rip, Gpr::Rflags] {
+        if wanted[which] != before[which] {
+            regs[which] = wanted[which];
+        }
+    }
+    if let Some(kept) = narrow.filter(|_| done[Gpr::Rdi] == before[Gpr::Rdi]) {
+        regs[Gpr::Rax] = wanted[Gpr::Rax] & kept | done[Gpr::Rax] & !kept;
+    }
+    regs
 }
 
 /// Exceptions that push an error code (Intel SDM vol. 3, table 6-1).

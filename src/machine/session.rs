@@ -22,19 +22,25 @@ pub struct Session {
     stopping: AtomicBool,
     /// Exits left, where they are limited.
     exits: Option<AtomicU64>,
+    /// One vCPU alone counts them.
+    alone: bool,
     deadline: Option<Instant>,
+    /// The vCPU that stands for the whole run, in exits that no single one made.
+    first: u32,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Session {
-    /// A run of `vcpus` vCPUs, with its limits.
-    pub(super) fn new(vcpus: usize, timeout: Option<Duration>, most_exits: Option<u64>) -> Self {
+    /// A run of `vcpus`, with its limits.
+    pub(super) fn new(vcpus: &[u32], timeout: Option<Duration>, most_exits: Option<u64>) -> Self {
         Self {
             stopping: AtomicBool::new(false),
             exits: most_exits.map(AtomicU64::new),
+            alone: vcpus.len() == 1,
             deadline: timeout.and_then(|t| Instant::now().checked_add(t)),
-            state: Mutex::new(State { outcome: None, running: vcpus }),
+            first: vcpus.first().copied().unwrap_or(0),
+            state: Mutex::new(State { outcome: None, running: vcpus.len() }),
             changed: Condvar::new(),
         }
     }
@@ -45,7 +51,12 @@ impl Session {
 
     /// Asks all vCPUs to stop; kick them afterwards.
     pub fn interrupt(&self, why: Interruption) {
-        self.end(Ok((0, Exit::Interrupted(why))));
+        self.end(Ok((self.first, Exit::Interrupted(why))));
+    }
+
+    /// The time is over.
+    pub(super) fn is_over(&self) {
+        self.end(Ok((self.first, Exit::Timeout)));
     }
 
     /// Keeps the first outcome and has the others stop.
@@ -61,7 +72,13 @@ impl Session {
 
     /// Counts one exit; true if it was the last one allowed.
     pub(super) fn count(&self) -> bool {
-        self.exits.as_ref().is_some_and(|left| left.fetch_sub(1, Ordering::Relaxed) <= 1)
+        let Some(exits) = &self.exits else { return false };
+        if !self.alone {
+            return exits.fetch_sub(1, Ordering::Relaxed) <= 1;
+        }
+        let left = exits.load(Ordering::Relaxed); // no bus lock where nobody else counts
+        exits.store(left.wrapping_sub(1), Ordering::Relaxed);
+        left <= 1
     }
 
     /// Time left, where it is limited.
@@ -88,6 +105,6 @@ impl Session {
 
     /// Why the run ended, once; later only that it has.
     pub(super) fn take_outcome(&self) -> Outcome {
-        self.state().outcome.take().unwrap_or(Ok((0, Exit::Interrupted(Interruption::Stop))))
+        self.state().outcome.take().unwrap_or(Ok((self.first, Exit::Interrupted(Interruption::Stop))))
     }
 }

@@ -94,6 +94,13 @@ impl Console {
         Ok(py.detach(|| self.line().map_or(0, |line| line.send(&bytes))))
     }
 
+    /// Has the guest asked to be interrupted when input comes? Linux does once a program reads the console; what is sent
+    /// earlier may be lost, as on a real serial line.
+    #[getter]
+    fn listening(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.line().is_some_and(SerialLine::is_listening))
+    }
+
     /// How many bytes of output were dropped because nobody read them (the newest MiB is kept).
     #[getter]
     fn dropped(&self) -> u64 {

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use pyo3::exceptions::PyTypeError;
+use pyo3::PyClass;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::{PyBytes, PyType};
 
 use crate::exit::{Exit as Core, ExitKind, Interruption as CoreInterruption, MsrReason};
@@ -55,6 +57,16 @@ impl Show for Vec<u64> {
     }
 }
 
+/// Are both of this class, of the same vCPU, and equal in all fields?
+fn same<T>(exit: &Bound<'_, T>, other: &Bound<'_, PyAny>) -> bool
+where
+    T: PyClass<BaseType = Exit, Frozen = True> + PartialEq + Sync,
+{
+    other.cast_exact::<T>().is_ok_and(|other| {
+        exit.get() == other.get() && exit.as_super().get().vcpu == other.as_super().get().vcpu
+    })
+}
+
 macro_rules! exit_class {
     ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $field_doc:literal])* $field:ident: $type:ty,)* }) => {
         $(#[doc = $doc])+
@@ -64,17 +76,14 @@ macro_rules! exit_class {
             $($(#[doc = $field_doc])* #[pyo3(get)] $field: $type,)*
         }
 
+        exit_class!(@match_args $name $($field)*);
+
         #[pymethods]
         impl $name {
             #[new]
             #[pyo3(signature = ($($field,)* vcpu = 0))]
-            fn new($($field: $type,)* vcpu: u32) -> (Self, Exit) {
-                (Self { $($field,)* }, Exit { vcpu })
-            }
-
-            #[classattr]
-            fn __match_args__() -> ($(exit_class!(@str $field),)*) {
-                ($(stringify!($field),)*)
+            fn new($($field: $type,)* vcpu: u32) -> PyClassInitializer<Self> {
+                PyClassInitializer::from(Exit { vcpu }).add_subclass(Self { $($field,)* })
             }
 
             fn __repr__(slf: &Bound<'_, Self>) -> String {
@@ -88,13 +97,22 @@ macro_rules! exit_class {
             }
 
             fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {
-                other.cast_exact::<Self>().is_ok_and(|other| {
-                    slf.get() == other.get() && slf.as_super().get().vcpu == other.as_super().get().vcpu
-                })
+                same(slf, other)
             }
 
             fn __hash__(slf: &Bound<'_, Self>) -> PyResult<isize> {
                 slf.repr()?.hash()
+            }
+        }
+    };
+    // Nothing for a class without fields: an empty tuple would become None on the way to Python.
+    (@match_args $name:ident) => {};
+    (@match_args $name:ident $($field:ident)+) => {
+        #[pymethods]
+        impl $name {
+            #[classattr]
+            fn __match_args__() -> ($(exit_class!(@str $field),)+) {
+                ($(stringify!($field),)+)
             }
         }
     };
@@ -249,6 +267,7 @@ exit_class! {
 
 /// KVM could not go on, most often because it cannot emulate an instruction (KVM_EXIT_INTERNAL_ERROR).
 #[pyclass(frozen, extends = Exit, module = "belljar")]
+#[derive(PartialEq, Eq)]
 pub struct InternalError {
     /// KVM_INTERNAL_ERROR_*; 1 is an instruction that KVM cannot emulate.
     #[pyo3(get)]
@@ -267,6 +286,12 @@ pub struct InternalError {
 
 #[pymethods]
 impl InternalError {
+    #[new]
+    #[pyo3(signature = (suberror, rip, instruction = Vec::new(), *, bits = 64, data = Vec::new(), vcpu = 0))]
+    fn new(suberror: u32, rip: u64, instruction: Vec<u8>, bits: u32, data: Vec<u64>, vcpu: u32) -> (Self, Exit) {
+        (Self { suberror, rip, bits, data, bytes: instruction }, Exit { vcpu })
+    }
+
     #[classattr]
     fn __match_args__() -> (&'static str, &'static str, &'static str) {
         ("suberror", "rip", "instruction")
@@ -289,6 +314,14 @@ impl InternalError {
         let this = slf.get();
         let (text, vcpu) = (this.disassembly(), slf.as_super().get().vcpu);
         format!("InternalError(suberror={}, rip={:#x}, disassembly='{text}', vcpu={vcpu})", this.suberror, this.rip)
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {
+        same(slf, other)
+    }
+
+    fn __hash__(slf: &Bound<'_, Self>) -> PyResult<isize> {
+        slf.repr()?.hash()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Python functions as hooks: registering, calling, converting what they return. They never run a vCPU.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -90,6 +91,7 @@ pub struct Handle {
 
 struct Armed {
     hook: Weak<Hook>,
+    hits: Arc<AtomicU64>,
     function: Py<PyAny>,
 }
 
@@ -114,7 +116,7 @@ impl Handle {
         }
         let owned = Arc::new(Function(function.clone().unbind()));
         let hook = Hook::new(self.subject, self.wanted, Box::new(PythonCallback(Arc::clone(&owned))));
-        let armed = Armed { hook: Arc::downgrade(&hook), function: function.clone().unbind() };
+        let armed = Armed { hook: Arc::downgrade(&hook), hits: hook.counter(), function: function.clone().unbind() };
         let vm = self.vm.get();
         let machine = Arc::clone(vm.machine());
         py.detach(|| machine.add_hook(Arc::clone(&hook)))?;
@@ -150,10 +152,11 @@ impl Handle {
         Ok(())
     }
 
-    /// How often the handler has been called.
+    /// How often the handler has been called; kept when it has been removed.
     #[getter]
     fn hits(&self) -> u64 {
-        self.hook().map_or(0, |h| h.hits())
+        let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        armed.as_ref().map_or(0, |a| a.hits.load(Ordering::Relaxed))
     }
 
     /// Is the handler called? Setting it takes effect before the next exit.

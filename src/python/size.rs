@@ -27,6 +27,23 @@ pub fn bytes_of(size: &Bound<'_, PyAny>) -> PyResult<u64> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
+/// How much RAM a machine is made with: an amount, or none.
+pub struct Ram(pub Option<u64>);
+
+impl Default for Ram {
+    fn default() -> Self {
+        Self(Some(64 << 20))
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Ram {
+    type Error = PyErr;
+
+    fn extract(size: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if size.is_none() { Ok(Self(None)) } else { bytes_of(&size).map(|bytes| Self(Some(bytes))) }
+    }
+}
+
 /// Bytes in the largest unit that loses nothing.
 pub fn human(bytes: u64) -> String {
     let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];

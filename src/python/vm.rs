@@ -24,7 +24,7 @@ use super::exit::{kind_of, msr_number, to_python};
 use super::hook::{Function, Handle, span, wanted};
 use super::host::quirks;
 use super::memory::Memory;
-use super::size::bytes_of;
+use super::size::Ram;
 use super::vcpu::VCPU;
 
 /// A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
@@ -84,17 +84,16 @@ impl VM {
 #[pymethods]
 impl VM {
     #[new]
-    #[pyo3(signature = (memory = None, vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false, ram = true))]
+    #[pyo3(signature = (memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false))]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments of a constructor
     fn new(
         py: Python<'_>,
-        memory: Option<&Bound<'_, PyAny>>,
+        memory: Ram,
         vcpus: i64,
         irqchip: Option<&str>,
         serial: bool,
         i8042: bool,
         pit: bool,
-        ram: bool,
     ) -> PyResult<Self> {
         let irqchip = match irqchip {
             None => Irqchip::None,
@@ -102,9 +101,8 @@ impl VM {
             Some("full") => Irqchip::Full,
             Some(other) => return Err(PyValueError::new_err(format!("irqchip is None, \"split\" or \"full\", not {other:?}"))),
         };
-        let vcpus = u64::try_from(vcpus).unwrap_or(0);
-        let memory = if ram { Some(memory.map_or(Ok(64 << 20), bytes_of)?) } else { None };
-        let config = Config { memory, vcpus, irqchip, pit, serial, i8042 };
+        let vcpus = u64::try_from(vcpus).map_err(|_| PyValueError::new_err(format!("{vcpus} vCPUs asked; a VM has at least 1")))?;
+        let config = Config { memory: memory.0, vcpus, irqchip, pit, serial, i8042 };
         let quirks = py.detach(quirks)?;
         let machine = py.detach(|| Machine::new(&config, quirks))?;
         Ok(Self { machine: Arc::new(machine), functions: Mutex::default() })
@@ -354,6 +352,7 @@ impl Drop for VM {
     /// A VM that nobody can reach any more ends its threads.
     fn drop(&mut self) {
         let machine = Arc::clone(&self.machine);
+        machine.interrupt(Interruption::Close); // also where closing is refused: in a handler of its own
         Python::attach(|py| py.detach(|| drop(machine.close(&|| Ok(())))));
     }
 }

@@ -24,6 +24,7 @@ pub fn disassemble(code: &[u8], address: u64, bits: u32, most: usize) -> Result<
     formatter.options_mut().set_space_after_operand_separator(true);
     formatter.options_mut().set_hex_prefix("0x");
     formatter.options_mut().set_hex_suffix("");
+    formatter.options_mut().set_uppercase_hex(false);
     let mut found = Vec::new();
     while decoder.can_decode() && found.len() < most {
         let start = decoder.position();

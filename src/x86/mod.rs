@@ -60,6 +60,8 @@ pub mod rflags {
     pub const ZF: u64 = 1 << 6;
     /// Interrupts enabled.
     pub const IF: u64 = 1 << 9;
+    /// I/O privilege level 3: ring 3 may use every port, cli and sti.
+    pub const IOPL3: u64 = 3 << 12;
     /// Alignment check, and access control under SMAP.
     pub const AC: u64 = 1 << 18;
 }

@@ -61,7 +61,9 @@ fn regs(machine: &Machine) -> Regs {
 fn set(machine: &Machine, values: &[(Gpr, u64)]) {
     let work = |cpu: &mut belljar::machine::Cpu| {
         let mut regs = cpu.vcpu.regs()?;
-        values.iter().for_each(|(register, value)| regs[*register] = *value);
+        for (register, value) in values {
+            regs[*register] = *value;
+        }
         cpu.vcpu.set_regs(&regs);
         Ok(())
     };
@@ -152,7 +154,9 @@ fn sixteen_bytes_are_compared_and_exchanged_across_a_miss() {
 #[test]
 fn a_fault_of_an_operand_reaches_the_guests_handler() {
     let code = [0x48, 0x0f, 0xc7, 0x0f, 0xf4]; // cmpxchg16b [rdi]; hlt
-    for (at, vector, error, cr2) in [(0x7f_ffff_f000, 14, 2, 0x7f_ffff_f000), (COUNTER + 8, 13, 0, 0), (1 << 50, 13, 0, 0)] {
+    for (at, vector, error, cr2) in
+        [(0x7f_ffff_f000, 14, 2, 0x7f_ffff_f000), (COUNTER + 8, 13, 0, 0), (1 << 50, 13, 0, 0)]
+    {
         let Some(machine) = interpreted(&code, Mode::Long) else { return };
         write(&machine, 0x3000, &[0x5a, 0xf4]); // pop rdx; hlt
         gate(&machine, vector, 0x3000);
@@ -168,7 +172,8 @@ fn a_fault_of_an_operand_reaches_the_guests_handler() {
 
 #[test]
 fn interrupts_of_software_go_through_the_idt_and_come_back() {
-    for (instruction, vector, name) in [(&[0xcd, 0x80][..], 0x80, "int"), (&[0xcc], 3, "int3"), (&[0xcd, 3], 3, "int")] {
+    for (instruction, vector, name) in [(&[0xcd, 0x80][..], 0x80, "int"), (&[0xcc], 3, "int3"), (&[0xcd, 3], 3, "int")]
+    {
         let code = [instruction, &[0x48, 0xff, 0xc0, 0xf4]].concat(); // ...; inc rax; hlt
         let Some(machine) = interpreted(&code, Mode::Long) else { return };
         write(&machine, 0x3000, &[0x9c, 0x5b, 0x48, 0xff, 0xc0, 0x48, 0xcf]); // pushfq; pop rbx; inc rax; iretq
@@ -265,7 +270,14 @@ fn kernel(machine: &Machine) {
     let state = |cpu: &mut belljar::machine::Cpu| {
         let mut sregs = cpu.vcpu.sregs()?;
         sregs.cr3 = root;
-        sregs.tr = Segment { base: TSS, limit: 0x67, selector: selector::TSS, kind: kind::TSS64, present: 1, ..Segment::default() };
+        sregs.tr = Segment {
+            base: TSS,
+            limit: 0x67,
+            selector: selector::TSS,
+            kind: kind::TSS64,
+            present: 1,
+            ..Segment::default()
+        };
         cpu.vcpu.set_sregs(&sregs);
         Ok(())
     };

@@ -14,9 +14,9 @@ impl Descriptor {
         let offset = u64::from(selector & !7);
         let (base, limit) = match selector & 4 {
             _ if selector & !3 == 0 => return Ok(None),
-            0 => (cpu.sregs.gdt.base, u32::from(cpu.sregs.gdt.limit)),
-            _ if cpu.sregs.ldt.unusable != 0 || cpu.sregs.ldt.present == 0 => return Ok(None),
-            _ => (cpu.sregs.ldt.base, cpu.sregs.ldt.limit),
+            0 => (cpu.state.sregs.gdt.base, u32::from(cpu.state.sregs.gdt.limit)),
+            _ if cpu.state.sregs.ldt.unusable != 0 || cpu.state.sregs.ldt.present == 0 => return Ok(None),
+            _ => (cpu.state.sregs.ldt.base, cpu.state.sregs.ldt.limit),
         };
         Ok(cpu.table_word(base, limit, offset)?.map(Self))
     }
@@ -72,7 +72,8 @@ pub(super) fn ask(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
     let source = instruction.op_count() - 1;
     let selector = cpu.operand(instruction, source, 2)?;
     let selector = u16::try_from(selector & 0xffff).unwrap_or(0);
-    let found = Descriptor::of(cpu, selector)?.filter(|d| is_visible(*d, selector, instruction.mnemonic(), cpu.is_64bit()));
+    let found =
+        Descriptor::of(cpu, selector)?.filter(|d| is_visible(*d, selector, instruction.mnemonic(), cpu.is_64bit()));
     cpu.set_zero(found.is_some());
     match (found, instruction.mnemonic()) {
         (Some(found), Mnemonic::Lar) => cpu.set_register(instruction.op_register(0), found.rights()),

@@ -40,13 +40,24 @@ mod cr0 {
 const TSC: u32 = 0x10;
 const TSC_AUX: u32 = 0xc000_0103;
 
-/// Executes `instruction`, which lies at RIP, in ring 0.
+/// Executes `instruction`, which lies at RIP, in ring 0, moves RIP behind it and clears RF, as each instruction does.
 pub(super) fn execute(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step<Then> {
+    let then = perform(instruction, cpu)?;
+    if then != Then::Jumped {
+        cpu.jump(instruction.next_ip());
+        cpu.set_flags(flags::RF, 0);
+    }
+    Ok(then)
+}
+
+fn perform(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step<Then> {
     use Mnemonic as M;
     match instruction.mnemonic() {
         M::Int3 => return Ok(Then::Exception(3)),
         M::Int1 => return Ok(Then::Exception(1)),
-        M::Into => return Ok(if cpu.regs[Gpr::Rflags] & flags::OF != 0 { Then::Exception(4) } else { Then::Next }),
+        M::Into => {
+            return Ok(if cpu.state.regs[Gpr::Rflags] & flags::OF != 0 { Then::Exception(4) } else { Then::Next });
+        }
         M::Int => return interrupt::deliver(cpu, instruction.immediate8(), instruction.next_ip()),
         mnemonic if is_of_float(mnemonic) => float(mnemonic, cpu)?,
         mnemonic if is_hint(mnemonic) => {}
@@ -71,11 +82,9 @@ pub(super) fn execute(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step<Th
 /// Waits, hints and cache lines, of which an interpreted ring 0 sees nothing.
 fn is_hint(mnemonic: Mnemonic) -> bool {
     use Mnemonic as M;
-    match mnemonic {
-        M::Monitor | M::Mwait | M::Monitorx | M::Mwaitx | M::Serialize => true,
-        M::Clflush | M::Clflushopt | M::Clwb | M::Cldemote | M::Wbnoinvd | M::Prefetchw | M::Prefetchwt1 => true,
-        _ => false,
-    }
+    let waits = matches!(mnemonic, M::Monitor | M::Mwait | M::Monitorx | M::Mwaitx | M::Serialize);
+    let caches = matches!(mnemonic, M::Clflush | M::Clflushopt | M::Clwb | M::Cldemote | M::Wbnoinvd);
+    waits || caches || matches!(mnemonic, M::Prefetchw | M::Prefetchwt1)
 }
 
 /// What a kernel does to keep the floating-point unit clean, and which has no result.
@@ -86,7 +95,7 @@ fn is_of_float(mnemonic: Mnemonic) -> bool {
 
 /// Does nothing, or raises #NM as CR0 asks (Intel SDM vol. 3, table 2-2).
 fn float(mnemonic: Mnemonic, cpu: &Ring0<'_>) -> Step {
-    let is_set = |bits: u64| cpu.sregs.cr0 & bits == bits;
+    let is_set = |bits: u64| cpu.state.sregs.cr0 & bits == bits;
     let is_missing = match mnemonic {
         Mnemonic::Wait => is_set(cr0::MP | cr0::TS),
         _ => is_set(cr0::TS) || is_set(cr0::EM),
@@ -146,7 +155,7 @@ fn compare_exchange(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     cpu.check_writable(at)?;
     let found = u128::from_le_bytes(cpu.read(at)?);
-    let pair = |high: Gpr, low: Gpr| u128::from(cpu.regs[high]) << 64 | u128::from(cpu.regs[low]);
+    let pair = |high: Gpr, low: Gpr| u128::from(cpu.state.regs[high]) << 64 | u128::from(cpu.state.regs[low]);
     let hit = found == pair(Gpr::Rdx, Gpr::Rax);
     // A miss writes back what it found, as the processor does: the page must be writable either way.
     let new = if hit { pair(Gpr::Rcx, Gpr::Rbx) } else { found };
@@ -154,8 +163,8 @@ fn compare_exchange(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
     drop(turn);
     cpu.set_zero(hit);
     if !hit {
-        cpu.regs[Gpr::Rax] = u64::try_from(found & u128::from(u64::MAX)).unwrap_or(0);
-        cpu.regs[Gpr::Rdx] = u64::try_from(found >> 64).unwrap_or(0);
+        cpu.state.regs[Gpr::Rax] = u64::try_from(found & u128::from(u64::MAX)).unwrap_or(0);
+        cpu.state.regs[Gpr::Rdx] = u64::try_from(found >> 64).unwrap_or(0);
     }
     Ok(())
 }
@@ -164,15 +173,15 @@ fn compare_exchange(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
 fn read_time(cpu: &mut Ring0<'_>) -> Step {
     let aux = cpu.msr(TSC_AUX)?;
     let time = cpu.msr(TSC)?;
-    cpu.regs[Gpr::Rcx] = aux & 0xffff_ffff;
+    cpu.state.regs[Gpr::Rcx] = aux & 0xffff_ffff;
     split(cpu, time);
     Ok(())
 }
 
 /// EDX:EAX.
 fn split(cpu: &mut Ring0<'_>, value: u64) {
-    cpu.regs[Gpr::Rax] = value & 0xffff_ffff;
-    cpu.regs[Gpr::Rdx] = value >> 32;
+    cpu.state.regs[Gpr::Rax] = value & 0xffff_ffff;
+    cpu.state.regs[Gpr::Rdx] = value >> 32;
 }
 
 /// RDPID.
@@ -192,13 +201,13 @@ fn random(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
 
 /// RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE.
 fn segment_base(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
-    if cpu.sregs.cr4 & cr4::FSGSBASE == 0 || !cpu.is_64bit() {
+    if cpu.state.sregs.cr4 & cr4::FSGSBASE == 0 || !cpu.is_64bit() {
         return Err(Trap::INVALID_OPCODE);
     }
     let register = instruction.op_register(0);
     match instruction.mnemonic() {
-        Mnemonic::Rdfsbase => return cpu.set_register(register, cpu.sregs.fs.base),
-        Mnemonic::Rdgsbase => return cpu.set_register(register, cpu.sregs.gs.base),
+        Mnemonic::Rdfsbase => return cpu.set_register(register, cpu.state.sregs.fs.base),
+        Mnemonic::Rdgsbase => return cpu.set_register(register, cpu.state.sregs.gs.base),
         _ => {}
     }
     let value = cpu.register(register).ok_or(Trap::Unknown)?;
@@ -206,7 +215,7 @@ fn segment_base(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
         return Err(Trap::protection(0));
     }
     let is_fs = instruction.mnemonic() == Mnemonic::Wrfsbase;
-    let segment = if is_fs { &mut cpu.sregs.fs } else { &mut cpu.sregs.gs };
+    let segment = if is_fs { &mut cpu.state.sregs.fs } else { &mut cpu.state.sregs.gs };
     segment.base = value;
     Ok(())
 }
@@ -219,7 +228,7 @@ fn invalidate(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
     if kind > 3 || descriptor >> 12 & 0xf_ffff_ffff_ffff != 0 {
         return Err(Trap::protection(0));
     }
-    cpu.flush = true;
+    cpu.state.flush = true;
     Ok(())
 }
 
@@ -227,26 +236,26 @@ fn invalidate(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
 fn control_status(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
     let at = cpu.address(instruction, 0, 4)?;
     if instruction.mnemonic() == Mnemonic::Stmxcsr {
-        return cpu.write(at, &cpu.mxcsr.to_le_bytes());
+        return cpu.write(at, &cpu.state.mxcsr.to_le_bytes());
     }
     let value = u32::from_le_bytes(cpu.read(at)?);
     if value >> 16 != 0 {
         return Err(Trap::protection(0));
     }
-    cpu.mxcsr = value;
+    cpu.state.mxcsr = value;
     Ok(())
 }
 
 /// XGETBV, XSETBV of XCR0, which is the host's own: it may be read, and written where that asks for no more than it has.
 fn extended_control(mnemonic: Mnemonic, cpu: &mut Ring0<'_>) -> Step {
-    if cpu.sregs.cr4 & cr4::OSXSAVE == 0 {
+    if cpu.state.sregs.cr4 & cr4::OSXSAVE == 0 {
         return Err(Trap::INVALID_OPCODE);
     }
-    match (mnemonic, cpu.regs[Gpr::Rcx] & 0xffff_ffff) {
+    match (mnemonic, cpu.state.regs[Gpr::Rcx] & 0xffff_ffff) {
         (Mnemonic::Xgetbv, 0) => split(cpu, host_xcr0()),
         (Mnemonic::Xgetbv, 1) => return Err(Trap::Unknown),
         (Mnemonic::Xsetbv, 0) => {
-            let asked = cpu.regs[Gpr::Rdx] << 32 | cpu.regs[Gpr::Rax] & 0xffff_ffff;
+            let asked = cpu.state.regs[Gpr::Rdx] << 32 | cpu.state.regs[Gpr::Rax] & 0xffff_ffff;
             if asked & 1 == 0 || asked & 0b110 == 0b100 {
                 return Err(Trap::protection(0));
             }

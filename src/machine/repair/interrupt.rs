@@ -24,11 +24,11 @@ pub(super) fn deliver(cpu: &mut Ring0<'_>, vector: u8, back: u64) -> Step<Then> 
     }
     let gate = Gate::of(cpu, vector)?;
     // The hidden part of CS stays as it is, which is right for the same selector only.
-    if gate.selector & !3 != cpu.sregs.cs.selector & !3 {
+    if gate.selector & !3 != cpu.state.sregs.cs.selector & !3 {
         return Err(Trap::Unknown);
     }
     let stack = if cpu.is_64bit() { push_long(cpu, &gate, back)? } else { push_short(cpu, back)? };
-    cpu.regs[Gpr::Rsp] = stack;
+    cpu.state.regs[Gpr::Rsp] = stack;
     let masked = if gate.masks { rflags::IF } else { 0 };
     cpu.set_flags(flags::TF | flags::NT | flags::RF | flags::VM | masked, 0);
     cpu.jump(gate.handler);
@@ -40,7 +40,7 @@ impl Gate {
         // The error code of a bad gate: its index, and that it is in the IDT (Intel SDM vol. 3, 6.13).
         let error = u32::from(vector) << 3 | 2;
         let size = if cpu.is_64bit() { 16 } else { 8 };
-        let idt = cpu.sregs.idt;
+        let idt = cpu.state.sregs.idt;
         let word = |n: u64| {
             let word = cpu.table_word(idt.base, idt.limit.into(), u64::from(vector) * size + n)?;
             word.ok_or(Trap::protection(error))
@@ -66,14 +66,18 @@ impl Gate {
 /// Pushes the five words of long mode, on an aligned stack (Intel SDM vol. 3, 6.14.2).
 fn push_long(cpu: &Ring0<'_>, gate: &Gate, back: u64) -> Step<u64> {
     let top = match gate.stack {
-        0 => cpu.regs[Gpr::Rsp],
+        0 => cpu.state.regs[Gpr::Rsp],
         n => {
-            let slot = cpu.table_word(cpu.sregs.tr.base, cpu.sregs.tr.limit, 0x24 + (n - 1) * 8)?;
-            slot.ok_or_else(|| Trap::Exception { vector: 10, error: Some(cpu.sregs.tr.selector.into()), cr2: None })?
+            let slot = cpu.table_word(cpu.state.sregs.tr.base, cpu.state.sregs.tr.limit, 0x24 + (n - 1) * 8)?;
+            slot.ok_or_else(|| Trap::Exception {
+                vector: 10,
+                error: Some(cpu.state.sregs.tr.selector.into()),
+                cr2: None,
+            })?
         }
     };
-    let (ss, cs) = (cpu.sregs.ss.selector.into(), cpu.sregs.cs.selector.into());
-    let frame = [back, cs, cpu.regs[Gpr::Rflags], cpu.regs[Gpr::Rsp], ss];
+    let (ss, cs) = (cpu.state.sregs.ss.selector.into(), cpu.state.sregs.cs.selector.into());
+    let frame = [back, cs, cpu.state.regs[Gpr::Rflags], cpu.state.regs[Gpr::Rsp], ss];
     let bytes: Vec<u8> = frame.iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
     let stack = (top & !15).wrapping_sub(40);
     cpu.write(stack, &bytes)?;
@@ -82,12 +86,12 @@ fn push_long(cpu: &Ring0<'_>, gate: &Gate, back: u64) -> Step<u64> {
 
 /// Pushes the three words of 32-bit code.
 fn push_short(cpu: &Ring0<'_>, back: u64) -> Step<u64> {
-    if cpu.sregs.ss.db == 0 || cpu.sregs.cs.db == 0 {
+    if cpu.state.sregs.ss.db == 0 || cpu.state.sregs.cs.db == 0 {
         return Err(Trap::Unknown);
     }
-    let stack = cpu.regs[Gpr::Rsp].wrapping_sub(12) & 0xffff_ffff;
-    let frame = [back, cpu.sregs.cs.selector.into(), cpu.regs[Gpr::Rflags]];
+    let stack = cpu.state.regs[Gpr::Rsp].wrapping_sub(12) & 0xffff_ffff;
+    let frame = [back, cpu.state.sregs.cs.selector.into(), cpu.state.regs[Gpr::Rflags]];
     let bytes: Vec<u8> = frame.iter().flat_map(|word: &u64| word.to_le_bytes().into_iter().take(4)).collect();
-    cpu.write(cpu.sregs.ss.base.wrapping_add(stack) & 0xffff_ffff, &bytes)?;
+    cpu.write(cpu.state.sregs.ss.base.wrapping_add(stack) & 0xffff_ffff, &bytes)?;
     Ok(stack)
 }

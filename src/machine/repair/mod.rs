@@ -19,10 +19,10 @@ use crate::error::Result;
 use crate::exit::InternalError;
 use crate::kvm::{Quirks, Vcpu};
 use crate::memory::Memory;
-use crate::x86::{Gpr, Regs, Sregs, msr};
+use crate::x86::{Gpr, Sregs, msr};
 
 use instruction::{Then, execute};
-use ring0::{Ring0, Trap};
+use ring0::{Ring0, State, Trap};
 use syscall::Placed;
 
 /// CR4.PGE: a change of it drops every translation.
@@ -114,32 +114,35 @@ impl Repair {
         }
         self.check_stub(cpu, memory, &sregs)?;
         let mut msr = |index| cpu.msr(index);
-        let mut ring0 = Ring0::new(regs, sregs, self.mxcsr, memory, &mut msr);
+        let mut ring0 = Ring0::new(&regs, &sregs, self.mxcsr, memory, &mut msr);
         let Some(instruction) = decode(&ring0, &error.instruction) else { return Ok(false) };
         let then = execute(&instruction, &mut ring0);
-        if let Ok(Then::Next | Then::Exception(_)) = then {
-            ring0.jump(instruction.next_ip());
-        }
-        let (after, flush) = ((ring0.regs, ring0.sregs, ring0.mxcsr), ring0.flush);
+        let after = ring0.state;
         match then {
-            Ok(then) => {
-                self.mxcsr = after.2;
-                commit(cpu, &sregs, &after.0, &after.1, flush)?;
-                if let Then::Exception(vector) = then {
-                    inject(cpu, vector, None)?;
-                }
-            }
-            Err(Trap::Exception { vector, error, cr2 }) => {
-                if let Some(cr2) = cr2 {
-                    cpu.set_sregs(&Sregs { cr2, ..sregs });
-                }
-                inject(cpu, vector, error)?;
-            }
+            Ok(then) => self.commit(cpu, &sregs, &after, then)?,
+            Err(Trap::Exception { vector, error, cr2 }) => fault(cpu, &sregs, vector, error, cr2)?,
             Err(Trap::Unknown) => return Ok(false),
             Err(Trap::Host(error)) => return Err(error),
         }
         *self.counts.entry(instruction.mnemonic()).or_default() += 1;
         Ok(true)
+    }
+
+    /// Brings what an instruction did to the vCPU.
+    fn commit(&mut self, cpu: &mut Vcpu, before: &Sregs, after: &State, then: Then) -> Result<()> {
+        self.mxcsr = after.mxcsr;
+        if after.flush {
+            cpu.set_sregs(&Sregs { cr4: after.sregs.cr4 ^ PGE, ..after.sregs });
+            cpu.flush()?;
+        }
+        if after.flush || *before != after.sregs {
+            cpu.set_sregs(&after.sregs);
+        }
+        cpu.set_regs(&after.regs);
+        match then {
+            Then::Exception(vector) => inject(cpu, vector, None),
+            Then::Next | Then::Jumped => Ok(()),
+        }
     }
 }
 
@@ -149,23 +152,18 @@ fn decode(cpu: &Ring0<'_>, given: &[u8]) -> Option<Instruction> {
 }
 
 fn one(cpu: &Ring0<'_>, bytes: &[u8]) -> Option<Instruction> {
-    let rip = cpu.regs[Gpr::Rip];
-    let mut decoder = Decoder::try_with_ip(cpu.sregs.code_bits(), bytes, rip, DecoderOptions::NONE).ok()?;
+    let rip = cpu.state.regs[Gpr::Rip];
+    let mut decoder = Decoder::try_with_ip(cpu.state.sregs.code_bits(), bytes, rip, DecoderOptions::NONE).ok()?;
     let instruction = decoder.decode();
     (!instruction.is_invalid()).then_some(instruction)
 }
 
-/// Brings the registers to the vCPU.
-fn commit(cpu: &mut Vcpu, before: &Sregs, regs: &Regs, sregs: &Sregs, flush: bool) -> Result<()> {
-    if flush {
-        cpu.set_sregs(&Sregs { cr4: sregs.cr4 ^ PGE, ..*sregs });
-        cpu.flush()?;
+/// The instruction raises an exception, at which nothing but CR2 changes.
+fn fault(cpu: &mut Vcpu, sregs: &Sregs, vector: u8, error: Option<u32>, cr2: Option<u64>) -> Result<()> {
+    if let Some(cr2) = cr2 {
+        cpu.set_sregs(&Sregs { cr2, ..*sregs });
     }
-    if flush || before != sregs {
-        cpu.set_sregs(sregs);
-    }
-    cpu.set_regs(regs);
-    Ok(())
+    inject(cpu, vector, error)
 }
 
 fn inject(cpu: &mut Vcpu, vector: u8, error: Option<u32>) -> Result<()> {

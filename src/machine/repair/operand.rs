@@ -43,15 +43,15 @@ impl Ring0<'_> {
     /// The value of a general register, zero-extended.
     pub(super) fn register(&self, register: Register) -> Option<u64> {
         let (gpr, high) = slot(register)?;
-        Some((self.regs[gpr] >> if high { 8 } else { 0 }) & mask(register.size()))
+        Some((self.state.regs[gpr] >> if high { 8 } else { 0 }) & mask(register.size()))
     }
 
     /// Sets a general register: 4 bytes clear the upper half, 1 and 2 bytes leave the rest (Intel SDM vol. 1, 3.4.1.1).
     pub(super) fn set_register(&mut self, register: Register, value: u64) -> Step {
         let (gpr, high) = slot(register).ok_or(Trap::Unknown)?;
         let shift = if high { 8 } else { 0 };
-        let kept = if register.size() >= 4 { 0 } else { self.regs[gpr] & !(mask(register.size()) << shift) };
-        self.regs[gpr] = kept | (value & mask(register.size())) << shift;
+        let kept = if register.size() >= 4 { 0 } else { self.state.regs[gpr] & !(mask(register.size()) << shift) };
+        self.state.regs[gpr] = kept | (value & mask(register.size())) << shift;
         Ok(())
     }
 
@@ -98,12 +98,12 @@ impl Ring0<'_> {
 
     fn segment(&self, register: Register) -> Option<&Segment> {
         Some(match register {
-            Register::CS => &self.sregs.cs,
-            Register::DS => &self.sregs.ds,
-            Register::ES => &self.sregs.es,
-            Register::FS => &self.sregs.fs,
-            Register::GS => &self.sregs.gs,
-            Register::SS => &self.sregs.ss,
+            Register::CS => &self.state.sregs.cs,
+            Register::DS => &self.state.sregs.ds,
+            Register::ES => &self.state.sregs.es,
+            Register::FS => &self.state.sregs.fs,
+            Register::GS => &self.state.sregs.gs,
+            Register::SS => &self.state.sregs.ss,
             _ => return None,
         })
     }

@@ -50,27 +50,33 @@ impl Trap {
 /// CR4.SMAP.
 const SMAP: u64 = 1 << 21;
 
-/// Registers (copies) and memory of a vCPU in ring 0.
-pub(super) struct Ring0<'a> {
+/// What an instruction may change beside memory: copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
     pub(super) regs: Regs,
     pub(super) sregs: Sregs,
     /// The MXCSR that LDMXCSR and STMXCSR see here.
     pub(super) mxcsr: u32,
     /// Translations that the processor holds are to be dropped.
     pub(super) flush: bool,
+}
+
+/// A vCPU in ring 0.
+pub(super) struct Ring0<'a> {
+    pub(super) state: State,
     memory: &'a Memory,
     msr: &'a mut dyn FnMut(u32) -> Result<Option<u64>>,
 }
 
 impl<'a> Ring0<'a> {
     pub(super) fn new(
-        regs: Regs,
-        sregs: Sregs,
+        regs: &Regs,
+        sregs: &Sregs,
         mxcsr: u32,
         memory: &'a Memory,
         msr: &'a mut dyn FnMut(u32) -> Result<Option<u64>>,
     ) -> Self {
-        Self { regs, sregs, mxcsr, flush: false, memory, msr }
+        Self { state: State { regs: *regs, sregs: *sregs, mxcsr, flush: false }, memory, msr }
     }
 
     /// The value of an MSR that every processor has.
@@ -80,7 +86,7 @@ impl<'a> Ring0<'a> {
 
     /// Sets the flags in `mask` to those in `value`.
     pub(super) fn set_flags(&mut self, mask: u64, value: u64) {
-        self.regs[Gpr::Rflags] = self.regs[Gpr::Rflags] & !mask | value & mask;
+        self.state.regs[Gpr::Rflags] = self.state.regs[Gpr::Rflags] & !mask | value & mask;
     }
 
     /// Sets or clears ZF alone.
@@ -95,24 +101,24 @@ impl<'a> Ring0<'a> {
 
     /// Is a protected mode on (not real mode)?
     pub(super) fn is_protected(&self) -> bool {
-        self.sregs.cr0 & cr0::PE != 0
+        self.state.sregs.cr0 & cr0::PE != 0
     }
 
     /// Is the code 64 bits wide?
     pub(super) fn is_64bit(&self) -> bool {
-        self.sregs.code_bits() == 64
+        self.state.sregs.code_bits() == 64
     }
 
     /// May `at` be a linear address of 64-bit code?
     pub(super) fn is_canonical(&self, at: u64) -> bool {
-        let unused = if self.sregs.paging() == Paging::Level5 { 7 } else { 16 };
+        let unused = if self.state.sregs.paging() == Paging::Level5 { 7 } else { 16 };
         ((at << unused).cast_signed() >> unused).cast_unsigned() == at
     }
 
     /// Moves RIP to `rip`, in the width of the code segment.
     pub(super) fn jump(&mut self, rip: u64) {
         let width = if self.is_64bit() { u64::MAX } else { 0xffff_ffff };
-        self.regs[Gpr::Rip] = rip & if self.is_protected() { width } else { 0xffff };
+        self.state.regs[Gpr::Rip] = rip & if self.is_protected() { width } else { 0xffff };
     }
 
     /// Reads `N` bytes at linear address `at`.
@@ -154,7 +160,7 @@ impl<'a> Ring0<'a> {
 
     /// Where the linear address `at` lies, if ring 0 may read it (or write it).
     fn physical(&self, at: u64, write: bool) -> Step<GuestPhys> {
-        let mut walk = Walk::new(&self.sregs);
+        let mut walk = Walk::new(&self.state.sregs);
         match walk.to(self.memory, at) {
             Err(PageFault::NotCanonical) => Err(Trap::protection(0)),
             Err(PageFault::Unbacked { .. }) => Err(Trap::Unknown),
@@ -166,14 +172,14 @@ impl<'a> Ring0<'a> {
 
     /// Supervisor rights (Intel SDM vol. 3, 4.6.1): CR0.WP for writes, CR4.SMAP and AC for pages of ring 3.
     fn is_forbidden(&self, walk: &Walk, write: bool) -> bool {
-        let smap = self.sregs.cr4 & SMAP != 0 && self.regs[Gpr::Rflags] & rflags::AC == 0;
-        write && self.sregs.cr0 & cr0::WP != 0 && !walk.is_writable() || smap && walk.is_user()
+        let smap = self.state.sregs.cr4 & SMAP != 0 && self.state.regs[Gpr::Rflags] & rflags::AC == 0;
+        write && self.state.sregs.cr0 & cr0::WP != 0 && !walk.is_writable() || smap && walk.is_user()
     }
 
     /// The bytes at RIP, as many as are mapped, at most 15.
     pub(super) fn code(&self) -> Vec<u8> {
-        let base = if self.is_64bit() { 0 } else { self.sregs.cs.base };
-        let start = base.wrapping_add(self.regs[Gpr::Rip]);
+        let base = if self.is_64bit() { 0 } else { self.state.sregs.cs.base };
+        let start = base.wrapping_add(self.state.regs[Gpr::Rip]);
         let byte = |n| self.read::<1>(start.wrapping_add(n)).ok().map(|[byte]| byte);
         (0..15).map_while(byte).collect()
     }

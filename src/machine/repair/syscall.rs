@@ -217,7 +217,9 @@ fn padding(code: &[u8], start: u64) -> Option<u64> {
         decoder.decode_out(&mut instruction);
         let end = instruction.next_ip() / ALIGNMENT * ALIGNMENT;
         match run {
-            Some(from) if is_padding(&instruction) && end.saturating_sub(from) >= offset(CODE.len()) => return Some(from),
+            Some(from) if is_padding(&instruction) && end.saturating_sub(from) >= offset(CODE.len()) => {
+                return Some(from);
+            }
             Some(_) if is_padding(&instruction) => {}
             _ => run = ends_flow(&instruction).then_some(instruction.next_ip()),
         }
@@ -234,7 +236,10 @@ fn is_padding(instruction: &Instruction) -> bool {
 }
 
 fn ends_flow(instruction: &Instruction) -> bool {
-    matches!(instruction.flow_control(), FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return)
+    matches!(
+        instruction.flow_control(),
+        FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return
+    )
 }
 
 #[cfg(test)]

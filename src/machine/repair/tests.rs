@@ -56,22 +56,24 @@ impl After {
     }
 }
 
-fn step(memory: &Memory, regs: Regs, sregs: Sregs, code: &[u8]) -> After {
+fn step(memory: &Memory, regs: Regs, sregs: &Sregs, code: &[u8]) -> After {
     let mut decoder = Decoder::with_ip(sregs.code_bits(), code, regs[Gpr::Rip], DecoderOptions::NONE);
     let instruction = decoder.decode();
     assert_eq!(decoder.position(), code.len(), "{instruction}");
     let mut msr = |index: u32| Ok(Some(u64::from(index) << 32 | 0x55));
-    let mut cpu = Ring0::new(regs, sregs, 0x1f80, memory, &mut msr);
+    let mut cpu = Ring0::new(&regs, sregs, 0x1f80, memory, &mut msr);
     let then = execute(&instruction, &mut cpu);
-    After { then, regs: cpu.regs, sregs: cpu.sregs, mxcsr: cpu.mxcsr }
+    After { then, regs: cpu.state.regs, sregs: cpu.state.sregs, mxcsr: cpu.state.mxcsr }
 }
 
 /// One instruction with these registers, all flags of arithmetic set before.
 fn with(registers: &[(Gpr, u64)], code: &[u8]) -> After {
     let (memory, mut regs, sregs) = long();
     regs[Gpr::Rflags] |= flags::ARITHMETIC;
-    registers.iter().for_each(|(register, value)| regs[*register] = *value);
-    step(&memory, regs, sregs, code)
+    for (register, value) in registers {
+        regs[*register] = *value;
+    }
+    step(&memory, regs, &sregs, code)
 }
 
 const POPCNT: &[u8] = &[0xf3, 0x48, 0x0f, 0xb8, 0xc1]; // popcnt rax, rcx
@@ -118,7 +120,7 @@ fn stac_and_clac_change_ac_alone() {
     let set = with(&[], &[0x0f, 0x01, 0xcb]);
     assert_eq!(set.regs[Gpr::Rflags], rflags::FIXED | flags::ARITHMETIC | rflags::AC);
     let clear = with(&[(Gpr::Rflags, u64::MAX)], &[0x0f, 0x01, 0xca]);
-    assert_eq!(clear.regs[Gpr::Rflags], !rflags::AC);
+    assert_eq!(clear.regs[Gpr::Rflags], !(rflags::AC | flags::RF));
 }
 
 const CMPXCHG16B: &[u8] = &[0x48, 0x0f, 0xc7, 0x0f]; // cmpxchg16b [rdi]
@@ -127,10 +129,12 @@ fn exchange(at: u64, found: [u64; 2], expected: [u64; 2]) -> (After, [u64; 2]) {
     let (memory, mut regs, sregs) = long();
     regs[Gpr::Rflags] |= flags::ARITHMETIC;
     let words = [(Gpr::Rdi, at), (Gpr::Rax, expected[0]), (Gpr::Rdx, expected[1]), (Gpr::Rbx, 3), (Gpr::Rcx, 4)];
-    words.into_iter().for_each(|(register, value)| regs[register] = value);
+    for (register, value) in words {
+        regs[register] = value;
+    }
     let bytes: Vec<u8> = found.iter().flat_map(|w| w.to_le_bytes()).collect();
     memory.write(GuestPhys(DATA), &bytes).expect("RAM");
-    let after = step(&memory, regs, sregs, CMPXCHG16B);
+    let after = step(&memory, regs, &sregs, CMPXCHG16B);
     let word = |n| memory.read_u64(GuestPhys(DATA + n)).expect("RAM");
     (after, [word(0), word(8)])
 }
@@ -172,9 +176,9 @@ fn operands_are_found_by_segment_base_and_across_pages() {
     let (memory, regs, mut sregs) = long();
     memory.write(GuestPhys(READ_ONLY - 4), &u64::MAX.to_le_bytes()).expect("RAM");
     sregs.gs.base = READ_ONLY - 0x104;
-    let after = step(&memory, regs, sregs, &[0x65, 0xf3, 0x48, 0x0f, 0xb8, 0x04, 0x25, 0, 1, 0, 0]); // popcnt rax, gs:[0x100]
+    let after = step(&memory, regs, &sregs, &[0x65, 0xf3, 0x48, 0x0f, 0xb8, 0x04, 0x25, 0, 1, 0, 0]); // popcnt rax, gs:[0x100]
     assert_eq!(after.regs[Gpr::Rax], 64);
-    let after = step(&memory, regs, sregs, &[0xf3, 0x48, 0x0f, 0xb8, 0x05, 0xf3, 0x3f, 0, 0]); // popcnt rax, [rip + 0x3ff3]
+    let after = step(&memory, regs, &sregs, &[0xf3, 0x48, 0x0f, 0xb8, 0x05, 0xf3, 0x3f, 0, 0]); // popcnt rax, [rip + 0x3ff3]
     assert_eq!(after.regs[Gpr::Rax], 64);
 }
 
@@ -185,11 +189,11 @@ fn pages_of_ring_3_are_out_of_reach_under_smap_until_stac() {
     tables.identity(2 << 20, pte::USER).expect("room");
     sregs.cr3 = tables.root().0;
     let popcnt = &[0xf3, 0x48, 0x0f, 0xb8, 0x04, 0x25, 0, 0x40, 0, 0]; // popcnt rax, [0x4000]
-    assert!(step(&memory, regs, sregs, popcnt).then.is_ok());
+    assert!(step(&memory, regs, &sregs, popcnt).then.is_ok());
     sregs.cr4 |= 1 << 21;
-    assert_eq!(step(&memory, regs, sregs, popcnt).exception(), (14, Some(1), Some(DATA)));
+    assert_eq!(step(&memory, regs, &sregs, popcnt).exception(), (14, Some(1), Some(DATA)));
     regs[Gpr::Rflags] |= rflags::AC;
-    assert!(step(&memory, regs, sregs, popcnt).then.is_ok());
+    assert!(step(&memory, regs, &sregs, popcnt).then.is_ok());
 }
 
 #[test]
@@ -204,20 +208,20 @@ fn int_pushes_what_iretq_pops() {
         let words = [low | stack << 32, high];
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         memory.write(GuestPhys(0x6800), &bytes).expect("RAM");
-        let after = step(&memory, regs, sregs, &[0xcd, 0x80]);
+        let after = step(&memory, regs, &sregs, &[0xcd, 0x80]);
         assert!(matches!(after.then, Ok(Then::Jumped)));
         assert_eq!((after.regs[Gpr::Rip], after.regs[Gpr::Rsp]), (0xffff_ffff_8123_4567, top - 40));
         assert_eq!(after.regs[Gpr::Rflags], 0x4_0402);
         let frame: Vec<u64> = (0..5).map(|n| memory.read_u64(GuestPhys(top - 40 + n * 8)).expect("RAM")).collect();
         assert_eq!(frame, [CODE + 2, 0x10, 0x4_4702, 0x9003, 0x18]);
     }
-    assert_eq!(step(&memory, regs, sregs, &[0xcd, 0x81]).exception(), (13, Some(0x81 << 3 | 2), None));
+    assert_eq!(step(&memory, regs, &sregs, &[0xcd, 0x81]).exception(), (13, Some(0x81 << 3 | 2), None));
 }
 
 #[test]
 fn fpu_instructions_are_skipped_unless_the_unit_is_switched_off() {
     let (memory, regs, sregs) = long();
-    let fwait = |cr0: u64| step(&memory, regs, Sregs { cr0: sregs.cr0 | cr0, ..sregs }, &[0x9b]);
+    let fwait = |cr0: u64| step(&memory, regs, &Sregs { cr0: sregs.cr0 | cr0, ..sregs }, &[0x9b]);
     assert!(matches!(fwait(0).then, Ok(Then::Next)));
     assert_eq!(fwait(1 << 3).exception(), (7, None, None));
 }
@@ -227,11 +231,11 @@ fn the_control_word_of_sse_is_kept_and_reserved_bits_are_refused() {
     let (memory, regs, sregs) = long();
     let load = |word: u32| {
         memory.write(GuestPhys(DATA), &word.to_le_bytes()).expect("RAM");
-        step(&memory, regs, sregs, &[0x0f, 0xae, 0x14, 0x25, 0, 0x40, 0, 0]) // ldmxcsr [0x4000]
+        step(&memory, regs, &sregs, &[0x0f, 0xae, 0x14, 0x25, 0, 0x40, 0, 0]) // ldmxcsr [0x4000]
     };
     assert_eq!(load(0x1fa0).mxcsr, 0x1fa0);
     assert_eq!(load(0x1_1f80).exception(), (13, Some(0), None));
-    assert!(step(&memory, regs, sregs, &[0x0f, 0xae, 0x1c, 0x25, 0, 0x40, 0, 0]).then.is_ok()); // stmxcsr [0x4000]
+    assert!(step(&memory, regs, &sregs, &[0x0f, 0xae, 0x1c, 0x25, 0, 0x40, 0, 0]).then.is_ok()); // stmxcsr [0x4000]
     assert_eq!(memory.read_u64(GuestPhys(DATA)).expect("RAM"), 0x1f80);
 }
 
@@ -240,11 +244,11 @@ fn segment_bases_need_their_bit_in_cr4_and_a_canonical_value() {
     let (memory, mut regs, mut sregs) = long();
     let wrgsbase = &[0xf3, 0x48, 0x0f, 0xae, 0xd8]; // wrgsbase rax
     regs[Gpr::Rax] = 0xffff_8000_0000_0000;
-    assert_eq!(step(&memory, regs, sregs, wrgsbase).exception().0, 6);
+    assert_eq!(step(&memory, regs, &sregs, wrgsbase).exception().0, 6);
     sregs.cr4 |= 1 << 16;
-    assert_eq!(step(&memory, regs, sregs, wrgsbase).sregs.gs.base, 0xffff_8000_0000_0000);
+    assert_eq!(step(&memory, regs, &sregs, wrgsbase).sregs.gs.base, 0xffff_8000_0000_0000);
     regs[Gpr::Rax] = 0x8000_0000_0000;
-    assert_eq!(step(&memory, regs, sregs, wrgsbase).exception().0, 13);
+    assert_eq!(step(&memory, regs, &sregs, wrgsbase).exception().0, 13);
 }
 
 #[test]
@@ -257,7 +261,7 @@ fn time_and_processor_come_from_their_msrs() {
 #[test]
 fn an_unknown_instruction_changes_nothing() {
     let (memory, regs, sregs) = long();
-    let after = step(&memory, regs, sregs, &[0x0f, 0x58, 0xc1]); // addps xmm0, xmm1
+    let after = step(&memory, regs, &sregs, &[0x0f, 0x58, 0xc1]); // addps xmm0, xmm1
     assert!(matches!(after.then, Err(Trap::Unknown)));
     assert_eq!((after.regs, after.sregs), (regs, sregs));
 }
@@ -303,7 +307,7 @@ proptest! {
         let mut decoder = Decoder::with_ip(sregs.code_bits(), &bytes, regs[Gpr::Rip], DecoderOptions::NONE);
         let instruction = decoder.decode();
         let mut msr = |_: u32| Ok(None);
-        let mut cpu = Ring0::new(regs, sregs, 0, &memory, &mut msr);
+        let mut cpu = Ring0::new(&regs, &sregs, 0, &memory, &mut msr);
         let _ = execute(&instruction, &mut cpu);
         let _ = cpu.code();
     }

@@ -1,0 +1,81 @@
+"""What all tests share: machines that are closed afterwards, and tests that say aloud why they cannot run.
+
+Everything in tests/kvm is marked `kvm`. A run whose KVM tests were all skipped fails, unless BELLJAR_NO_KVM=1 says
+that there is meant to be no KVM.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import belljar as bj
+
+KVM_TESTS = Path(__file__).parent / "kvm"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs(quirk=value): needs these answers of bj.host.quirks")
+    config.stash[RAN] = set()
+
+
+RAN = pytest.StashKey()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(KVM_TESTS):
+            item.add_marker(pytest.mark.kvm)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("kvm"):
+        if bj.host.error is not None:
+            pytest.skip(f"no KVM: {bj.host.error}")
+        for marker in item.iter_markers("needs"):
+            for name, wanted in marker.kwargs.items():
+                if (answer := getattr(bj.host.quirks, name)) != wanted:
+                    pytest.skip(f"this KVM answers {name}={answer}")
+
+
+def pytest_runtest_call(item):
+    if item.get_closest_marker("kvm"):
+        item.config.stash[RAN].add(item.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    wanted = [item for item in getattr(session, "items", []) if item.get_closest_marker("kvm")]
+    blind = wanted and not session.config.stash[RAN] and not session.config.option.collectonly
+    if blind and session.exitstatus == pytest.ExitCode.OK and os.environ.get("BELLJAR_NO_KVM") != "1":
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.stash[BLIND] = len(wanted)
+
+
+BLIND = pytest.StashKey()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if count := config.stash.get(BLIND, 0):
+        text = f"FAILED: all {count} tests that need KVM were skipped (BELLJAR_NO_KVM=1 if there is meant to be none)"
+        terminalreporter.write_line(text, red=True, bold=True)
+
+
+@pytest.fixture
+def new_vm():
+    """Make VMs that are closed after the test, as bj.VM does."""
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(bj.VM(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for vm in made:
+        vm.close()
+
+
+@pytest.fixture
+def vm(new_vm):
+    """Make a bare VM of one vCPU and 1 MiB."""
+    return new_vm("1M")

@@ -1,0 +1,218 @@
+"""Running on threads of the machine's own: start, pause, resume, stop, join.
+
+What a handler raises there comes out of whoever waits.
+"""
+
+import threading
+import time
+
+import pytest
+
+import belljar as bj
+
+SPIN = "l: inc rbx; jmp l"
+
+
+class OurError(Exception):
+    pass
+
+
+def wait_for(condition, seconds=5):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.001)
+
+
+def test_join_hands_out_the_exit(vm):
+    vm.load("mov ebx, 42; hlt")
+    vm.start()
+    assert vm.join(timeout=5) == bj.Hlt()
+    assert vm.cpu.regs.rbx == 42
+
+
+def test_the_state_says_what_the_machine_does(vm):
+    assert vm.state == "stopped"
+    vm.load(SPIN, mode="user")
+    vm.start()
+    assert vm.state == "running"
+    vm.pause()
+    assert vm.state == "paused"
+    vm.resume()
+    assert vm.state == "running"
+    assert vm.stop() == bj.Interrupted("stop")
+    assert vm.state == "stopped"
+    vm.close()
+    assert vm.state == "closed"
+
+
+def test_pause_holds_the_guest_and_resume_goes_on(vm):
+    vm.load(SPIN, mode="user")
+    vm.start()
+    time.sleep(0.02)
+    vm.pause()
+    held = vm.cpu.regs.rbx
+    time.sleep(0.02)
+    assert vm.cpu.regs.rbx == held > 0
+    vm.resume()
+    time.sleep(0.02)
+    vm.pause()
+    assert vm.cpu.regs.rbx > held
+
+
+def test_registers_can_be_changed_while_paused(vm):
+    vm.load("l: test rcx, rcx; jz l; out 0x10, al", mode="user")
+    vm.on_port(0x10, lambda exit: bj.STOP)
+    vm.start()
+    time.sleep(0.01)
+    vm.pause()
+    vm.cpu.regs.rcx = 1
+    vm.resume()
+    assert isinstance(vm.join(timeout=5), bj.PortOut)
+
+
+def test_a_paused_machine_may_go_on_in_the_foreground(vm):
+    vm.load(SPIN, mode="user")
+    vm.start()
+    vm.pause()
+    assert vm.run(timeout=0.01) == bj.Timeout()
+    assert vm.state == "stopped"
+
+
+def test_a_guest_that_stops_by_itself_can_be_started_again(vm):
+    vm.load("hlt; hlt; hlt")
+    for _ in range(3):
+        vm.start()
+        assert vm.join(timeout=5) == bj.Hlt()
+    assert vm.cpu.regs.rip == 0x1003
+
+
+def test_stop_hands_out_the_exit_of_a_guest_that_had_stopped_by_itself(vm):
+    vm.load("hlt")
+    vm.start()
+    wait_for(lambda: vm.state != "running")
+    assert vm.stop() == bj.Hlt()
+
+
+def test_stop_and_pause_of_a_machine_that_does_not_run_do_nothing(vm):
+    assert vm.stop() is None
+    assert vm.pause() is None
+    assert vm.state == "stopped"
+
+
+def test_resume_and_join_need_something_to_go_on_with(vm):
+    with pytest.raises(ValueError, match="not paused"):
+        vm.resume()
+    with pytest.raises(ValueError, match="background"):
+        vm.join()
+
+
+def test_join_waits_no_longer_than_its_timeout(vm):
+    vm.load(SPIN, mode="user")
+    vm.start()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="still runs"):
+        vm.join(timeout=0.1)
+    assert 0.1 <= time.monotonic() - began < 0.3
+    assert vm.state == "running"
+
+
+def test_join_lets_other_threads_run(vm):
+    vm.load(SPIN, mode="user")
+    vm.start()
+    threading.Timer(0.05, vm.kick).start()
+    assert vm.join(timeout=5) == bj.Interrupted("kick")
+
+
+@pytest.mark.parametrize("verb", ["run", "start"])
+def test_a_machine_that_runs_cannot_be_started_again(vm, verb):
+    vm.load(SPIN, mode="user")
+    vm.start()
+    with pytest.raises(bj.RunningError):
+        getattr(vm, verb)()
+    with pytest.raises(bj.RunningError):
+        vm.cpu.run()
+    assert vm.state == "running"
+
+
+@pytest.mark.parametrize("wait", ["join", "stop", "pause"])
+def test_what_a_handler_raises_comes_out_of_who_waits_with_its_traceback(vm, wait):
+    error = OurError()
+
+    def handler(exit):
+        raise error
+
+    vm.load("out 0x10, al; hlt")
+    handle = vm.on_port(0x10, handler)
+    vm.start()
+    wait_for(lambda: vm.state != "running")
+    with pytest.raises(OurError) as raised:
+        getattr(vm, wait)()
+    assert raised.value is error
+    assert raised.traceback[-1].name == "handler"
+    handle.remove()
+    assert vm.run(timeout=5) == bj.Hlt()
+
+
+def test_handlers_of_the_background_run_on_threads_of_the_machine(vm):
+    vm.load("out 0x10, al; hlt")
+    threads = []
+    vm.on_port(0x10, lambda exit: threads.append(threading.get_native_id()))
+    vm.start()
+    vm.join(timeout=5)
+    vm.cpu.regs.rip = 0x1000
+    vm.run(timeout=5)
+    assert len(threads) == 2
+    assert threads[0] != threads[1] == threading.get_native_id()
+
+
+@pytest.mark.parametrize(("verb", "by"), [("pause", "pause"), ("stop", "stop"), ("kick", "kick")])
+def test_a_handler_of_the_background_asks_for_its_end_and_does_not_wait(vm, verb, by):
+    vm.load("l: out 0x10, al; jmp l")
+    vm.on_port(0x10, lambda exit: getattr(vm, verb)() and None)
+    vm.start()
+    assert vm.join(timeout=5) == bj.Interrupted(by)
+
+
+@pytest.mark.parametrize("verb", ["close", "join", "run"])
+def test_what_a_handler_of_the_background_must_not_do_comes_out_of_join(vm, verb):
+    vm.load("l: out 0x10, al; jmp l")
+    vm.on_port(0x10, lambda exit: getattr(vm, verb)())
+    vm.start()
+    with pytest.raises(bj.RunningError):
+        vm.join(timeout=5)
+
+
+def test_memory_can_be_read_and_written_while_the_guest_runs(vm):
+    vm.load("l: mov eax, [0x8000]; mov [0x8004], eax; jmp l", mode="user")
+    vm.start()
+    for value in range(1, 50):
+        vm.memory.write_u32(0x8000, value)
+        wait_for(lambda value=value: vm.memory.read_u32(0x8004) == value)
+
+
+def test_memory_can_be_added_while_the_guest_runs(vm):
+    vm.load("l: mov eax, [0x200000]; cmp eax, 42; jne l; out 0x10, al", mode="user")
+    vm.on_port(0x10, lambda exit: bj.STOP)
+    vm.start()
+    vm.memory.add(0x20_0000, 0x1000, data=b"\x2a")
+    assert isinstance(vm.join(timeout=5), bj.PortOut)
+
+
+def test_starting_and_stopping_a_hundred_times(vm):
+    vm.load(SPIN, mode="user")
+    for _ in range(100):
+        vm.start()
+        assert vm.stop() == bj.Interrupted("stop")
+
+
+def test_pausing_from_several_threads_at_once(vm):
+    vm.load(SPIN, mode="user")
+    vm.start()
+    threads = [threading.Thread(target=vm.pause) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert vm.state == "paused"
