@@ -85,17 +85,25 @@ def register_exit() -> Iterator[Case]:
         with guests(mode, NOBODY) as (vm, other):
             regs = vm.cpu.regs
 
-            def handler(_exit: bj.Exit, regs: bj.Registers = regs) -> int:
+            def written_back(_exit: bj.Exit, regs: bj.Registers = regs) -> int:
                 regs.write(regs.read())
                 return NOBODY
 
-            vm.on_port(NOBODY, handler, access="r")
-            vm.run(max_exits=10)
-            before = vm.cpu.register_ioctls
-            vm.run(max_exits=10)
-            assert vm.cpu.register_ioctls - before <= 1, "registers in a handler cost ioctls"
-            what = f"port exit with all registers read and written by a handler, {mode} mode / KVM_RUN loop in C"
-            yield Case(f"4 {mode}", what, 1.15, exits(vm), partial(other.run, answer=NOBODY))
+            def changed(_exit: bj.Exit, regs: bj.Registers = regs) -> int:
+                rax, rbx, *others = regs.read()
+                regs.write((rax, rbx ^ 1, *others))
+                return NOBODY
+
+            for name, handler in (("", written_back), (", changed", changed)):
+                with vm.on_port(NOBODY, handler, access="r"):
+                    vm.run(max_exits=10)
+                    before = vm.cpu.register_ioctls
+                    vm.run(max_exits=10)
+                    assert vm.cpu.register_ioctls - before <= 1, "registers in a handler cost ioctls"
+                    what = (
+                        f"port exit whose handler reads and writes all registers{name}, {mode} mode / KVM_RUN loop in C"
+                    )
+                    yield Case(f"4 {mode}{name}", what, 1.15, exits(vm), partial(other.run, answer=NOBODY))
 
 
 def life() -> Iterator[Case]:

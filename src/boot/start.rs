@@ -28,12 +28,12 @@ pub struct Start {
 }
 
 impl Start {
-    fn at(rip: u64, rsp: u64, sregs: Sregs) -> Self {
+    fn at(rip: u64, rsp: u64, sregs: &Sregs) -> Self {
         let mut regs = Regs::default();
         regs[Gpr::Rip] = rip;
         regs[Gpr::Rsp] = rsp;
         regs[Gpr::Rflags] = rflags::FIXED;
-        Self { regs, sregs }
+        Self { regs, sregs: *sregs }
     }
 
     /// Real mode at `code`: segment bases are zero below 64 KiB, else the code segment begins at `code`.
@@ -44,7 +44,7 @@ impl Start {
         let mut sregs = with_data(reset, data);
         (sregs.cs, sregs.cr0) = (cs, cr0::ET);
         sregs.idt.limit = 0x3ff; // 256 vectors of four bytes
-        Self::at(ip, u64::from(stack), sregs)
+        Self::at(ip, u64::from(stack), &sregs)
     }
 
     /// 32-bit protected mode without paging, flat segments, with the GDT of [`flat_gdt`] at `gdt`.
@@ -55,7 +55,7 @@ impl Start {
         sregs.cr0 = cr0::PE | cr0::ET | cr0::NE;
         sregs.gdt.base = gdt.0;
         sregs.gdt.limit = GDT_LIMIT;
-        Self::at(code.0, stack.0, sregs)
+        Self::at(code.0, stack.0, &sregs)
     }
 
     /// 64-bit mode in ring 0 with page tables at `cr3` and the GDT of [`flat_gdt`] at `gdt`.

@@ -86,7 +86,9 @@ mod tests {
     fn what_the_guest_writes_reaches_the_console() {
         let console = Console::default();
         let mut serial = Serial::new(Line::default(), console.clone());
-        b"hi".iter().for_each(|b| drop(serial.write(DATA, 1, u64::from(*b))));
+        for byte in b"hi" {
+            serial.write(DATA, 1, u64::from(*byte));
+        }
         assert_eq!(console.read(Duration::ZERO), b"hi");
     }
 

@@ -245,7 +245,9 @@ mod tests {
         ) {
             let hooks = Hooks::default();
             let mut kept: Vec<_> = spans.iter().map(|(a, n)| hook(Subject::Port(span(*a, *n)))).collect();
-            kept.iter().for_each(|h| hooks.add(Arc::clone(h)));
+            for hook in &kept {
+                hooks.add(Arc::clone(hook));
+            }
             if !kept.is_empty() {
                 let gone = kept.remove(drop_at.index(kept.len()));
                 prop_assert!(hooks.remove(&gone));
@@ -265,7 +267,9 @@ mod tests {
         ) {
             let hooks = Hooks::default();
             let all: Vec<_> = spans.iter().map(|(a, n)| hook(Subject::Mmio(span(*a, *n)))).collect();
-            all.iter().for_each(|h| hooks.add(Arc::clone(h)));
+            for hook in &all {
+                hooks.add(Arc::clone(hook));
+            }
             let covers = |h: &&Arc<Hook>| matches!(h.subject, Subject::Mmio(s) if s.contains(probe));
             let expected: Vec<_> = all.iter().rev().filter(covers).map(Arc::as_ptr).collect();
             let tables = hooks.tables();

@@ -85,8 +85,9 @@ impl Kick {
         unsafe { byte.0.as_ref() }.store(1, Ordering::SeqCst);
         let thread = self.thread.load(Ordering::SeqCst);
         if thread != 0 {
+            let process = std::process::id();
             // SAFETY: a signal with a harmless handler, to a thread of this process or to none.
-            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal()) };
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal()) };
         }
     }
 }

@@ -286,14 +286,14 @@ impl Vcpu {
         self.changed(Sync::Events);
     }
 
-    /// If general registers have been set since the last exit: what they were, and what they were set to. The change
-    /// is taken back, to be made again when the instruction is complete.
+    /// If general registers have been changed since the last exit: what they were, and what they were set to. The change
+    /// is taken back, to be made again when the instruction is complete. Setting them to what they are is no change.
     pub fn take_rewritten(&mut self) -> Option<(Regs, Regs)> {
         let before = self.before.take().filter(|_| self.is_dirty(Sync::Regs))?;
         let after = self.page.regs();
         self.page.set_regs(&before);
         self.clear_dirty(Sync::Regs);
-        Some((before, after))
+        (before != after).then_some((before, after))
     }
 
     /// A run begins. Synchronising a group costs every exit of the run, and looking at one that is not synchronised

@@ -25,6 +25,8 @@ pub struct Cpu {
 struct State {
     cpu: Option<Box<Cpu>>,
     runner: Option<Runner>,
+    /// A thread is on its way to run it.
+    promised: bool,
     closed: bool,
     /// It has been given something to run.
     ready: bool,
@@ -55,7 +57,7 @@ pub struct Slot {
 
 impl Slot {
     pub(super) fn new(id: u32, kick: Arc<Kick>, cpu: Cpu) -> Self {
-        let state = State { cpu: Some(Box::new(cpu)), runner: None, closed: false, ready: false, tables: None };
+        let state = State { cpu: Some(Box::new(cpu)), runner: None, promised: false, closed: false, ready: false, tables: None };
         Self { id, kick, state: Mutex::new(state), back: Condvar::new() }
     }
 
@@ -69,7 +71,7 @@ impl Slot {
         if state.closed {
             return Err(Error::Closed);
         }
-        let mine = state.runner.is_none_or(|r| r == Runner::this_thread());
+        let mine = !state.promised && state.runner.is_none_or(|r| r == Runner::this_thread());
         match state.cpu.as_deref_mut().filter(|_| mine) {
             Some(cpu) => work(cpu),
             None => Err(Error::Running { vcpu: self.id }),
@@ -102,9 +104,15 @@ impl Slot {
         (state.ready, state.tables) = (true, tables);
     }
 
+    /// A thread is on its way to run it (or is not, after all): until it comes, nobody may touch the vCPU.
+    pub(super) fn promise(&self, yes: bool) {
+        self.state().promised = yes;
+    }
+
     /// Takes the vCPU for a run on this thread.
     pub(super) fn lease(&self) -> Result<Lease<'_>> {
         let mut state = self.state();
+        state.promised = false;
         match (state.closed, state.runner) {
             (true, _) => Err(Error::Closed),
             (_, Some(runner)) if runner == Runner::this_thread() => Err(Error::InHandler { what: "run" }),

@@ -74,7 +74,12 @@ impl Machine {
         let session = Arc::new(Session::new(ids, timeout, most_exits));
         life.phase = phase;
         life.session = Some(Arc::clone(&session));
+        self.promise(ids, true);
         Ok(session)
+    }
+
+    fn promise(&self, ids: &[u32], yes: bool) {
+        self.cpus.iter().filter(|slot| ids.contains(&slot.id)).for_each(|slot| slot.promise(yes));
     }
 
     /// Runs all vCPUs, the first on this thread, until one stops.
@@ -133,6 +138,7 @@ impl Machine {
         for (spawned, id) in ids.iter().enumerate() {
             if let Err(e) = self.spawn(*id, &session) {
                 session.end(Err(Error::Host { what: "pthread_create", errno: e.raw_os_error().unwrap_or(0) }));
+                self.promise(&ids[spawned..], false);
                 ids[spawned..].iter().for_each(|_| session.leave());
                 self.kick_all();
                 break;
@@ -178,14 +184,14 @@ impl Machine {
         let Some(session) = self.life().session.clone() else {
             return Err(Error::Invalid("the machine does not run in the background".into()));
         };
-        if !self.wait(&session, patience, poll)? {
+        if !Self::wait(&session, patience, poll)? {
             return Ok(None);
         }
         self.join_threads();
         session.take_outcome().map(Some)
     }
 
-    fn wait(&self, session: &Session, patience: Option<Duration>, poll: Poll<'_>) -> Result<bool> {
+    fn wait(session: &Session, patience: Option<Duration>, poll: Poll<'_>) -> Result<bool> {
         let deadline = patience.and_then(|p| std::time::Instant::now().checked_add(p));
         loop {
             let left = deadline.map(|d| d.saturating_duration_since(std::time::Instant::now()));
@@ -219,7 +225,7 @@ impl Machine {
             return Ok(None);
         }
         let background = matches!(self.phase(), Phase::Background | Phase::Paused);
-        self.wait(&session, None, poll)?;
+        Self::wait(&session, None, poll)?;
         self.join_threads();
         if why == Interruption::Stop && self.phase() == Phase::Paused {
             self.leave_session(Phase::Stopped);
@@ -275,7 +281,7 @@ impl Machine {
         if let Some(session) = session {
             session.interrupt(Interruption::Close);
             self.kick_all();
-            self.wait(session, None, poll)?;
+            Self::wait(session, None, poll)?;
         }
         self.join_threads();
         let memory = self.memory.close()?;

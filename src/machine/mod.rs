@@ -4,6 +4,7 @@
 mod build;
 mod cpu;
 mod lifecycle;
+mod merge;
 mod probe;
 pub mod repair;
 mod run;

@@ -18,10 +18,11 @@ use crate::hook::Tables;
 use crate::kvm::{Access, Direction, Entered, RunGuard, TICK, Vcpu};
 use crate::source::ReadMemory;
 use crate::x86::segment::kind;
-use crate::x86::{Gpr, Regs, Segment, msr};
+use crate::x86::{Gpr, Segment, msr};
 
 use super::Machine;
 use super::cpu::{Cpu, Lease, Slot};
+use super::merge::merged;
 use super::session::Session;
 use crate::boot::bare::SHIM_PORT;
 
@@ -70,7 +71,7 @@ const MOST_COMPLETIONS: usize = 4096;
 impl<'a> Run<'a> {
     /// Runs `slot` until the session ends, and leaves the reason there.
     pub(super) fn drive(machine: &'a Machine, slot: &'a Slot, session: &'a Session, poll: Option<Poll<'a>>) {
-        match Self::begin(machine, slot, session, poll).and_then(Self::to_the_end) {
+        match Self::begin(machine, slot, session, poll).and_then(Self::until_the_end) {
             Ok(Exit::Timeout) => session.is_over(),
             outcome => session.end(outcome.map(|exit| (slot.id, exit))),
         }
@@ -91,7 +92,7 @@ impl<'a> Run<'a> {
         &mut self.lease.cpu().vcpu
     }
 
-    fn to_the_end(mut self) -> Result<Exit> {
+    fn until_the_end(mut self) -> Result<Exit> {
         let result = self.turn_until_stop();
         let completed = self.complete();
         self.vcpu().end_run();
@@ -164,10 +165,9 @@ impl<'a> Run<'a> {
             }
             self.pending = false;
             match self.vcpu().complete()? {
-                Entered::Interrupted => return Ok(()),
                 Entered::Port(access) => drop(self.port(&access)?), // the rest of a string
                 Entered::Exit(exit) => drop(self.exit(exit)?),
-                Entered::Eoi(_) | Entered::InternalError { .. } => return Ok(()),
+                Entered::Interrupted | Entered::Eoi(_) | Entered::InternalError { .. } => return Ok(()),
             }
         }
         Ok(())
@@ -290,19 +290,19 @@ impl<'a> Run<'a> {
     fn answer_read(&mut self, exit: &Exit, answer: impl FnOnce(&mut Vcpu, u64)) -> Result<Verdict> {
         let read = self.read(exit);
         let data = read.as_ref().map_or(u64::MAX, |(data, _)| *data);
-        let settled = self.settle(narrow(exit), |vcpu| answer(vcpu, data));
+        let settled = self.settle(exit, |vcpu| answer(vcpu, data));
         read.and_then(|(_, verdict)| settled.map(|()| verdict))
     }
 
     /// Gives an access its answer. A handler that set registers means the state after the instruction: then the access
     /// completes first, since KVM's emulator would overwrite RIP, and drops the data of a read whose registers were set.
-    fn settle(&mut self, narrow: Option<u64>, answer: impl FnOnce(&mut Vcpu)) -> Result<()> {
+    fn settle(&mut self, exit: &Exit, answer: impl FnOnce(&mut Vcpu)) -> Result<()> {
         let rewritten = self.vcpu().take_rewritten();
         answer(self.vcpu());
         let Some((before, wanted)) = rewritten else { return Ok(()) };
         self.complete()?;
         let vcpu = self.vcpu();
-        let regs = merged(&before, &vcpu.regs()?, &wanted, narrow);
+        let regs = merged(exit, &before, &vcpu.regs()?, &wanted);
         vcpu.set_regs(&regs);
         Ok(())
     }
@@ -316,7 +316,7 @@ impl<'a> Run<'a> {
             Reply::Default | Reply::Stop if reason == MsrReason::Filter => self.vcpu().msr(index)?,
             Reply::Default | Reply::Stop => None,
         };
-        self.settle(None, |vcpu| vcpu.answer_msr(answer))?;
+        self.settle(&exit, |vcpu| vcpu.answer_msr(answer))?;
         Ok((exit, reply == Reply::Stop))
     }
 
@@ -328,7 +328,7 @@ impl<'a> Run<'a> {
             Reply::Value(other) => self.write_msr(index, other)?,
             Reply::Default | Reply::Stop => reason == MsrReason::Filter && self.write_msr(index, data)?,
         };
-        self.settle(None, |vcpu| vcpu.answer_msr(accepted.then_some(data)))?;
+        self.settle(&exit, |vcpu| vcpu.answer_msr(accepted.then_some(data)))?;
         Ok((exit, reply == Reply::Stop))
     }
 
@@ -381,36 +381,6 @@ impl<'a> Run<'a> {
         let Cpu { vcpu, repair, .. } = self.lease.cpu();
         repair.instruction(vcpu, &self.machine.memory, error)
     }
-}
-
-/// The bits of RAX that IN leaves alone, if `exit` is a port read.
-fn narrow(exit: &Exit) -> Option<u64> {
-    match *exit {
-        Exit::PortIn { size: 4, .. } => Some(0),
-        Exit::PortIn { size, .. } => Some(!all_ones(size)),
-        _ => None,
-    }
-}
-
-/// What a handler `wanted`, on top of what the instruction itself has `done`: its own results win, but for RIP and the
-/// flags. Of RAX, an IN (a string does not have it; that moves RDI) leaves the `narrow` bits alone.
-fn merged(before: &Regs, done: &Regs, wanted: &Regs, narrow: Option<u64>) -> Regs {
-    let mut regs = *done;
-    for n in 0..Regs::COUNT {
-        let is_result = done.words[n] != before.words[n];
-        if wanted.words[n] != before.words[n] && !is_result {
-            regs.words[n] = wanted.words[n];
-        }
-    }
-    for which in [Gpr::Rip, Gpr::Rflags] {
-        if wanted[which] != before[which] {
-            regs[which] = wanted[which];
-        }
-    }
-    if let Some(kept) = narrow.filter(|_| done[Gpr::Rdi] == before[Gpr::Rdi]) {
-        regs[Gpr::Rax] = wanted[Gpr::Rax] & kept | done[Gpr::Rax] & !kept;
-    }
-    regs
 }
 
 /// Exceptions that push an error code (Intel SDM vol. 3, table 6-1).

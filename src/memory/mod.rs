@@ -25,7 +25,7 @@ pub struct Memory {
 /// Regions that are in no map any more and still mapped.
 #[must_use = "dropping it unmaps them: not before the VM is gone"]
 #[derive(Debug)]
-pub struct Retired(GuestMemoryMmap<()>);
+pub struct Retired(#[expect(dead_code, reason = "held for its drop")] GuestMemoryMmap<()>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -169,7 +169,7 @@ fn unbacked(_: &GuestMemoryError, at: GuestPhys, len: usize) -> Error {
 }
 
 fn free_slot(regions: &[RegionInfo]) -> u32 {
-    (0..).find(|slot| regions.iter().all(|r| r.slot != *slot)).unwrap_or(u32::MAX)
+    (0..u32::MAX).find(|slot| regions.iter().all(|r| r.slot != *slot)).unwrap_or(u32::MAX)
 }
 
 /// A shared handle on the memory of one machine.

@@ -83,7 +83,9 @@ def test_skip_reads_all_ones_and_asks_nobody_else(vm):
 
 def test_skip_keeps_a_write_from_its_device(new_vm):
     vm = new_vm("1M", serial=True)
-    vm.load("mov dx, 0x3f8; mov al, 'a'; out dx, al; mov al, 'b'; out dx, al; hlt".replace("'a'", "97").replace("'b'", "98"))
+    vm.load(
+        "mov dx, 0x3f8; mov al, 'a'; out dx, al; mov al, 'b'; out dx, al; hlt".replace("'a'", "97").replace("'b'", "98")
+    )
     vm.on_port(0x3F8, lambda exit: bj.SKIP if exit.data == 97 else None, access="w")
     vm.run(timeout=5)
     assert vm.console.read() == b"b"

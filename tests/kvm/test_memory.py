@@ -158,8 +158,8 @@ def test_a_region_may_be_far_away_as_far_as_the_host_goes(vm, at):
     try:
         vm.memory.add(at, 0x1000)
     except bj.RangeError as refused:
-        assert at > 2**32, "every host has more than 32 bits"
-        assert hex(at) in str(refused)
+        told = hex(at) in str(refused) and at > 2**32
+        assert told, refused  # noqa: PT017 - not every host refuses
         return
     vm.memory.write_u64(at + 0xFF8, 2**64 - 1)
     assert vm.memory.read_u64(at + 0xFF8) == 2**64 - 1

@@ -69,8 +69,6 @@ def test_system_registers_cost_no_ioctl_in_a_handler_after_the_first_look(vm):
     assert len(set(counts[1:])) == 1
 
 
-
-
 @pytest.mark.parametrize("mode", ["long", "user"])
 @pytest.mark.parametrize(
     ("access", "data"),

@@ -14,7 +14,13 @@ import pytest
 
 import belljar as bj
 
-SPIN = [("real", "l: jmp l"), ("protected", "l: jmp l"), ("long", "l: jmp l"), ("user", "l: jmp l"), ("long", "l: out 0x10, al; jmp l")]
+SPIN = [
+    ("real", "l: jmp l"),
+    ("protected", "l: jmp l"),
+    ("long", "l: jmp l"),
+    ("user", "l: jmp l"),
+    ("long", "l: out 0x10, al; jmp l"),
+]
 spinning = pytest.mark.parametrize(("mode", "code"), SPIN, ids=["real", "protected", "long", "user", "long with exits"])
 SOON = 0.1  # seconds within which a guest that never exits must come out
 
@@ -115,13 +121,18 @@ def test_stop_from_another_thread_ends_a_run(vm):
 def test_a_kick_reaches_a_run_at_any_moment(vm):
     vm.load("l: jmp l", mode="user")
     for n in range(100):
-        timer = threading.Timer(0.0001 * (n % 10), vm.kick)
-        timer.start()
-        while vm.run(timeout=1) != bj.Interrupted("kick"):
-            timer.join()
-            vm.kick()
-            break
-        timer.join()
+        over = threading.Event()
+
+        def kick(over=over, n=n):
+            time.sleep(0.0001 * (n % 10))
+            while not over.wait(0.001):
+                vm.kick()
+
+        thread = threading.Thread(target=kick)
+        thread.start()
+        assert vm.run(timeout=5) == bj.Interrupted("kick")
+        over.set()
+        thread.join()
 
 
 @spinning
@@ -169,7 +180,7 @@ def test_ctrl_c_ends_a_wait_for_the_background_and_the_guest_runs_on(vm):
 
 
 def test_a_program_that_runs_a_guest_dies_of_ctrl_c_as_usual(tmp_path):
-    code = "import belljar as bj\nvm = bj.VM('1M')\nvm.load('l: jmp l', mode='user')\nprint('running', flush=True)\nvm.run()\n"
+    code = "import belljar as bj; vm = bj.VM('1M'); vm.load('l: jmp l', 'user'); print('running', flush=True); vm.run()"
     program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with program:
         assert program.stdout.readline() == "running\n"
@@ -236,7 +247,12 @@ def test_a_second_run_from_another_thread_is_refused(vm):
 def test_registers_of_a_running_vcpu_are_out_of_reach(vm):
     vm.load("l: jmp l", mode="user")
     vm.start()
-    for touch in (lambda: vm.cpu.regs.rax, lambda: setattr(vm.cpu.regs, "rax", 1), lambda: vm.cpu.cr3, lambda: vm.cpu.msr["EFER"]):
+    for touch in (
+        lambda: vm.cpu.regs.rax,
+        lambda: setattr(vm.cpu.regs, "rax", 1),
+        lambda: vm.cpu.cr3,
+        lambda: vm.cpu.msr["EFER"],
+    ):
         with pytest.raises(bj.RunningError, match="pause"):
             touch()
     with pytest.raises(bj.RunningError):

@@ -105,7 +105,7 @@ def test_a_handler_reaches_its_own_vcpu_but_no_other_that_runs(new_vm):
             return None
         assert vm.cpus[exit.vcpu].regs.rdx == 0x10
         with pytest.raises(bj.RunningError, match="vCPU 1 is running"):
-            vm.cpus[1].regs.rax
+            vm.cpus[1].regs.read()
         return bj.STOP
 
     assert isinstance(vm.run(timeout=5), bj.PortOut)

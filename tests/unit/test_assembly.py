@@ -31,7 +31,7 @@ def test_addresses_are_counted_from_where_the_code_lies():
     assert bj.asm("call 0x2000", at=0x1000) == b"\xe8" + (0x2000 - 0x1005).to_bytes(4, "little")
 
 
-@pytest.mark.parametrize("text", ["frobnicate", "mov eax", "jmp nowhere", "mov al, 0x100000000"])
+@pytest.mark.parametrize("text", ["frobnicate", "mov eax", "jmp nowhere:", "mov al, rbx"])
 def test_text_that_means_nothing_is_a_value_error(text):
     with pytest.raises(ValueError, match="cannot assemble for 64 bits"):
         bj.asm(text)
@@ -58,9 +58,11 @@ def test_without_keystone_the_error_says_what_to_install(monkeypatch):
 
 def test_code_becomes_text():
     listing = bj.disasm(b"\xb0\x2a\xe6\x10\xf4", at=0x7C00, bits=16)
-    assert [(i.address, i.text, len(i)) for i in listing] == [(0x7C00, "mov al, 2Ah", 2), (0x7C02, "out 10h, al", 2), (0x7C04, "hlt", 1)] or [
-        str(i).split()[0] for i in listing
-    ] == ["mov", "out", "hlt"]
+    assert [(i.address, i.text, len(i)) for i in listing] == [
+        (0x7C00, "mov al, 0x2a", 2),
+        (0x7C02, "out 0x10, al", 2),
+        (0x7C04, "hlt", 1),
+    ]
     assert b"".join(i.bytes for i in listing) == b"\xb0\x2a\xe6\x10\xf4"
     assert repr(listing[2]) == "<0x7c04: f4  hlt>"
 

@@ -81,7 +81,10 @@ def test_an_exit_shows_its_class_and_vcpu(kind, args):
     [
         (bj.PortOut(0x3F8, 1, 65), "PortOut(port=0x3f8, size=1, data=0x41, vcpu=0)"),
         (bj.MmioRead(0xFEE0_0000, 4), "MmioRead(address=0xfee00000, size=4, vcpu=0)"),
-        (bj.GuestException(3, None, 0x1001, 0), "GuestException(vector=3, error_code=None, rip=0x1001, cr2=0x0, vcpu=0)"),
+        (
+            bj.GuestException(3, None, 0x1001, 0),
+            "GuestException(vector=3, error_code=None, rip=0x1001, cr2=0x0, vcpu=0)",
+        ),
         (bj.Interrupted("kick"), "Interrupted(by='kick', vcpu=0)"),
         (bj.Hlt(vcpu=1), "Hlt(vcpu=1)"),
     ],

@@ -93,8 +93,12 @@ def test_the_doctor_and_the_command_line_say_it_too():
 @pytest.mark.parametrize(("env", "status"), [({}, 1), ({"BELLJAR_NO_KVM": "1"}, 0)])
 def test_a_test_run_that_sees_no_kvm_fails_unless_that_is_meant(env, status):
     tests = Path(__file__).resolve().parents[1]
-    program = f"import os, sys, pytest\nos.environ.update({env})\nsys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', {str(tests / 'kvm' / 'test_vcpus.py')!r}]))"
-    done = run(f"import os\nos.chdir({str(tests.parent)!r})\n{program}", "mount -t tmpfs none /dev && mknod /dev/null c 1 3 && mknod /dev/urandom c 1 9")
+    arguments = ["-q", "-p", "no:cacheprovider", str(tests / "kvm" / "test_vcpus.py")]
+    program = f"os.environ.update({env}); sys.exit(pytest.main({arguments}))"
+    done = run(
+        f"import os, sys, pytest; os.chdir({str(tests.parent)!r}); {program}",
+        "mount -t tmpfs none /dev && mknod /dev/null c 1 3 && mknod /dev/urandom c 1 9",
+    )
     assert done.returncode == status, done.stdout + done.stderr
     assert "there is no /dev/kvm" in done.stdout
     assert ("FAILED: all" in done.stdout) == (status == 1)
