@@ -30,7 +30,7 @@ INSTALLED := $(STAMPS)/installed
 GUEST := { scripts/system-packages guest && tests/guests/linux/build.sh || \
 	echo "*** no Linux guest, for the reason above: what boots it will be SKIPPED ***" >&2; }
 
-.PHONY: help demo test test-rust test-python lint lint-rust lint-python lint-deny bench stubs linux-guest install-check clean
+.PHONY: help demo test test-rust test-python test-amdv shell-amdv quirks lint lint-rust lint-python lint-deny bench stubs linux-guest install-check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -50,6 +50,15 @@ test-rust: $(STAMPS)/system
 test-python: $(INSTALLED) test-rust
 	@$(GUEST) >/dev/null
 	$(BIN)/pytest --junitxml=$(BUILD)/junit.xml $(ARGS)
+
+test-amdv: $(INSTALLED) ## run the KVM tests on stock KVM semantics, in an emulated PC (CPUS=2, ARGS="-k x")
+	$(BIN)/python tests/amdv/lane.py $(if $(CPUS),--cpus $(CPUS)) $(ARGS)
+
+shell-amdv: $(INSTALLED) ## a shell in that emulated PC, with belljar and the tests in /lab
+	$(BIN)/python tests/amdv/lane.py $(if $(CPUS),--cpus $(CPUS)) --shell
+
+quirks: $(INSTALLED) ## what the quirk probe answers, here and in the emulated PC
+	$(BIN)/python tests/amdv/compare.py
 
 lint: lint-rust lint-python lint-deny ## formatting, clippy, ruff, mypy, stubtest, layers, cargo-deny
 

@@ -44,6 +44,7 @@ from belljar._belljar import (
     SystemEvent,
     Timeout,
     UnknownExit,
+    __version__,
     disasm,
 )
 from belljar.assembly import asm
@@ -108,6 +109,7 @@ __all__ = [
     "SystemEvent",
     "Timeout",
     "UnknownExit",
+    "__version__",
     "asm",
     "boot",
     "disasm",

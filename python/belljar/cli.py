@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
-from belljar import demo, doctor, runner
+from belljar import __version__, demo, doctor, runner
 from belljar.errors import BelljarError
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     top = argparse.ArgumentParser(prog="belljar", description="A whole KVM machine in Python's hands.")
-    top.add_argument("--version", action="version", version=f"belljar {version('belljar')}")
+    top.add_argument("--version", action="version", version=f"belljar {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run a kernel image with its serial console on this terminal")

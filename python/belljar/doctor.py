@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from importlib.metadata import version
 from typing import Any
 
+from belljar._belljar import __version__
 from belljar.host import host
 
 
@@ -14,7 +14,7 @@ def facts() -> dict[str, Any]:
     """Everything the doctor knows, ready for JSON."""
     quirks = host.quirks.answers() if host.quirks else []
     return {
-        "belljar": version("belljar"),
+        "belljar": __version__,
         "kernel": platform.release(),
         "machine": platform.machine(),
         "available": host.available,

@@ -155,7 +155,7 @@ impl Vcpu {
         self.id
     }
 
-    /// How many ioctls were spent on reading or writing registers; none while a handler uses the synchronised area.
+    /// How many ioctls were spent on reading or writing registers; none per exit (see [`Vcpu::begin_run`]).
     pub fn register_ioctls(&self) -> u64 {
         self.register_ioctls
     }

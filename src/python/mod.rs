@@ -18,6 +18,10 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _belljar {
     #[pymodule_export]
+    #[allow(non_upper_case_globals)] // Python's name
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
     use super::console::Console;
     #[pymodule_export]
     use super::decode::{Instruction, disasm};

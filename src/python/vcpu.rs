@@ -175,8 +175,8 @@ impl VCPU {
         to_python(py, &exit, vcpu)
     }
 
-    /// How many ioctls were spent on registers since the vCPU was made. In handlers that is none: registers go through
-    /// the area that KVM synchronises (KVM_CAP_SYNC_REGS).
+    /// How many ioctls were spent on registers since the vCPU was made. In handlers that is one at the first look
+    /// of all: from then on registers go through the area that KVM synchronises (KVM_CAP_SYNC_REGS).
     #[getter]
     fn register_ioctls(&self) -> PyResult<u64> {
         Ok(self.slot()?.with(|cpu| Ok(cpu.vcpu.register_ioctls()))?)
