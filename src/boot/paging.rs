@@ -90,7 +90,11 @@ impl<'a> PageTables<'a> {
 
     fn map_large(&mut self, at: u64, flags: u64) -> Result<()> {
         let directory = self.table_for(at, 2, flags)?;
-        self.set(directory, at >> 21 & 511, at | pte::LARGE | pte::PRESENT | pte::WRITE | pte::ACCESSED | pte::DIRTY | flags)
+        self.set(
+            directory,
+            at >> 21 & 511,
+            at | pte::LARGE | pte::PRESENT | pte::WRITE | pte::ACCESSED | pte::DIRTY | flags,
+        )
     }
 
     /// Changes the 4 KiB pages of `at..end`, which are mapped already: exactly `flags` beside present.

@@ -86,12 +86,6 @@ impl Host {
         *MOST.get_or_init(|| u64::try_from(self.kvm.get_max_vcpus()).unwrap_or(u64::MAX))
     }
 
-    /// How many bits a guest-physical address has here (CPUID leaf 0x8000_0008).
-    pub fn physical_bits(&self) -> Result<u32> {
-        let leaves = self.supported_cpuid()?;
-        Ok(leaves.as_slice().iter().find(|leaf| leaf.function == 0x8000_0008).map_or(36, |leaf| leaf.eax & 0xff))
-    }
-
     /// The CPUID leaves that a guest may be given here; asked once in a process.
     pub fn supported_cpuid(&self) -> Result<CpuId> {
         static SUPPORTED: OnceLock<CpuId> = OnceLock::new();

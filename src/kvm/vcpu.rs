@@ -419,4 +419,3 @@ impl Vcpu {
         Ok((answer.valid != 0).then_some(answer.physical_address))
     }
 }
-

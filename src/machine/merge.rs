@@ -37,7 +37,9 @@ mod tests {
 
     fn regs(values: &[(Gpr, u64)]) -> Regs {
         let mut regs = Regs::default();
-        values.iter().for_each(|(which, value)| regs[*which] = *value);
+        for (which, value) in values {
+            regs[*which] = *value;
+        }
         regs
     }
 
@@ -63,6 +65,9 @@ mod tests {
         let (before, done) = (Regs::default(), regs(&[(Gpr::Rip, 2), (Gpr::Rflags, 0x40), (Gpr::Rcx, 1)]));
         let exit = Exit::MmioRead { at: GuestPhys(0), size: 4 };
         let wanted = regs(&[(Gpr::Rip, 0x5000)]);
-        assert_eq!(merged(&exit, &before, &done, &wanted), regs(&[(Gpr::Rip, 0x5000), (Gpr::Rflags, 0x40), (Gpr::Rcx, 1)]));
+        assert_eq!(
+            merged(&exit, &before, &done, &wanted),
+            regs(&[(Gpr::Rip, 0x5000), (Gpr::Rflags, 0x40), (Gpr::Rcx, 1)])
+        );
     }
 }

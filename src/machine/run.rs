@@ -18,7 +18,7 @@ use crate::hook::Tables;
 use crate::kvm::{Access, Direction, Entered, RunGuard, TICK, Vcpu};
 use crate::source::ReadMemory;
 use crate::x86::segment::kind;
-use crate::x86::{Gpr, Segment, msr};
+use crate::x86::{Gpr, Regs, Segment, msr};
 
 use super::Machine;
 use super::cpu::{Cpu, Lease, Slot};
@@ -63,6 +63,10 @@ pub(super) struct Run<'a> {
     mmio: Arc<Devices>,
     /// An access has been answered that completes on the next entry.
     pending: bool,
+    /// The registers before an instruction at which handlers set some, and as they want them after it.
+    rewritten: Option<(Regs, Regs)>,
+    /// That instruction is being completed.
+    is_settling: bool,
 }
 
 /// Most entries that one instruction may take to complete: a string of the longest prefix-laden kind.
@@ -85,7 +89,21 @@ impl<'a> Run<'a> {
         let guard = RunGuard::begin(&slot.kick, timed.then_some(first))?;
         let (ports, mmio) = (machine.ports.devices(), machine.mmio.devices());
         let tables = Arc::default();
-        Ok(Self { machine, lease, session, guard, poll, tables, generation: None, ports, mmio, pending: false })
+        let (generation, rewritten) = (None, None);
+        Ok(Self {
+            machine,
+            lease,
+            session,
+            guard,
+            poll,
+            tables,
+            generation,
+            ports,
+            mmio,
+            pending: false,
+            rewritten,
+            is_settling: false,
+        })
     }
 
     fn vcpu(&mut self) -> &mut Vcpu {
@@ -175,9 +193,15 @@ impl<'a> Run<'a> {
 
     /// Asks the hooks that want `exit`, the vCPU being put back meanwhile.
     fn consult(&mut self, exit: &Exit) -> Result<Reply> {
-        let Self { lease, tables, .. } = self;
+        let Self { lease, tables, rewritten, .. } = self;
         let Some(chain) = tables.find(exit) else { return Ok(Reply::Default) };
-        let id = lease.cpu().vcpu.id();
+        let vcpu = &mut lease.cpu().vcpu;
+        let id = vcpu.id();
+        if let Some((before, wanted)) = rewritten {
+            // Another access of an instruction at which registers were set already.
+            let regs = merged(exit, before, &vcpu.regs()?, wanted);
+            vcpu.set_regs(&regs);
+        }
         lease.lend(|| {
             for hook in chain.iter() {
                 match hook.ask(exit, id)? {
@@ -201,17 +225,20 @@ impl<'a> Run<'a> {
     /// Answers a port access, element by element.
     fn port(&mut self, access: &Access) -> Result<Verdict> {
         self.pending = true;
-        let mut verdict = Verdict::Go;
-        for index in 0..access.count {
+        let answered = (0..access.count).try_fold(Verdict::Go, |verdict, index| {
             let exit = self.element(access, index);
-            verdict = verdict.max(match access.direction {
+            Ok(verdict.max(match access.direction {
                 Direction::Out => self.write(&exit)?,
                 Direction::In => self.answer_read(&exit, |vcpu, data| {
                     vcpu.answer_port(access, index, u32::try_from(data & 0xffff_ffff).unwrap_or(0));
                 })?,
-            });
+            }))
+        });
+        if access.direction == Direction::In || self.is_settling {
+            let exit = self.element(access, 0);
+            self.settle(&exit)?;
         }
-        Ok(verdict)
+        answered
     }
 
     /// Element `index` of a port access, as an exit.
@@ -228,12 +255,17 @@ impl<'a> Run<'a> {
         match exit {
             Exit::MmioRead { .. } => {
                 self.pending = true;
-                let verdict = self.answer_read(&exit, Vcpu::answer_mmio)?;
-                Ok((exit, verdict != Verdict::Go))
+                let answered = self.answer_read(&exit, Vcpu::answer_mmio);
+                self.settle(&exit)?;
+                Ok((exit, answered? != Verdict::Go))
             }
             Exit::MmioWrite { .. } => {
                 self.pending = true;
-                Ok(match self.write(&exit)? {
+                let written = self.write(&exit);
+                if self.is_settling {
+                    self.settle(&exit)?;
+                }
+                Ok(match written? {
                     Verdict::Reset => (Exit::Reset, true),
                     verdict => (exit, verdict != Verdict::Go),
                 })
@@ -290,17 +322,26 @@ impl<'a> Run<'a> {
     fn answer_read(&mut self, exit: &Exit, answer: impl FnOnce(&mut Vcpu, u64)) -> Result<Verdict> {
         let read = self.read(exit);
         let data = read.as_ref().map_or(u64::MAX, |(data, _)| *data);
-        let settled = self.settle(exit, |vcpu| answer(vcpu, data));
-        read.and_then(|(_, verdict)| settled.map(|()| verdict))
+        answer(self.vcpu(), data);
+        read.map(|(_, verdict)| verdict)
     }
 
-    /// Gives an access its answer. A handler that set registers means the state after the instruction: then the access
-    /// completes first, since KVM's emulator would overwrite RIP, and drops the data of a read whose registers were set.
-    fn settle(&mut self, exit: &Exit, answer: impl FnOnce(&mut Vcpu)) -> Result<()> {
-        let rewritten = self.vcpu().take_rewritten();
-        answer(self.vcpu());
-        let Some((before, wanted)) = rewritten else { return Ok(()) };
-        self.complete()?;
+    /// After an access has been answered: a handler that set registers means the state after the instruction. Then the
+    /// instruction completes first, since KVM's emulator would overwrite RIP, and drops the data of a read whose
+    /// registers were set. Accesses that come on the way are part of it; it never calls itself.
+    fn settle(&mut self, exit: &Exit) -> Result<()> {
+        if let Some((now, wanted)) = self.vcpu().take_rewritten() {
+            let before = self.rewritten.map_or(now, |(before, _)| before);
+            self.rewritten = Some((before, wanted));
+        }
+        if self.rewritten.is_none() || self.is_settling {
+            return Ok(());
+        }
+        self.is_settling = true;
+        let completed = self.complete();
+        self.is_settling = false;
+        let Some((before, wanted)) = self.rewritten.take() else { return completed };
+        completed?;
         let vcpu = self.vcpu();
         let regs = merged(exit, &before, &vcpu.regs()?, &wanted);
         vcpu.set_regs(&regs);
@@ -316,7 +357,8 @@ impl<'a> Run<'a> {
             Reply::Default | Reply::Stop if reason == MsrReason::Filter => self.vcpu().msr(index)?,
             Reply::Default | Reply::Stop => None,
         };
-        self.settle(&exit, |vcpu| vcpu.answer_msr(answer))?;
+        self.vcpu().answer_msr(answer);
+        self.settle(&exit)?;
         Ok((exit, reply == Reply::Stop))
     }
 
@@ -328,7 +370,8 @@ impl<'a> Run<'a> {
             Reply::Value(other) => self.write_msr(index, other)?,
             Reply::Default | Reply::Stop => reason == MsrReason::Filter && self.write_msr(index, data)?,
         };
-        self.settle(&exit, |vcpu| vcpu.answer_msr(accepted.then_some(data)))?;
+        self.vcpu().answer_msr(accepted.then_some(data));
+        self.settle(&exit)?;
         Ok((exit, reply == Reply::Stop))
     }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::PyClass;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::{PyBytes, PyType};
@@ -62,9 +62,9 @@ fn same<T>(exit: &Bound<'_, T>, other: &Bound<'_, PyAny>) -> bool
 where
     T: PyClass<BaseType = Exit, Frozen = True> + PartialEq + Sync,
 {
-    other.cast_exact::<T>().is_ok_and(|other| {
-        exit.get() == other.get() && exit.as_super().get().vcpu == other.as_super().get().vcpu
-    })
+    other
+        .cast_exact::<T>()
+        .is_ok_and(|other| exit.get() == other.get() && exit.as_super().get().vcpu == other.as_super().get().vcpu)
 }
 
 macro_rules! exit_class {
@@ -288,8 +288,15 @@ pub struct InternalError {
 impl InternalError {
     #[new]
     #[pyo3(signature = (suberror, rip, instruction = Vec::new(), *, bits = 64, data = Vec::new(), vcpu = 0))]
-    fn new(suberror: u32, rip: u64, instruction: Vec<u8>, bits: u32, data: Vec<u64>, vcpu: u32) -> (Self, Exit) {
-        (Self { suberror, rip, bits, data, bytes: instruction }, Exit { vcpu })
+    fn new(
+        suberror: u32,
+        rip: u64,
+        instruction: Vec<u8>,
+        bits: u32,
+        data: Vec<u64>,
+        vcpu: u32,
+    ) -> PyClassInitializer<Self> {
+        PyClassInitializer::from(Exit { vcpu }).add_subclass(Self { suberror, rip, bits, data, bytes: instruction })
     }
 
     #[classattr]
@@ -345,12 +352,18 @@ pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> 
         Core::Hlt => value!(Hlt {}),
         Core::Shutdown => value!(Shutdown {}),
         Core::Reset => value!(Reset {}),
-        Core::Debug { exception, pc, dr6, dr7 } => value!(Debug { exception: *exception, pc: *pc, dr6: *dr6, dr7: *dr7 }),
+        Core::Debug { exception, pc, dr6, dr7 } => {
+            value!(Debug { exception: *exception, pc: *pc, dr6: *dr6, dr7: *dr7 })
+        }
         Core::Exception(e) => {
             value!(GuestException { vector: e.vector, error_code: e.error_code, rip: e.rip, cr2: e.cr2 })
         }
         Core::InternalError(e) => value!(InternalError {
-            suberror: e.suberror, rip: e.rip, bits: e.bits, data: e.data.clone(), bytes: e.instruction.clone(),
+            suberror: e.suberror,
+            rip: e.rip,
+            bits: e.bits,
+            data: e.data.clone(),
+            bytes: e.instruction.clone(),
         }),
         Core::FailEntry { reason, cpu } => value!(FailEntry { reason: *reason, cpu: *cpu }),
         Core::MemoryFault { flags, at, size } => value!(MemoryFault { flags: *flags, address: at.0, length: *size }),
@@ -404,8 +417,9 @@ pub fn kind_of(class: &Bound<'_, PyType>) -> PyResult<Option<ExitKind>> {
 pub fn msr_number(which: &Bound<'_, PyAny>) -> PyResult<u32> {
     if let Ok(name) = which.extract::<String>() {
         let known = || msr::NAMES.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
-        return msr::number(&name)
-            .ok_or_else(|| pyo3::exceptions::PyKeyError::new_err(format!("no MSR is named {name:?}; known: {}", known())));
+        return msr::number(&name).ok_or_else(|| {
+            pyo3::exceptions::PyKeyError::new_err(format!("no MSR is named {name:?}; known: {}", known()))
+        });
     }
     which.extract()
 }

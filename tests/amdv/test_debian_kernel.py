@@ -43,7 +43,7 @@ def initrd() -> bytes:
 
 @pytest.mark.skipif(not KERNEL.exists(), reason="the lane brings Debian's kernel along; here is none")
 @pytest.mark.timeout(180)
-def test_debians_own_kernel_boots_to_its_shell_and_powers_itself_off(record_property: pytest.FixtureRequest) -> None:
+def test_debians_own_kernel_boots_to_its_shell_and_powers_itself_off() -> None:
     with bj.boot.linux(KERNEL, initrd=initrd(), memory="192M", cmdline="quiet tsc=reliable") as vm:
         vm.start()
         vm.console.read_until("# ", timeout=170)

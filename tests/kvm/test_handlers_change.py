@@ -88,13 +88,14 @@ def test_another_thread_switches_a_handler_while_the_guest_runs(vm):
     vm.load(FOREVER, mode="user")
     handle = vm.on_port(0x10, lambda exit: None)
     vm.start()
-    while handle.hits == 0:
+    deadline = time.monotonic() + 5
+    while handle.hits == 0 and time.monotonic() < deadline:
         time.sleep(0.001)
     handle.enabled = False
     time.sleep(0.01)
     still = handle.hits
     time.sleep(0.02)
-    assert handle.hits == still
+    assert handle.hits == still > 0
     vm.stop()
 
 

@@ -181,7 +181,8 @@ def test_closing_waits_for_a_handler(vm):
         order.append("end")
 
     vm.start()
-    while not order:
+    deadline = time.monotonic() + 5
+    while not order and time.monotonic() < deadline:
         time.sleep(0.001)
     vm.close()
     assert order == ["begin", "end"]

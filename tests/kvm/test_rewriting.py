@@ -214,3 +214,51 @@ def test_registers_that_contradict_each_other_come_out_of_run_and_the_vm_goes_on
         vm.run(timeout=5)
     assert vm.cpu.cr0 & 1
     assert vm.run(timeout=5) == bj.Hlt()
+
+
+def test_registers_may_be_set_in_every_part_of_a_wide_read(vm):
+    vm.load("mov eax, 0x40000000; movdqu xmm0, [rax]; mov eax, 0x8000; movdqu [rax], xmm0; out 0x11, al", mode="user")
+    vm.on_port(0x11, lambda exit: bj.STOP)
+
+    @vm.on_mmio(0x4000_0000, size=16)
+    def part(exit):
+        vm.cpu.regs.rbx += 1
+        return 0x1111 if exit.address & 8 else 0x2222
+
+    assert isinstance(vm.run(timeout=5), bj.PortOut)
+    assert (vm.memory.read_u64(0x8000), vm.memory.read_u64(0x8008)) == (0x2222, 0x1111)
+    assert (vm.cpu.regs.rbx, part.hits) == (2, 2)
+
+
+@pytest.mark.parametrize("mode", ["real", "long", "user"])
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_registers_may_be_set_in_every_element_of_a_string(vm, mode, count):
+    vm.load(f"cld; mov edi, 0x8000; mov ecx, {count}; mov dx, 0x10; rep insb; out 0x11, al", mode=mode)
+    vm.on_port(0x11, lambda exit: bj.STOP)
+    data = iter(range(1, count + 1))
+
+    @vm.on_port(0x10)
+    def element(exit):
+        vm.cpu.regs.rbx = vm.cpu.regs.rbx + 1
+        return next(data)
+
+    assert isinstance(vm.run(timeout=5), bj.PortOut)
+    assert vm.memory.read(0x8000, count) == bytes(range(1, count + 1))
+    assert (element.hits, vm.cpu.regs.rcx & 0xFFFF) == (count, 0)
+    assert vm.cpu.regs.rbx == count
+
+
+@pytest.mark.parametrize("mode", ["long", "user"])
+def test_registers_may_be_set_in_every_element_of_a_copy_from_a_device(vm, mode):
+    count = 3000
+    vm.load(f"cld; mov esi, 0x40000000; mov edi, 0x8000; mov ecx, {count}; rep movsb; out 0x11, al", mode=mode)
+    vm.on_port(0x11, lambda exit: bj.STOP)
+
+    @vm.on_mmio(0x4000_0000, size=0x1000, access="r")
+    def element(exit):
+        vm.cpu.regs.rbx = vm.cpu.regs.rbx + exit.size
+        return int.from_bytes(bytes((exit.address + n) % 251 for n in range(exit.size)), "little")
+
+    assert isinstance(vm.run(timeout=20), bj.PortOut)
+    assert vm.memory.read(0x8000, count) == bytes((0x4000_0000 + n) % 251 for n in range(count))
+    assert (vm.cpu.regs.rbx, vm.cpu.regs.rcx) == (count, 0)

@@ -4,6 +4,7 @@ Each test is a program in a mount namespace of its own, whose /dev lacks kvm or 
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ ROOT_ONLY = "hides /dev/kvm in a mount namespace, which this machine does not al
 
 
 def allowed(*command):
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 CAN_HIDE = allowed("unshare", "--mount", "--map-root-user", "true")
