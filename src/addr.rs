@@ -52,9 +52,8 @@ impl Span {
     /// `len` numbers from `first` on, the last at most `limit`.
     pub fn new(first: u64, len: u64, limit: u64) -> Result<Self> {
         let last = len.checked_sub(1).and_then(|l| first.checked_add(l)).filter(|last| *last <= limit);
-        last.map(|last| Self { first, last }).ok_or_else(|| {
-            Error::Invalid(format!("{first:#x} + {len:#x} is empty or ends beyond {limit:#x}"))
-        })
+        last.map(|last| Self { first, last })
+            .ok_or_else(|| Error::Invalid(format!("{first:#x} + {len:#x} is empty or ends beyond {limit:#x}")))
     }
 
     /// Is `number` in the range?

@@ -40,7 +40,7 @@ def linux(
     """Make a VM with a Linux kernel (bzImage or vmlinux) loaded, ready to ``start()``; its console is ``vm.console``.
 
     ``cmdline`` is added to what this host's KVM makes necessary (:func:`linux_cmdline`); :func:`machine` says what the
-    machine has, and there is an MP table. Raises ImageError for a file that is no kernel, is damaged, or does not fit.
+    machine has, with an MP table and ACPI tables. Raises ImageError for a file that is no kernel, is damaged, or does not fit.
     """
     vm = machine(memory=memory, vcpus=vcpus)
     try:

@@ -145,10 +145,10 @@ fn user_pages(paging: u64) -> u64 {
 fn highest_free(region: &RegionInfo, len: u64, taken: &[Place]) -> Option<Place> {
     let ends = taken.iter().map(|(from, _)| *from).filter(|from| region.contains(*from)).chain([region.end()]);
     let places = ends.filter_map(|end| Some((GuestPhys(end.0.checked_sub(len)?), end)));
-    let free = |(start, end): &Place| *start >= region.at && taken.iter().all(|(from, to)| *end <= *from || *to <= *start);
+    let free =
+        |(start, end): &Place| *start >= region.at && taken.iter().all(|(from, to)| *end <= *from || *to <= *start);
     places.filter(free).max()
 }
-
 
 impl<'a> Tables<'a> {
     fn place(memory: &'a Memory, mode: Mode, at: GuestPhys, taken: &[Place]) -> Result<Self> {
@@ -162,7 +162,11 @@ impl<'a> Tables<'a> {
             Mode::User => user_pages(PageTables::pages_for_ranges(&mapped)),
         };
         let (start, end) = highest_free(region, pages * PAGE, taken).ok_or_else(|| {
-            Error::Invalid(format!("this mode needs {:#x} bytes of RAM for its tables; {:#x} are there", pages * PAGE, region.len))
+            Error::Invalid(format!(
+                "this mode needs {:#x} bytes of RAM for its tables; {:#x} are there",
+                pages * PAGE,
+                region.len
+            ))
         })?;
         Ok(Self { memory, start, end, mapped })
     }
@@ -213,7 +217,14 @@ impl<'a> Tables<'a> {
 
     fn tss(&self) -> Segment {
         let limit = u32::try_from(TSS_SIZE + PORTS_BITMAP).unwrap_or(u32::MAX);
-        Segment { base: self.start.0 + TSS, limit, selector: selector::TSS, kind: kind::TSS64, present: 1, ..Segment::default() }
+        Segment {
+            base: self.start.0 + TSS,
+            limit,
+            selector: selector::TSS,
+            kind: kind::TSS64,
+            present: 1,
+            ..Segment::default()
+        }
     }
 
     /// The task-state segment: the ring-0 stack, and an I/O map that allows every port (AMD APM vol. 2, 12.2.5).
@@ -260,7 +271,8 @@ mod tests {
         let bare = load(&memory, &[0x90], Mode::User, layout::CODE, &Sregs::default(), &[]).expect("fits");
         let entry = |at: u64| {
             let mut last = 0;
-            translate(&bare.start.sregs, GuestVirt(at), |at, _| memory.read_u64(at).ok().inspect(|e| last = *e)).expect("mapped");
+            translate(&bare.start.sregs, GuestVirt(at), |at, _| memory.read_u64(at).ok().inspect(|e| last = *e))
+                .expect("mapped");
             last
         };
         assert_ne!(entry(0x1000) & pte::USER, 0);
@@ -271,10 +283,12 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_an_error_with_the_numbers() {
-        let error = load(&memory(0x2000), &[0xf4], Mode::Long, layout::CODE, &Sregs::default(), &[]).expect_err("too small");
+        let error =
+            load(&memory(0x2000), &[0xf4], Mode::Long, layout::CODE, &Sregs::default(), &[]).expect_err("too small");
         assert!(error.to_string().contains("0x2000 are there"), "{error}");
         let code = vec![0x90; 0xff000];
-        let error = load(&memory(0x10_0000), &code, Mode::Long, layout::CODE, &Sregs::default(), &[]).expect_err("no room");
+        let error =
+            load(&memory(0x10_0000), &code, Mode::Long, layout::CODE, &Sregs::default(), &[]).expect_err("no room");
         assert!(matches!(error, Error::Overlap { .. }), "{error}");
         assert!(load(&memory(0x1000), &[0xf4], Mode::Real, GuestPhys(0x5000), &Sregs::default(), &[]).is_err());
     }
@@ -282,7 +296,9 @@ mod tests {
     #[test]
     fn each_vcpu_gets_tables_of_its_own_and_loading_again_does_not_creep() {
         let memory = memory(0x10_0000);
-        let place = |mode, taken: &[Place]| load(&memory, &[0xf4], mode, layout::CODE, &Sregs::default(), taken).expect("fits").tables;
+        let place = |mode, taken: &[Place]| {
+            load(&memory, &[0xf4], mode, layout::CODE, &Sregs::default(), taken).expect("fits").tables
+        };
         let first = place(Mode::Long, &[]);
         let second = place(Mode::User, &[first]);
         assert!(first.1 == GuestPhys(0x10_0000) && second.1 == first.0);

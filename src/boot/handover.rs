@@ -1,11 +1,11 @@
-//! What more than one boot protocol hands over: GDT, command line, initrd, MP table.
+//! What more than one boot protocol hands over: GDT, command line, initrd, tables of the hardware.
 //! It never writes a protocol's own structure.
 
 use crate::addr::GuestPhys;
 use crate::boot::image::Options;
 use crate::boot::room::{Room, size};
 use crate::boot::start::{GDT_LIMIT, Start, flat_gdt};
-use crate::boot::{layout, mptable};
+use crate::boot::{acpi, layout, mptable};
 use crate::error::{Error, Result};
 use crate::memory::Memory;
 use crate::x86::Sregs;
@@ -56,14 +56,15 @@ pub fn initrd(room: &mut Room, options: &Options, limit: u64) -> Result<Placed> 
     Ok(Placed { at, len })
 }
 
-/// Writes the MP table if it is asked for.
-pub fn mp_table(room: &mut Room, options: &Options) -> Result<()> {
-    if options.mptable {
-        let table = mptable::table(options.cpus)?;
-        room.put(layout::MP_POINTER, &mptable::pointer(), "the MP pointer")?;
-        room.put(layout::EBDA, &table, "the MP table")?;
+/// Writes the MP table and the ACPI tables if they are asked for; says where the ACPI root pointer is, else 0.
+pub fn hardware_tables(room: &mut Room, options: &Options) -> Result<u64> {
+    if !options.tables {
+        return Ok(0);
     }
-    Ok(())
+    room.put(layout::MP_POINTER, &mptable::pointer(), "the MP pointer")?;
+    room.put(layout::EBDA, &mptable::table(options.cpus)?, "the MP table")?;
+    room.put(layout::ACPI, &acpi::tables(layout::ACPI, options.cpus)?, "the ACPI tables")?;
+    Ok(layout::ACPI.0)
 }
 
 /// Writes a GDT and begins at `entry` in flat 32-bit protected mode.

@@ -41,10 +41,10 @@ pub struct Options {
     pub cmdline: String,
     /// The initial RAM disk (Linux), or the only module (PVH, Multiboot).
     pub initrd: Option<Vec<u8>>,
-    /// How many vCPUs the MP table describes.
+    /// How many vCPUs the tables describe.
     pub cpus: u32,
-    /// Write an MP table, for kernels that speak a boot protocol?
-    pub mptable: bool,
+    /// Write an MP table and ACPI tables, for kernels that speak a boot protocol?
+    pub tables: bool,
 }
 
 /// An image in memory.
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_mp_table_is_written_for_kernels_with_a_boot_protocol_only() {
-        let options = Options { cpus: 2, mptable: true, ..Options::default() };
+        let options = Options { cpus: 2, tables: true, ..Options::default() };
         for (n, image) in samples::all().iter().enumerate() {
             let memory = memory(0x80_0000);
             load(&memory, image, &options, &Sregs::default()).unwrap();
@@ -198,7 +198,7 @@ mod tests {
             if keep == 0 {
                 image.truncate(cut.index(image.len()));
             }
-            let options = Options { cmdline: "quiet".into(), initrd: Some(vec![7; 0x1800]), cpus: 1, mptable: true };
+            let options = Options { cmdline: "quiet".into(), initrd: Some(vec![7; 0x1800]), cpus: 1, tables: true };
             let _ = boot(&image, &options);
             let _ = boot(&image, &Options::default());
         }

@@ -8,6 +8,7 @@
 //!   end of RAM   tables of the host's:         0x0000_9000  page tables (identity, 4 GiB)
 //!                GDT, IDT, TSS, page tables    0x0002_0000  command line (up to 64 KiB)
 //!                                              0x0009_fc00  MP table
+//!                                              0x000e_0000  ACPI tables
 //!                                              0x0010_0000  kernel
 //!                                              end of RAM   initrd
 //!                                              0xd000_0000  hole for devices, up to 4 GiB
@@ -37,6 +38,8 @@ pub const COMMAND_LINE: GuestPhys = GuestPhys(0x2_0000);
 pub const COMMAND_LINE_MAX: usize = 0x1_0000;
 /// The extended BIOS data area: RAM for the guest ends here below 1 MiB, and the MP table is in it.
 pub const EBDA: GuestPhys = GuestPhys(0x9_fc00);
+/// The ACPI tables, where a kernel looks for their root pointer.
+pub const ACPI: GuestPhys = GuestPhys(0xe_0000);
 /// Where usable RAM goes on, and a kernel lies.
 pub const HIGH_RAM: GuestPhys = GuestPhys(0x10_0000);
 

@@ -56,7 +56,7 @@ pub fn load(memory: &Memory, elf: &Elf, options: &Options, reset: &Sregs) -> Res
 
 /// Takes the places of `layout` and writes all but the boot parameters; `cmdline_max` counts the final zero.
 pub fn prepare<'a>(mut room: Room<'a>, options: &Options, cmdline_max: usize) -> Result<Room<'a>> {
-    handover::mp_table(&mut room, options)?;
+    handover::hardware_tables(&mut room, options)?;
     room.claim(BOOT_PARAMS, PAGE, "the boot parameters")?;
     handover::gdt(&mut room, true)?;
     room.claim(PAGE_TABLES, COMMAND_LINE.0 - PAGE_TABLES.0, "the page tables")?;

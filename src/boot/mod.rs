@@ -5,6 +5,7 @@
 
 pub mod layout;
 pub mod start;
+pub mod acpi;
 pub mod bare;
 pub mod paging;
 

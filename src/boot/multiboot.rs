@@ -71,7 +71,7 @@ pub fn load(memory: &Memory, image: &[u8], options: &Options, reset: &Sregs) -> 
         0 => Elf::parse(image).and_then(|elf| elf.entry().map(|entry| (elf.segments, entry)))?,
         _ => addressed(&room, image, header).map(|(segment, entry)| (vec![segment], entry))?,
     };
-    handover::mp_table(&mut room, options)?;
+    handover::hardware_tables(&mut room, options)?;
     room.claim(BOOT_PARAMS, size(INFO_LEN), "the Multiboot info")?;
     room.claim(MODULES, MODULE_LEN, "the module list")?;
     room.put(LOADER_NAME, NAME, "the boot loader's name")?;

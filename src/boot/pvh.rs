@@ -29,7 +29,7 @@ pub fn load(memory: &Memory, elf: &Elf, entry: GuestPhys, options: &Options, res
     if !elf.holds(entry) {
         return Err(room.wrong(format!("its entry {entry:#x} is in no segment")));
     }
-    handover::mp_table(&mut room, options)?;
+    let rsdp_paddr = handover::hardware_tables(&mut room, options)?;
     room.claim(BOOT_PARAMS, size(size_of::<hvm_start_info>()), "the start info")?;
     let mut start = handover::enter_flat(&mut room, entry, reset)?;
     handover::command_line(&mut room, &options.cmdline, COMMAND_LINE_MAX)?;
@@ -42,6 +42,7 @@ pub fn load(memory: &Memory, elf: &Elf, entry: GuestPhys, options: &Options, res
         cmdline_paddr: COMMAND_LINE.0,
         memmap_paddr: MEMORY_MAP.0,
         memmap_entries,
+        rsdp_paddr,
         ..module(&mut room, options)?
     };
     memory.write(BOOT_PARAMS, info.as_slice())?;

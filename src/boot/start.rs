@@ -85,8 +85,7 @@ pub const GDT_LIMIT: u16 = 0x4f;
 /// A GDT whose entries are where [`selector`] says; the code segment is 64 or 32 bits wide. The task-state
 /// segment's two words stay zero.
 pub fn flat_gdt(long: bool) -> [u64; 10] {
-    let code =
-        if long { Segment::long_code(selector::CODE, 0) } else { Segment::flat(selector::CODE, kind::CODE, 0) };
+    let code = if long { Segment::long_code(selector::CODE, 0) } else { Segment::flat(selector::CODE, kind::CODE, 0) };
     let mut gdt = [0; 10];
     gdt[2] = code.descriptor();
     gdt[3] = Segment::flat(selector::DATA, kind::DATA, 0).descriptor();

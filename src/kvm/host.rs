@@ -7,6 +7,8 @@ use kvm_ioctls::{Cap, Kvm};
 
 use crate::error::{Error, Result};
 
+use super::quirks::Quirks;
+
 /// One capability of KVM's and what this host answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
@@ -92,7 +94,8 @@ impl Host {
         if let Some(known) = SUPPORTED.get() {
             return Ok(known.clone());
         }
-        let asked = self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(Error::host("KVM_GET_SUPPORTED_CPUID"))?;
+        let asked =
+            self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(Error::host("KVM_GET_SUPPORTED_CPUID"))?;
         Ok(SUPPORTED.get_or_init(|| asked).clone())
     }
 }
@@ -106,11 +109,18 @@ impl Host {
     }
 
     /// The CPUID leaves of vCPU `id`: what this KVM supports, with the vCPU's APIC id where the leaves name one.
-    pub fn cpuid_for(&self, id: u32) -> Result<CpuId> {
+    ///
+    /// The hypervisor bit is set (KVM leaves it to us, and a kernel looks for KVM's own leaves only behind it), and
+    /// features that need hypercalls are left out where these do not work.
+    pub fn cpuid_for(&self, id: u32, quirks: &Quirks) -> Result<CpuId> {
         let mut leaves = self.supported_cpuid()?;
         for leaf in leaves.as_mut_slice() {
             match leaf.function {
-                1 => leaf.ebx = leaf.ebx & 0x00ff_ffff | id << 24,
+                1 => {
+                    leaf.ebx = leaf.ebx & 0x00ff_ffff | id << 24;
+                    leaf.ecx |= HYPERVISOR_BIT;
+                }
+                KVM_FEATURES if !quirks.hypercalls => leaf.eax &= !HYPERCALL_FEATURES,
                 0xb | 0x1f => leaf.edx = id,
                 0x8000_001e => leaf.eax = id,
                 _ => {}
@@ -119,6 +129,13 @@ impl Host {
         Ok(leaves)
     }
 }
+
+/// CPUID leaf 1, ECX: somebody runs under a hypervisor.
+const HYPERVISOR_BIT: u32 = 1 << 31;
+/// KVM's leaf of features (Linux, Documentation/virt/kvm/x86/cpuid.rst).
+const KVM_FEATURES: u32 = 0x4000_0001;
+/// Asynchronous page faults, PV unhalt, PV IPIs, PV yield.
+const HYPERCALL_FEATURES: u32 = 1 << 4 | 1 << 7 | 1 << 11 | 1 << 13 | 1 << 14;
 
 /// Says why /dev/kvm did not open.
 fn no_kvm(errno: i32) -> Error {

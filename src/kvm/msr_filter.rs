@@ -25,8 +25,11 @@ pub(super) fn install(vm: &VmFd, watched: &[(Span, bool, bool)]) -> Result<()> {
     let reads = ranges(watched.iter().filter(|w| w.1).map(|w| w.0))?;
     let writes = ranges(watched.iter().filter(|w| w.2).map(|w| w.0))?;
     let tag = |flags| move |r| (flags, r);
-    let all: Vec<_> =
-        reads.iter().map(tag(MsrFilterRangeFlags::READ)).chain(writes.iter().map(tag(MsrFilterRangeFlags::WRITE))).collect();
+    let all: Vec<_> = reads
+        .iter()
+        .map(tag(MsrFilterRangeFlags::READ))
+        .chain(writes.iter().map(tag(MsrFilterRangeFlags::WRITE)))
+        .collect();
     if all.len() > MOST_RANGES {
         return Err(Error::Invalid(format!("the watched MSRs lie in {} groups; KVM filters {MOST_RANGES}", all.len())));
     }

@@ -58,6 +58,8 @@ quirks! {
     hardware_watchpoints = true, "watchpoints use memory traps (holes and read-only slots)";
     /// Ring 3 may use the ports that the I/O map of its task-state segment allows.
     port_map_in_ring3 = true, "ring 3 gets its ports by IOPL 3 instead, which also lets it execute cli and sti";
+    /// A guest kernel may call the hypervisor by vmcall or vmmcall.
+    hypercalls = true, "guests are not offered the features that need hypercalls (IPIs, yields and unhalts by KVM)";
     /// 32-bit paging (without PAE) works.
     paging_32bit = true, "32-bit guests with paging cannot run here";
     /// A CPUID feature that was masked out stays hidden from ring 3.

@@ -404,6 +404,19 @@ impl Vcpu {
         self.fd.set_mp_state(state).map_err(Error::host("KVM_SET_MP_STATE"))
     }
 
+    /// Wires the local APIC as a BIOS does: the PIC to LINT0, NMI to LINT1 (Intel SDM vol. 3, 11.5.1).
+    pub fn wire_local_interrupts(&self) -> Result<()> {
+        const LINT0: usize = 0x350;
+        const EXTERNAL: u8 = 0b111;
+        const NMI: u8 = 0b100;
+        let mut page = self.fd.get_lapic().map_err(Error::host("KVM_GET_LAPIC"))?;
+        for (register, delivery) in [(LINT0, EXTERNAL), (LINT0 + 0x10, NMI)] {
+            page.regs[register + 1] = delivery.cast_signed(); // bits 8 to 10
+            page.regs[register + 2] = 0; // not masked
+        }
+        self.fd.set_lapic(&page).map_err(Error::host("KVM_SET_LAPIC"))
+    }
+
     /// Single step, hardware breakpoints (`KVM_SET_GUEST_DEBUG`): `control` is `KVM_GUESTDBG_*`, `debug` is DR0-7.
     pub fn set_guest_debug(&mut self, control: u32, debug: [u64; 8]) -> Result<()> {
         self.flush()?;

@@ -120,7 +120,8 @@ impl Vm {
     /// Routes interrupt lines to messages; lines that are not named go nowhere.
     pub fn route_messages(&self, routes: &[(u32, MsiMessage)]) -> Result<()> {
         let entries: Vec<_> = routes.iter().map(|(gsi, message)| msi_route(*gsi, *message)).collect();
-        let routing = kb::KvmIrqRouting::from_entries(&entries).map_err(|_| Error::Invalid("24 routes at most".into()))?;
+        let routing =
+            kb::KvmIrqRouting::from_entries(&entries).map_err(|_| Error::Invalid("24 routes at most".into()))?;
         self.fd.set_gsi_routing(&routing).map_err(Error::host("KVM_SET_GSI_ROUTING"))
     }
 

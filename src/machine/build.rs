@@ -58,7 +58,7 @@ impl Machine {
         for (at, len) in config.memory.map(layout::ram_ranges).unwrap_or_default() {
             add_memory(&vm, &memory, at, len, false)?;
         }
-        let cpus = (0..vcpus).map(|id| make_vcpu(&host, &vm, id, &quirks)).collect::<Result<_>>()?;
+        let cpus = (0..vcpus).map(|id| make_vcpu(&host, &vm, id, irqchip, &quirks)).collect::<Result<_>>()?;
         let mut machine = Self {
             memory,
             hooks: Hooks::default(),
@@ -135,28 +135,34 @@ fn make_irqchip(vm: &Vm, config: &Config) -> Result<Irqchip> {
     Ok(config.irqchip)
 }
 
-fn make_vcpu(host: &Host, vm: &Vm, id: u32, quirks: &Quirks) -> Result<Slot> {
+fn make_vcpu(host: &Host, vm: &Vm, id: u32, irqchip: Irqchip, quirks: &Quirks) -> Result<Slot> {
     let kick = Arc::new(Kick::default());
     let vcpu = vm.create_vcpu(id, Arc::clone(&kick))?;
-    vcpu.set_cpuid(&host.cpuid_for(id)?)?;
+    if irqchip != Irqchip::None {
+        vcpu.wire_local_interrupts()?;
+    }
+    vcpu.set_cpuid(&host.cpuid_for(id, quirks)?)?;
     Ok(Slot::new(id, kick, Cpu { vcpu, shim: None, repair: Repair::new(quirks) }))
 }
 
 /// Adds memory to the map and to KVM.
 pub(super) fn add_memory(vm: &Vm, memory: &Memory, at: GuestPhys, len: u64, rom: bool) -> Result<()> {
-    memory.add(at, len, rom, |backing, slot| {
-        // SAFETY: the mapping lives in `memory`, which is only unmapped after all vCPUs are gone (see `close`), and is
-        // only accessed through volatile copies.
-        unsafe { vm.set_memory(slot, at, backing.host_address(), backing.len(), rom) }
-    })
-    .map_err(|error| beyond_this_host(error, at, len))
+    memory
+        .add(at, len, rom, |backing, slot| {
+            // SAFETY: the mapping lives in `memory`, which is only unmapped after all vCPUs are gone (see `close`), and is
+            // only accessed through volatile copies.
+            unsafe { vm.set_memory(slot, at, backing.host_address(), backing.len(), rom) }
+        })
+        .map_err(|error| beyond_this_host(error, at, len))
 }
 
 /// KVM's word on memory that the host's processor cannot address is EINVAL: says so with the numbers.
 fn beyond_this_host(error: Error, at: GuestPhys, len: u64) -> Error {
     let bits = Host::open().map_or(52, |host| host.physical_bits());
     match error {
-        Error::Host { errno: libc::EINVAL, .. } if (at.0 + len - 1) >> bits != 0 => Error::BeyondPhysical { at: at.0, len, bits },
+        Error::Host { errno: libc::EINVAL, .. } if (at.0 + len - 1) >> bits != 0 => {
+            Error::BeyondPhysical { at: at.0, len, bits }
+        }
         other => other,
     }
 }
@@ -167,8 +173,10 @@ struct Routes(Arc<Vm>);
 
 impl MessageSink for Routes {
     fn route(&mut self, messages: &[(u8, u64, u32)]) {
-        let routes: Vec<_> =
-            messages.iter().map(|(pin, address, data)| (u32::from(*pin), MsiMessage { address: *address, data: *data })).collect();
+        let routes: Vec<_> = messages
+            .iter()
+            .map(|(pin, address, data)| (u32::from(*pin), MsiMessage { address: *address, data: *data }))
+            .collect();
         if let Err(error) = self.0.route_messages(&routes) {
             // Not a guest's doing: KVM takes any address and data.
             log::debug!("interrupt routes: {error}");

@@ -57,7 +57,14 @@ pub struct Slot {
 
 impl Slot {
     pub(super) fn new(id: u32, kick: Arc<Kick>, cpu: Cpu) -> Self {
-        let state = State { cpu: Some(Box::new(cpu)), runner: None, promised: false, closed: false, ready: false, tables: None };
+        let state = State {
+            cpu: Some(Box::new(cpu)),
+            runner: None,
+            promised: false,
+            closed: false,
+            ready: false,
+            tables: None,
+        };
         Self { id, kick, state: Mutex::new(state), back: Condvar::new() }
     }
 

@@ -68,7 +68,9 @@ impl Machine {
         let mut life = self.life();
         match life.phase {
             Phase::Stopped | Phase::Paused => {}
-            Phase::Foreground | Phase::Background => return Err(Error::Running { vcpu: ids.first().copied().unwrap_or(0) }),
+            Phase::Foreground | Phase::Background => {
+                return Err(Error::Running { vcpu: ids.first().copied().unwrap_or(0) });
+            }
             Phase::Closing | Phase::Closed => return Err(Error::Closed),
         }
         let session = Arc::new(Session::new(ids, timeout, most_exits));

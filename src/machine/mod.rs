@@ -187,7 +187,9 @@ impl Machine {
     fn refuse_ram(&self, span: Span, reads: bool) -> Result<()> {
         let in_the_way = |r: &RegionInfo| r.at.0 <= span.last && span.first < r.end().0 && (!r.rom || reads);
         match self.memory.regions().into_iter().find(in_the_way) {
-            Some(r) => Err(Error::Overlap { at: span.first, len: span.last - span.first + 1, with: r.at.0, what: r.what() }),
+            Some(r) => {
+                Err(Error::Overlap { at: span.first, len: span.last - span.first + 1, with: r.at.0, what: r.what() })
+            }
             None => Ok(()),
         }
     }

@@ -35,6 +35,10 @@ const HLT: &[u8] = &[0xf4];
 const INT_80: &[u8] = &[0xcd, 0x80, 0xcc]; // int 0x80; int3
 const SYSCALL: &[u8] = &[0x0f, 0x05, 0xcc, 0xf4]; // syscall; int3; and, where LSTAR points: hlt
 const CPUID: &[u8] = &[0xb8, 1, 0, 0, 0, 0x31, 0xc9, 0x0f, 0xa2, 0xcc]; // mov eax, 1; xor ecx, ecx; cpuid; int3
+const HYPERCALLS: [&[u8]; 2] = [
+    &[0xb8, 0x63, 0, 0, 0, 0x0f, 0x01, 0xc1, 0xf4], // mov eax, 99; vmcall; hlt
+    &[0xb8, 0x63, 0, 0, 0, 0x0f, 0x01, 0xd9, 0xf4], // mov eax, 99; vmmcall; hlt
+];
 const STORE_WATCHED: u64 = 0x2000;
 
 /// How this KVM behaves. Takes a few milliseconds.
@@ -52,6 +56,7 @@ pub fn probe() -> Result<Quirks> {
         hardware_breakpoints_in_ring3: guest.debug_exit(Mode::User, NOPS, HARDWARE_BREAKPOINTS, breakpoint())?,
         hardware_watchpoints: guest.debug_exit(Mode::Long, STORE, HARDWARE_BREAKPOINTS, watchpoint())?,
         port_map_in_ring3: guest.exception_vector(OUT_IN_RING3)? == Some(BREAKPOINT),
+        hypercalls: guest.hypercalls()?,
         paging_32bit: guest.paging_32bit()?,
         out_advances_rip: guest.out_advances_rip()?,
         cpuid_masks_hold: Guest::new()?.cpuid_masks_hold()?,
@@ -123,6 +128,16 @@ impl Guest {
         Ok(matches!(self.go()?, Exit::Hlt))
     }
 
+    /// One of the two instructions is this processor's.
+    fn hypercalls(&self) -> Result<bool> {
+        for code in HYPERCALLS {
+            if matches!(self.run(Mode::Long, code)?, Exit::Hlt) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// One page directory with one 4 MiB page, in the page after the code.
     fn paging_32bit(&self) -> Result<bool> {
         const PSE: u64 = 1 << 4;
@@ -152,7 +167,7 @@ impl Guest {
     /// Masks POPCNT out of leaf 1, and asks ring 3. Before the vCPU has run.
     fn cpuid_masks_hold(&self) -> Result<bool> {
         const POPCNT_BIT: u32 = 1 << 23;
-        let mut leaves = Host::open()?.cpuid_for(0)?;
+        let mut leaves = Host::open()?.cpuid_for(0, &Quirks::DOCUMENTED)?;
         leaves.as_mut_slice().iter_mut().filter(|leaf| leaf.function == 1).for_each(|leaf| leaf.ecx &= !POPCNT_BIT);
         self.with(|vcpu| vcpu.set_cpuid(&leaves))?;
         self.run(Mode::User, CPUID)?;

@@ -114,7 +114,8 @@ impl Memory {
         let state = self.checked(at, usize::try_from(len).unwrap_or(usize::MAX))?;
         let whole = state.regions.iter().any(|r| r.contains(at) && (len == 0 || r.end().0 - at.0 >= len));
         let host = state.map.get_host_address(GuestAddress(at.0)).ok().filter(|_| whole);
-        let host = host.ok_or_else(|| Error::Invalid(format!("a view lies in one region; {at:#x} + {len:#x} does not")))?;
+        let host =
+            host.ok_or_else(|| Error::Invalid(format!("a view lies in one region; {at:#x} + {len:#x} does not")))?;
         self.exports.fetch_add(1, Ordering::SeqCst);
         Ok(host)
     }

@@ -67,7 +67,8 @@ pub struct Backing {
 impl Backing {
     /// Reserves zero pages for `info`; the host gives them when they are touched.
     pub fn map(info: &RegionInfo) -> Result<Self> {
-        let len = usize::try_from(info.len).map_err(|_| Error::Invalid("a region larger than the host's memory".into()))?;
+        let len =
+            usize::try_from(info.len).map_err(|_| Error::Invalid("a region larger than the host's memory".into()))?;
         let mapping = MmapRegion::new(len).map_err(|_| Error::last_os("mmap of guest memory"))?;
         let region = GuestRegionMmap::new(mapping, GuestAddress(info.at.0));
         let region = region.ok_or(Error::BeyondPhysical { at: info.at.0, len: info.len, bits: 64 })?;

@@ -25,9 +25,9 @@ impl From<Error> for PyErr {
             Error::Host { errno, .. } => HostError::new_err((text, "", errno)),
             Error::VcpuCount { .. } | Error::Invalid(_) => PyValueError::new_err(text),
             Error::Closed => ClosedError::new_err("the VM is closed; make a new one"),
-            Error::Running { vcpu } => {
-                RunningError::new_err(format!("vCPU {vcpu} is running: pause() first, or do this from one of its handlers"))
-            }
+            Error::Running { vcpu } => RunningError::new_err(format!(
+                "vCPU {vcpu} is running: pause() first, or do this from one of its handlers"
+            )),
             Error::InHandler { what } => RunningError::new_err(format!(
                 "{what}() from inside a handler of this VM: return bj.STOP (or call stop()), and do it when run() is back"
             )),

@@ -56,10 +56,8 @@ fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
             Action::Skip => Reply::Skip,
         });
     }
-    let takes_data = matches!(
-        exit,
-        Exit::PortIn { .. } | Exit::MmioRead { .. } | Exit::MsrRead { .. } | Exit::MsrWrite { .. }
-    );
+    let takes_data =
+        matches!(exit, Exit::PortIn { .. } | Exit::MmioRead { .. } | Exit::MsrRead { .. } | Exit::MsrWrite { .. });
     if !takes_data {
         let got = result.get_type().name()?;
         return Err(PyTypeError::new_err(format!(
@@ -167,7 +165,8 @@ impl Handle {
 
     #[setter]
     fn set_enabled(&self, yes: bool) -> PyResult<()> {
-        let hook = self.hook().ok_or_else(|| PyValueError::new_err("this handler has been removed, or never registered"))?;
+        let hook =
+            self.hook().ok_or_else(|| PyValueError::new_err("this handler has been removed, or never registered"))?;
         hook.enable(yes);
         Ok(())
     }
@@ -190,7 +189,11 @@ impl Handle {
             Subject::Any => "every exit".into(),
         };
         let name = match self.function(py) {
-            Some(f) => f.bind(py).getattr_opt(intern!(py, "__name__"))?.map_or_else(|| f.bind(py).repr(), |n| n.str())?.to_string(),
+            Some(f) => f
+                .bind(py)
+                .getattr_opt(intern!(py, "__name__"))?
+                .map_or_else(|| f.bind(py).repr(), |n| n.str())?
+                .to_string(),
             None => "nothing yet".into(),
         };
         let state = if self.hook().is_some() { format!("{} hits", self.hits()) } else { "removed".into() };
@@ -214,7 +217,9 @@ pub fn wanted(access: &str) -> PyResult<Wanted> {
         "r" => Ok(Wanted { reads: true, writes: false }),
         "w" => Ok(Wanted { reads: false, writes: true }),
         "rw" => Ok(Wanted { reads: true, writes: true }),
-        _ => Err(PyValueError::new_err(format!("access is \"r\", \"w\" or \"rw\", seen from the guest, not {access:?}"))),
+        _ => {
+            Err(PyValueError::new_err(format!("access is \"r\", \"w\" or \"rw\", seen from the guest, not {access:?}")))
+        }
     }
 }
 

@@ -38,7 +38,8 @@ impl Quirks {
     }
 
     fn __repr__(&self) -> String {
-        let answers: Vec<_> = self.0.answers().iter().map(|a| format!("{}={}", a.name, if a.value { "True" } else { "False" })).collect();
+        let answers: Vec<_> =
+            self.0.answers().iter().map(|a| format!("{}={}", a.name, if a.value { "True" } else { "False" })).collect();
         format!("Quirks({})", answers.join(", "))
     }
 }

@@ -64,7 +64,9 @@ pub fn copied(data: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     }
     let view = PyMemoryView::from(data).map_err(|_| {
         let got = data.get_type().name().map(|n| n.to_string()).unwrap_or_default();
-        PyTypeError::new_err(format!("bytes, or something with the buffer protocol (bytearray, numpy array), not {got}"))
+        PyTypeError::new_err(format!(
+            "bytes, or something with the buffer protocol (bytearray, numpy array), not {got}"
+        ))
     })?;
     view.call_method0("tobytes")?.extract()
 }
@@ -72,12 +74,10 @@ pub fn copied(data: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 /// Bytes of a bytes-like object, or of the file that a path names.
 pub fn file_or_bytes(source: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     match source.extract::<PathBuf>() {
-        Ok(path) if !source.is_instance_of::<PyBytes>() => {
-            source.py().detach(|| std::fs::read(&path)).map_err(|e| {
-                let errno = e.raw_os_error().unwrap_or(0);
-                pyo3::exceptions::PyOSError::new_err((errno, e.to_string(), path))
-            })
-        }
+        Ok(path) if !source.is_instance_of::<PyBytes>() => source.py().detach(|| std::fs::read(&path)).map_err(|e| {
+            let errno = e.raw_os_error().unwrap_or(0);
+            pyo3::exceptions::PyOSError::new_err((errno, e.to_string(), path))
+        }),
         _ => copied(source),
     }
 }
@@ -137,7 +137,12 @@ impl Memory {
     ///
     /// The VM cannot be closed while it, or an array made of it, is alive. `np.asarray(memory.view())` is free.
     #[pyo3(signature = (at = 0, size = None, *, writable = false))]
-    fn view<'py>(slf: &Bound<'py, Self>, at: u64, size: Option<u64>, writable: bool) -> PyResult<Bound<'py, PyMemoryView>> {
+    fn view<'py>(
+        slf: &Bound<'py, Self>,
+        at: u64,
+        size: Option<u64>,
+        writable: bool,
+    ) -> PyResult<Bound<'py, PyMemoryView>> {
         let this = slf.get();
         let rest = || this.vm.get().machine().memory.region_at(GuestPhys(at)).map_or(1, |r| r.end().0 - at);
         let window = Window { vm: this.vm.clone_ref(slf.py()), at, size: size.unwrap_or_else(rest), writable };
@@ -148,10 +153,20 @@ impl Memory {
     ///
     /// `data` is written at its beginning. Overlaps and addresses past 2**52 raise RangeError.
     #[pyo3(signature = (at, size, *, rom = false, data = None))]
-    fn add(&self, py: Python<'_>, at: u64, size: &Bound<'_, PyAny>, rom: bool, data: Option<&Bound<'_, PyAny>>) -> PyResult<Region> {
+    fn add(
+        &self,
+        py: Python<'_>,
+        at: u64,
+        size: &Bound<'_, PyAny>,
+        rom: bool,
+        data: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Region> {
         let (size, data) = (bytes_of(size)?, data.map(copied).transpose()?.unwrap_or_default());
         if u64::try_from(data.len()).unwrap_or(u64::MAX) > size {
-            return Err(PyValueError::new_err(format!("{} bytes of data do not fit {size:#x} bytes of memory", data.len())));
+            return Err(PyValueError::new_err(format!(
+                "{} bytes of data do not fit {size:#x} bytes of memory",
+                data.len()
+            )));
         }
         let region = py.detach(|| {
             let region = self.vm.get().machine().add_memory(GuestPhys(at), size, rom)?;
@@ -225,7 +240,8 @@ impl Window {
             return Err(PyBufferError::new_err("this view is read-only: ask for view(writable=True)"));
         }
         let memory = &this.vm.get().machine().memory;
-        let length = isize::try_from(this.size).map_err(|_| PyBufferError::new_err("a view of more than 2**63 bytes"))?;
+        let length =
+            isize::try_from(this.size).map_err(|_| PyBufferError::new_err("a view of more than 2**63 bytes"))?;
         let host = memory.export(GuestPhys(this.at), this.size)?;
         let filled = Box::new((length, 1_isize));
         // SAFETY: the interpreter passes a buffer to fill; ours to write until we return.
@@ -234,7 +250,11 @@ impl Window {
         view.len = length;
         view.readonly = c_int::from(!this.writable);
         view.itemsize = 1;
-        view.format = if flags & ffi::PyBUF_FORMAT == ffi::PyBUF_FORMAT { UNSIGNED_BYTES.as_ptr().cast_mut() } else { ptr::null_mut() };
+        view.format = if flags & ffi::PyBUF_FORMAT == ffi::PyBUF_FORMAT {
+            UNSIGNED_BYTES.as_ptr().cast_mut()
+        } else {
+            ptr::null_mut()
+        };
         view.ndim = 1;
         let numbers = Box::into_raw(filled);
         // SAFETY: `numbers` was just made; it is freed in __releasebuffer__.

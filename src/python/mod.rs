@@ -27,8 +27,8 @@ mod _belljar {
     use super::decode::{Instruction, disasm};
     #[pymodule_export]
     use super::exit::{
-        Debug, Exit, FailEntry, GuestException, Hlt, InternalError, Interrupted, MemoryFault, MmioRead, MmioWrite, MsrRead,
-        MsrWrite, PortIn, PortOut, Reset, Shutdown, SystemEvent, Timeout, UnknownExit,
+        Debug, Exit, FailEntry, GuestException, Hlt, InternalError, Interrupted, MemoryFault, MmioRead, MmioWrite,
+        MsrRead, MsrWrite, PortIn, PortOut, Reset, Shutdown, SystemEvent, Timeout, UnknownExit,
     };
     #[pymodule_export]
     use super::hook::{Action, Handle};

@@ -99,9 +99,12 @@ impl VM {
             None => Irqchip::None,
             Some("split") => Irqchip::Split,
             Some("full") => Irqchip::Full,
-            Some(other) => return Err(PyValueError::new_err(format!("irqchip is None, \"split\" or \"full\", not {other:?}"))),
+            Some(other) => {
+                return Err(PyValueError::new_err(format!("irqchip is None, \"split\" or \"full\", not {other:?}")));
+            }
         };
-        let vcpus = u64::try_from(vcpus).map_err(|_| PyValueError::new_err(format!("{vcpus} vCPUs asked; a VM has at least 1")))?;
+        let vcpus = u64::try_from(vcpus)
+            .map_err(|_| PyValueError::new_err(format!("{vcpus} vCPUs asked; a VM has at least 1")))?;
         let config = Config { memory: memory.0, vcpus, irqchip, pit, serial, i8042 };
         let quirks = py.detach(quirks)?;
         let machine = py.detach(|| Machine::new(&config, quirks))?;
@@ -118,7 +121,10 @@ impl VM {
     #[getter]
     fn cpus<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let ids: Vec<_> = slf.get().machine.cpus.iter().map(|c| c.id).collect();
-        let cpus: Vec<_> = ids.into_iter().map(|id| Py::new(slf.py(), VCPU::new(slf.clone().unbind(), id))).collect::<PyResult<_>>()?;
+        let cpus: Vec<_> = ids
+            .into_iter()
+            .map(|id| Py::new(slf.py(), VCPU::new(slf.clone().unbind(), id)))
+            .collect::<PyResult<_>>()?;
         PyTuple::new(slf.py(), cpus)
     }
 
@@ -168,19 +174,19 @@ impl VM {
     /// Loads a kernel image (bzImage, vmlinux, ELF, Multiboot 1) and has vCPU 0 begin at its entry.
     ///
     /// Returns the format and the entry point. Raises ImageError for a file that is none of these or is damaged.
-    #[pyo3(signature = (image, *, initrd = None, cmdline = "", mptable = true))]
+    #[pyo3(signature = (image, *, initrd = None, cmdline = "", tables = true))]
     fn boot(
         &self,
         py: Python<'_>,
         image: &Bound<'_, PyAny>,
         initrd: Option<&Bound<'_, PyAny>>,
         cmdline: &str,
-        mptable: bool,
+        tables: bool,
     ) -> PyResult<(&'static str, u64)> {
         let bytes = super::memory::file_or_bytes(image)?;
         let initrd = initrd.map(super::memory::file_or_bytes).transpose()?;
         let cpus = u32::try_from(self.machine.cpus.len()).unwrap_or(u32::MAX);
-        let options = image::Options { cmdline: cmdline.to_owned(), initrd, cpus, mptable };
+        let options = image::Options { cmdline: cmdline.to_owned(), initrd, cpus, tables };
         let loaded = py.detach(|| -> CoreResult<_> {
             let reset = self.machine.cpu(0)?.with(|cpu| cpu.vcpu.sregs())?;
             let loaded = image::load(&self.machine.memory, &bytes, &options, &reset)?;
@@ -230,7 +236,8 @@ impl VM {
         size: Option<u64>,
         access: &str,
     ) -> PyResult<Py<Handle>> {
-        let named = if msr.is_instance_of::<PyString>() { Some(msr_number(msr)?.into_pyobject(slf.py())?) } else { None };
+        let named =
+            if msr.is_instance_of::<PyString>() { Some(msr_number(msr)?.into_pyobject(slf.py())?) } else { None };
         let span = span(named.as_ref().map_or(msr, |n| n.as_any()), size, u64::from(u32::MAX))?;
         Self::hook(slf, Subject::Msr(span), wanted(access)?, handler)
     }
@@ -328,7 +335,11 @@ impl VM {
         };
         match state {
             "closed" => "<VM closed>".into(),
-            _ => format!("<VM {cpus} vcpu{}, {}, {state}{at}>", if cpus == 1 { "" } else { "s" }, super::size::human(bytes)),
+            _ => format!(
+                "<VM {cpus} vcpu{}, {}, {state}{at}>",
+                if cpus == 1 { "" } else { "s" },
+                super::size::human(bytes)
+            ),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Linear to physical addresses, by walking the guest's page tables. It never writes accessed or dirty bits.
 
-use super::regs::{Paging, Sregs};
 use super::pte;
+use super::regs::{Paging, Sregs};
 use crate::addr::{GuestPhys, GuestVirt};
 
 /// Why an address does not translate.
