@@ -1,6 +1,7 @@
 //! Handles on the kernel's KVM: the host, a VM, its vCPUs, the kick, and what was probed of this KVM.
 //! The only place that speaks kvm_ioctls and kvm_bindings; it never decides what an exit means.
 
+mod entered;
 mod host;
 mod kick;
 mod msr_filter;
@@ -9,8 +10,10 @@ mod run_page;
 mod vcpu;
 mod vm;
 
+pub use entered::{Access, Direction, Entered, Events, Sync};
 pub use host::{Capability, Host};
 pub use kick::{Kick, RunGuard, TICK};
+pub(crate) use quirks::quirk_list;
 pub use quirks::{Answer, Quirks};
-pub use vcpu::{Access, Direction, Entered, Events, Sync, Vcpu};
+pub use vcpu::Vcpu;
 pub use vm::{Irqchip, MsiMessage, Vm};

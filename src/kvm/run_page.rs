@@ -12,7 +12,7 @@ use crate::addr::GuestPhys;
 use crate::exit::{Exit, MsrReason};
 use crate::x86::{Regs, Sregs};
 
-use super::vcpu::{Access, Direction, Entered, Events};
+use super::entered::{Access, Direction, Entered, Events};
 
 /// A pointer to a mapped `struct kvm_run` of `size` bytes, owned by the vCPU that mapped it.
 #[derive(Debug)]

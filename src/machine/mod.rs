@@ -7,6 +7,7 @@ mod lifecycle;
 mod merge;
 mod probe;
 pub mod repair;
+mod ring3;
 mod run;
 mod session;
 

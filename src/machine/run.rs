@@ -10,21 +10,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::addr::GuestPhys;
 use crate::bus::{Devices, Effect, all_ones};
 use crate::error::Result;
-use crate::exit::{Exception, Exit, InternalError, MsrReason, Reply};
+use crate::exit::{Exit, InternalError, MsrReason, Reply};
 use crate::hook::Tables;
 use crate::kvm::{Access, Direction, Entered, RunGuard, TICK, Vcpu};
-use crate::source::ReadMemory;
-use crate::x86::segment::kind;
-use crate::x86::{Gpr, Regs, Segment, msr};
+use crate::x86::{Gpr, Regs, msr};
 
 use super::Machine;
 use super::cpu::{Cpu, Lease, Slot};
 use super::merge::merged;
 use super::session::Session;
-use crate::boot::bare::SHIM_PORT;
 
 /// Called now and then on a foreground run, to look for signals; its error ends the run.
 pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + std::marker::Sync);
@@ -145,7 +141,7 @@ impl<'a> Run<'a> {
         let (exit, stop) = match entered {
             Entered::Interrupted => return self.interrupted(),
             Entered::Eoi(_) => return Ok(Next::Go),
-            Entered::Port(access) => match self.exception(access.port)? {
+            Entered::Port(access) => match self.lease.cpu().ring3_exception(access.port, &self.machine.memory)? {
                 Some(exception) => self.decide(Exit::Exception(Box::new(exception)))?,
                 None => return self.port_access(&access),
             },
@@ -378,37 +374,9 @@ impl<'a> Run<'a> {
     fn write_msr(&mut self, index: u32, data: u64) -> Result<bool> {
         let Cpu { vcpu, repair, .. } = self.lease.cpu();
         if index == msr::LSTAR && repair.wants_lstar() {
-            repair.lstar_written(vcpu, &self.machine.memory, data)?;
-            return Ok(true);
+            return repair.lstar_written(vcpu, &self.machine.memory, data);
         }
         vcpu.set_msr(index, data)
-    }
-
-    /// The guest exception that the handlers of `user` mode report, after which the vCPU is back in ring 3 where it
-    /// happened; `None` if the access to `port` was the guest's own.
-    fn exception(&mut self, port: u16) -> Result<Option<Exception>> {
-        if port != SHIM_PORT {
-            return Ok(None);
-        }
-        let Cpu { vcpu, shim: Some(shim), .. } = self.lease.cpu() else { return Ok(None) };
-        let (mut regs, mut sregs) = (vcpu.regs()?, vcpu.sregs()?);
-        let Some(vector) = shim.vector(regs[Gpr::Rip]).filter(|_| sregs.cpl() == 0) else { return Ok(None) };
-        let mut frame = regs[Gpr::Rsp];
-        let mut pop = || {
-            let word = self.machine.memory.read_u64(GuestPhys(frame));
-            frame = frame.wrapping_add(8);
-            word
-        };
-        let error_code = has_error_code(vector).then(&mut pop).transpose()?;
-        let error_code = error_code.and_then(|code| u32::try_from(code & 0xffff_ffff).ok());
-        let [rip, cs, rflags, rsp, ss] = [pop()?, pop()?, pop()?, pop()?, pop()?];
-        (regs[Gpr::Rip], regs[Gpr::Rflags], regs[Gpr::Rsp]) = (rip, rflags, rsp);
-        let selector = |word: u64| u16::try_from(word & 0xffff).unwrap_or(0);
-        sregs.cs = Segment::long_code(selector(cs), 3);
-        sregs.ss = Segment::flat(selector(ss), kind::DATA, 3);
-        vcpu.set_regs(&regs);
-        vcpu.set_sregs(&sregs);
-        Ok(Some(Exception { vector, error_code, rip, cr2: sregs.cr2 }))
     }
 
     fn describe(&mut self, suberror: u32, data: Vec<u64>, instruction: Vec<u8>) -> Result<InternalError> {
@@ -424,9 +392,4 @@ impl<'a> Run<'a> {
         let Cpu { vcpu, repair, .. } = self.lease.cpu();
         repair.instruction(vcpu, &self.machine.memory, error)
     }
-}
-
-/// Exceptions that push an error code (Intel SDM vol. 3, table 6-1).
-fn has_error_code(vector: u8) -> bool {
-    matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
 }

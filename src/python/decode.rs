@@ -1,5 +1,7 @@
 //! Instructions for Python. They never refer to a machine.
 
+use std::fmt::Write as _;
+
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -39,7 +41,10 @@ impl Instruction {
     }
 
     fn __repr__(&self) -> String {
-        let bytes: String = self.0.bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let mut bytes = String::new();
+        for byte in &self.0.bytes {
+            let _ = write!(bytes, "{byte:02x}");
+        }
         format!("<{:#x}: {bytes}  {}>", self.0.address, self.0.text)
     }
 }

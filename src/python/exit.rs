@@ -6,17 +6,19 @@ use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::PyType;
 
 use crate::exit::{Exit as Core, ExitKind, Interruption as CoreInterruption, MsrReason};
-use crate::x86::{disassemble, msr};
+use crate::x86::msr;
+
+use super::internal_error::InternalError;
 
 /// Why a vCPU came out of the guest: the base of all exits.
 #[pyclass(frozen, subclass, module = "belljar")]
 pub struct Exit {
     /// The vCPU that made the exit, from 0 on.
     #[pyo3(get)]
-    vcpu: u32,
+    pub(super) vcpu: u32,
 }
 
 /// How a field is shown.
@@ -58,7 +60,7 @@ impl Show for Vec<u64> {
 }
 
 /// Are both of this class, of the same vCPU, and equal in all fields?
-fn same<T>(exit: &Bound<'_, T>, other: &Bound<'_, PyAny>) -> bool
+pub(super) fn same<T>(exit: &Bound<'_, T>, other: &Bound<'_, PyAny>) -> bool
 where
     T: PyClass<BaseType = Exit, Frozen = True> + PartialEq + Sync,
 {
@@ -265,73 +267,6 @@ exit_class! {
     }
 }
 
-/// KVM could not go on, most often because it cannot emulate an instruction (KVM_EXIT_INTERNAL_ERROR).
-#[pyclass(frozen, extends = Exit, module = "belljar")]
-#[derive(PartialEq, Eq)]
-pub struct InternalError {
-    /// KVM_INTERNAL_ERROR_*; 1 is an instruction that KVM cannot emulate.
-    #[pyo3(get)]
-    suberror: u32,
-    /// The instruction pointer.
-    #[pyo3(get)]
-    rip: u64,
-    /// 16, 32 or 64.
-    #[pyo3(get)]
-    bits: u32,
-    /// KVM's data words.
-    #[pyo3(get)]
-    data: Vec<u64>,
-    bytes: Vec<u8>,
-}
-
-#[pymethods]
-impl InternalError {
-    #[new]
-    #[pyo3(signature = (suberror, rip, instruction = Vec::new(), *, bits = 64, data = Vec::new(), vcpu = 0))]
-    fn new(
-        suberror: u32,
-        rip: u64,
-        instruction: Vec<u8>,
-        bits: u32,
-        data: Vec<u64>,
-        vcpu: u32,
-    ) -> PyClassInitializer<Self> {
-        PyClassInitializer::from(Exit { vcpu }).add_subclass(Self { suberror, rip, bits, data, bytes: instruction })
-    }
-
-    #[classattr]
-    fn __match_args__() -> (&'static str, &'static str, &'static str) {
-        ("suberror", "rip", "instruction")
-    }
-
-    /// The bytes that KVM gave up on; empty where it gave none.
-    #[getter]
-    fn instruction<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.bytes)
-    }
-
-    /// The instruction as text; empty where KVM gave no bytes.
-    #[getter]
-    fn disassembly(&self) -> String {
-        let found = disassemble(&self.bytes, self.rip, self.bits, 1).unwrap_or_default();
-        found.into_iter().next().map(|i| i.text).unwrap_or_default()
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> String {
-        let this = slf.get();
-        let (text, vcpu) = (this.disassembly(), slf.as_super().get().vcpu);
-        format!("InternalError(suberror={}, rip={:#x}, disassembly='{text}', vcpu={vcpu})", this.suberror, this.rip)
-    }
-
-    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {
-        same(slf, other)
-    }
-
-    fn __hash__(slf: &Bound<'_, Self>) -> PyResult<isize> {
-        slf.repr()?.hash()
-    }
-}
-
 /// The Python value of an exit.
 pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> {
     let base = Exit { vcpu };
@@ -358,13 +293,7 @@ pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> 
         Core::Exception(e) => {
             value!(GuestException { vector: e.vector, error_code: e.error_code, rip: e.rip, cr2: e.cr2 })
         }
-        Core::InternalError(e) => value!(InternalError {
-            suberror: e.suberror,
-            rip: e.rip,
-            bits: e.bits,
-            data: e.data.clone(),
-            bytes: e.instruction.clone(),
-        }),
+        Core::InternalError(e) => Py::new(py, (InternalError::from(&**e), base)).map(Py::into_any),
         Core::FailEntry { reason, cpu } => value!(FailEntry { reason: *reason, cpu: *cpu }),
         Core::MemoryFault { flags, at, size } => value!(MemoryFault { flags: *flags, address: at.0, length: *size }),
         Core::SystemEvent { kind, data } => value!(SystemEvent { kind: *kind, data: data.clone() }),

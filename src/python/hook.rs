@@ -127,7 +127,7 @@ impl Handle {
 #[pymethods]
 impl Handle {
     /// As a decorator, registers the function; afterwards, calls it.
-    #[pyo3(signature = (*args, **kwargs))]
+    #[pyo3(signature = (*args: "typing.Any", **kwargs: "typing.Any"))]
     fn __call__(
         slf: &Bound<'_, Self>,
         args: &Bound<'_, PyTuple>,
@@ -175,7 +175,7 @@ impl Handle {
         slf
     }
 
-    #[pyo3(signature = (*_exception))]
+    #[pyo3(signature = (*_exception: "object"))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.remove(py)
     }

@@ -2,11 +2,10 @@
 
 use std::sync::OnceLock;
 
-use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 
 use crate::error::Result as CoreResult;
-use crate::kvm::{Host, Quirks as Core};
+use crate::kvm::{Host, Quirks as Core, quirk_list};
 
 /// How this KVM behaves: probed once in a process.
 pub fn quirks() -> CoreResult<Core> {
@@ -21,17 +20,19 @@ pub fn quirks() -> CoreResult<Core> {
 #[pyclass(frozen, module = "belljar")]
 pub struct Quirks(Core);
 
+macro_rules! getters {
+    ($($(#[doc = $doc:literal])+ $name:ident = $documented:literal, $consequence:literal;)+) => {
+        #[pymethods]
+        impl Quirks {
+            $($(#[doc = $doc])+ #[getter] fn $name(&self) -> bool { self.0.$name })+
+        }
+    };
+}
+
+quirk_list!(getters);
+
 #[pymethods]
 impl Quirks {
-    fn __getattr__(&self, name: &str) -> PyResult<bool> {
-        let found = self.0.answers().into_iter().find(|a| a.name == name).map(|a| a.value);
-        found.ok_or_else(|| PyAttributeError::new_err(format!("no such question: {name}")))
-    }
-
-    fn __dir__(&self) -> Vec<&'static str> {
-        self.0.answers().iter().map(|a| a.name).collect()
-    }
-
     /// Every answer: name, value, the documented value, and what follows where the two differ.
     fn answers(&self) -> Vec<(&'static str, bool, bool, &'static str)> {
         self.0.answers().into_iter().map(|a| (a.name, a.value, a.documented, a.consequence)).collect()
@@ -44,9 +45,12 @@ impl Quirks {
     }
 }
 
+/// A capability: its name, KVM's answer, and what it is used for.
+type Named = (&'static str, i32, &'static str);
+
 /// Opens /dev/kvm and says what it offers: (name, value, what for) per capability, and the most vCPUs. HostError if not.
 #[pyfunction]
-pub fn capabilities(py: Python<'_>) -> PyResult<(Vec<(&'static str, i32, &'static str)>, u64)> {
+pub fn capabilities(py: Python<'_>) -> PyResult<(Vec<Named>, u64)> {
     let host = py.detach(Host::open)?;
     let found = host.capabilities().into_iter().map(|c| (c.name, c.value, c.used_for)).collect();
     Ok((found, host.max_vcpus()))

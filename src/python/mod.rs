@@ -7,7 +7,10 @@ mod error;
 mod exit;
 mod hook;
 mod host;
+mod internal_error;
 mod memory;
+mod regs;
+mod segment;
 mod size;
 mod vcpu;
 mod vm;
@@ -27,17 +30,23 @@ mod _belljar {
     use super::decode::{Instruction, disasm};
     #[pymodule_export]
     use super::exit::{
-        Debug, Exit, FailEntry, GuestException, Hlt, InternalError, Interrupted, MemoryFault, MmioRead, MmioWrite,
-        MsrRead, MsrWrite, PortIn, PortOut, Reset, Shutdown, SystemEvent, Timeout, UnknownExit,
+        Debug, Exit, FailEntry, GuestException, Hlt, Interrupted, MemoryFault, MmioRead, MmioWrite, MsrRead, MsrWrite,
+        PortIn, PortOut, Reset, Shutdown, SystemEvent, Timeout, UnknownExit,
     };
     #[pymodule_export]
     use super::hook::{Action, Handle};
     #[pymodule_export]
     use super::host::{Quirks, capabilities, probe};
     #[pymodule_export]
+    use super::internal_error::InternalError;
+    #[pymodule_export]
     use super::memory::{Memory, Region};
     #[pymodule_export]
-    use super::vcpu::{Msrs, Registers, Segment, VCPU};
+    use super::regs::{Msrs, Registers};
+    #[pymodule_export]
+    use super::segment::Segment;
+    #[pymodule_export]
+    use super::vcpu::Vcpu;
     #[pymodule_export]
     use super::vm::VM;
 }

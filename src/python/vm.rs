@@ -25,7 +25,7 @@ use super::hook::{Function, Handle, span, wanted};
 use super::host::quirks;
 use super::memory::Memory;
 use super::size::Ram;
-use super::vcpu::VCPU;
+use super::vcpu::Vcpu;
 
 /// A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
 ///
@@ -40,6 +40,7 @@ pub struct VM {
 
 /// Looks for signals, as the core's runs and waits ask now and then.
 pub fn poll() -> CoreResult<()> {
+    #[allow(clippy::redundant_closure_for_method_calls)] // the method is not general enough in its lifetime
     Python::attach(|py| py.check_signals()).map_err(foreign)
 }
 
@@ -113,8 +114,8 @@ impl VM {
 
     /// The first vCPU.
     #[getter]
-    fn cpu(slf: &Bound<'_, Self>) -> VCPU {
-        VCPU::new(slf.clone().unbind(), 0)
+    fn cpu(slf: &Bound<'_, Self>) -> Vcpu {
+        Vcpu::new(slf.clone().unbind(), 0)
     }
 
     /// All vCPUs, in the order of their numbers.
@@ -123,7 +124,7 @@ impl VM {
         let ids: Vec<_> = slf.get().machine.cpus.iter().map(|c| c.id).collect();
         let cpus: Vec<_> = ids
             .into_iter()
-            .map(|id| Py::new(slf.py(), VCPU::new(slf.clone().unbind(), id)))
+            .map(|id| Py::new(slf.py(), Vcpu::new(slf.clone().unbind(), id)))
             .collect::<PyResult<_>>()?;
         PyTuple::new(slf.py(), cpus)
     }
@@ -320,7 +321,7 @@ impl VM {
         slf
     }
 
-    #[pyo3(signature = (*_exception))]
+    #[pyo3(signature = (*_exception: "object"))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.close(py)
     }

@@ -1,0 +1,103 @@
+//! What comes out of `KVM_RUN`, and the groups of registers that come with it. It never touches the run page.
+
+use kvm_bindings as kb;
+
+use crate::exit::Exit;
+
+/// What `KVM_RUN` came back with.
+#[derive(Debug)]
+pub enum Entered {
+    /// A port access of one or several elements.
+    Port(Access),
+    /// An exit that is complete as it is.
+    Exit(Exit),
+    /// KVM could not go on; the caller adds RIP and width.
+    InternalError {
+        /// `KVM_INTERNAL_ERROR_*`.
+        suberror: u32,
+        /// KVM's data words.
+        data: Vec<u64>,
+        /// The instruction's bytes, where KVM gave them.
+        instruction: Vec<u8>,
+    },
+    /// End of interrupt of a level-triggered IOAPIC vector, for the split irqchip.
+    Eoi(u8),
+    /// A signal or a kick.
+    Interrupted,
+}
+
+/// Which way data goes, seen from the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The guest reads.
+    In,
+    /// The guest writes.
+    Out,
+}
+
+/// A port access, and where its data lies in the run page.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// Port number.
+    pub port: u16,
+    /// Bytes per element: 1, 2 or 4.
+    pub size: u8,
+    /// Elements: more than one for string instructions.
+    pub count: u32,
+    /// Read or write.
+    pub direction: Direction,
+    pub(super) offset: usize,
+}
+
+impl Access {
+    pub(super) fn element(&self, index: u32) -> usize {
+        self.offset + usize::try_from(index).unwrap_or(usize::MAX / 8) * usize::from(self.size)
+    }
+}
+
+/// The register groups that the synchronised area holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// General registers, RIP and RFLAGS.
+    Regs,
+    /// Segment, descriptor-table and control registers.
+    Sregs,
+    /// Pending exceptions and interrupts.
+    Events,
+}
+
+impl Sync {
+    pub(super) fn bit(self) -> u64 {
+        u64::from(match self {
+            Self::Regs => kb::KVM_SYNC_X86_REGS,
+            Self::Sregs => kb::KVM_SYNC_X86_SREGS,
+            Self::Events => kb::KVM_SYNC_X86_EVENTS,
+        })
+    }
+}
+
+/// Pending exceptions and interrupts (`struct kvm_vcpu_events`).
+#[derive(Clone, Copy)]
+pub struct Events(pub(super) kb::kvm_vcpu_events);
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").field("exception", &self.0.exception.nr).finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// Injects exception `vector` on the next entry.
+    pub fn inject(&mut self, vector: u8, error_code: Option<u32>) {
+        self.0.exception.injected = 1;
+        self.0.exception.pending = 0;
+        self.0.exception.nr = vector;
+        self.0.exception.has_error_code = u8::from(error_code.is_some());
+        self.0.exception.error_code = error_code.unwrap_or(0);
+    }
+
+    /// Is an exception or interrupt on its way into the guest already?
+    pub fn is_busy(&self) -> bool {
+        self.0.exception.injected != 0 || self.0.exception.pending != 0 || self.0.interrupt.injected != 0
+    }
+}
