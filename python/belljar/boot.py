@@ -22,7 +22,7 @@ def linux_cmdline(extra: str = "") -> str:
 
 
 def cmdline_for(image: str | os.PathLike[str], extra: str = "") -> str:
-    """Return the command line for the kernel in the file ``image``: Linux is told what it needs, others only ``extra``."""
+    """Return the command line for the kernel in the file ``image``: what Linux needs if it is one, and ``extra``."""
     with open(image, "rb") as file:
         content = file.read()
     is_linux = content[0x202:0x206] == b"HdrS" or b"Linux version " in content
@@ -39,8 +39,9 @@ def linux(
 ) -> VM:
     """Make a VM with a Linux kernel (bzImage or vmlinux) loaded, ready to ``start()``; its console is ``vm.console``.
 
-    ``cmdline`` is added to what this host's KVM makes necessary (:func:`linux_cmdline`); :func:`machine` says what the
-    machine has, with an MP table and ACPI tables. Raises ImageError for a file that is no kernel, is damaged, or does not fit.
+    ``cmdline`` is added to what this host's KVM makes necessary (:func:`linux_cmdline`). The machine is that of
+    :func:`machine`, described by an MP table and ACPI tables. Raises ImageError for a file that is no kernel, is
+    damaged, or does not fit.
     """
     vm = machine(memory=memory, vcpus=vcpus)
     try:
@@ -54,7 +55,7 @@ def linux(
 def machine(*, memory: str | int = "64M", vcpus: int = 1) -> VM:
     """Make an empty VM with the devices that a kernel expects of a PC; load one with ``vm.boot(image)``.
 
-    A 16550 at port 0x3f8, the keyboard controller's reset line at 0x64, and in the kernel PIC, I/O APIC, local APICs and
-    the i8254 timer. Not the split irqchip: newer kernels refuse the timer without the PIC (KVM_CREATE_PIT2 says ENOENT).
+    A 16550 at port 0x3f8, the keyboard controller's reset line at 0x64; in the kernel PIC, I/O APIC, local APICs and
+    the i8254 timer. Not the split irqchip: newer kernels refuse the timer without the PIC (KVM_CREATE_PIT2: ENOENT).
     """
     return VM(memory, vcpus, irqchip="full", serial=True, i8042=True, pit=True)

@@ -66,7 +66,7 @@ def computing() -> None:
         first: list[float] = []
 
         @vm.on_port(0x10)
-        def answer(exit: bj.PortIn) -> int:
+        def answer(_: bj.PortIn) -> int:
             if not first:
                 first.append(time.perf_counter())
                 print(f"  {vm.cpu.regs.rax} is the sum, after {first[0] - begun:.3f} s and 300 million instructions")

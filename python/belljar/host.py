@@ -52,7 +52,9 @@ class Host:
         """Say whether there is a KVM, and how many of its answers are not the documented ones."""
         if self.error is not None:
             return f"<Host without KVM: {self.error.cause}>"
-        odd = [name for name, value, documented, _ in self.quirks.answers() if value != documented] if self.quirks else []
+        odd = (
+            [name for name, value, documented, _ in self.quirks.answers() if value != documented] if self.quirks else []
+        )
         return f"<Host with KVM, up to {self.max_vcpus} vCPUs, {len(odd)} quirks>"
 
 

@@ -64,7 +64,7 @@ impl Console {
     /// What the guest prints up to and including `text`, as text. Later output stays for the next read.
     ///
     /// Raises TimeoutError, with the end of what came, after `timeout` seconds or when the guest has stopped.
-    #[pyo3(signature = (text, timeout = 10.0))]
+    #[pyo3(signature = (text: "str | bytes", timeout = 10.0))]
     fn read_until(&self, py: Python<'_>, text: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<String> {
         let wanted = bytes_or_text(text)?;
         let deadline = seconds("timeout", timeout)?.map(|t| Instant::now() + t.min(Duration::from_secs(1 << 30)));
@@ -89,6 +89,7 @@ impl Console {
     }
 
     /// Types `data` (text or bytes) into the guest; returns how many bytes there was room for.
+    #[pyo3(signature = (data: "str | bytes"))]
     fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         let bytes = bytes_or_text(data)?;
         Ok(py.detach(|| self.line().map_or(0, |line| line.send(&bytes))))

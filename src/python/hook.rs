@@ -127,7 +127,7 @@ impl Handle {
 #[pymethods]
 impl Handle {
     /// As a decorator, registers the function; afterwards, calls it.
-    #[pyo3(signature = (*args: "typing.Any", **kwargs: "typing.Any"))]
+    #[pyo3(signature = (*args: "object", **kwargs: "object"))]
     fn __call__(
         slf: &Bound<'_, Self>,
         args: &Bound<'_, PyTuple>,

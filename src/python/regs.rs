@@ -79,8 +79,8 @@ impl Registers {
     /// The names, in the order of read() and write().
     #[classattr]
     #[pyo3(name = "NAMES")]
-    fn names(py: Python<'_>) -> PyResult<Py<PyTuple>> {
-        Ok(PyTuple::new(py, Regs::NAMES)?.unbind())
+    fn names() -> Vec<&'static str> {
+        Regs::NAMES.to_vec()
     }
 
     /// All 18 values at once, in the order of NAMES.

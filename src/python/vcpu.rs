@@ -168,7 +168,7 @@ impl Vcpu {
     }
 
     /// Runs this vCPU alone, on this thread: as VM.run.
-    #[pyo3(signature = (timeout = None, max_exits = None))]
+    #[pyo3(signature = (timeout = None, max_exits = None) -> "Exit")]
     fn run(&self, py: Python<'_>, timeout: Option<f64>, max_exits: Option<u64>) -> PyResult<Py<PyAny>> {
         let timeout = seconds("timeout", timeout)?;
         let (vcpu, exit) = py.detach(|| self.vm.get().machine().run_these(&[self.id], timeout, max_exits, &poll))?;

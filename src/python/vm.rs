@@ -120,13 +120,9 @@ impl VM {
 
     /// All vCPUs, in the order of their numbers.
     #[getter]
-    fn cpus<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        let ids: Vec<_> = slf.get().machine.cpus.iter().map(|c| c.id).collect();
-        let cpus: Vec<_> = ids
-            .into_iter()
-            .map(|id| Py::new(slf.py(), Vcpu::new(slf.clone().unbind(), id)))
-            .collect::<PyResult<_>>()?;
-        PyTuple::new(slf.py(), cpus)
+    fn cpus(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<Vcpu>>> {
+        let ids = slf.get().machine.cpus.iter().map(|c| c.id);
+        ids.map(|id| Py::new(slf.py(), Vcpu::new(slf.clone().unbind(), id))).collect()
     }
 
     /// The guest's physical memory.
@@ -201,7 +197,7 @@ impl VM {
     ///
     /// `access` is "r", "w" or "rw", seen from the guest. The guest waits. Returns a Handle, which is a decorator if no
     /// handler is given.
-    #[pyo3(signature = (port, handler = None, *, size = None, access = "rw"))]
+    #[pyo3(signature = (port: "int | range", handler = None, *, size = None, access = "rw"))]
     fn on_port(
         slf: &Bound<'_, Self>,
         port: &Bound<'_, PyAny>,
@@ -214,7 +210,7 @@ impl VM {
     }
 
     /// Has `handler(exit)` answer accesses to guest-physical addresses that no RAM backs, and with access="w" to ROM.
-    #[pyo3(signature = (address, handler = None, *, size = None, access = "rw"))]
+    #[pyo3(signature = (address: "int | range", handler = None, *, size = None, access = "rw"))]
     fn on_mmio(
         slf: &Bound<'_, Self>,
         address: &Bound<'_, PyAny>,
@@ -229,7 +225,7 @@ impl VM {
     /// Has `handler(exit)` answer accesses to model-specific registers: a name such as "LSTAR", a number, or a range.
     ///
     /// For a write, None lets it happen, bj.SKIP drops it, and an integer is written instead.
-    #[pyo3(signature = (msr, handler = None, *, size = None, access = "rw"))]
+    #[pyo3(signature = (msr: "str | int | range", handler = None, *, size = None, access = "rw"))]
     fn on_msr(
         slf: &Bound<'_, Self>,
         msr: &Bound<'_, PyAny>,
@@ -246,7 +242,7 @@ impl VM {
     /// Has `handler(exit)` see all exits of one class, such as bj.Hlt; bj.Exit (the default) is every class.
     ///
     /// None keeps the default behaviour, bj.SKIP goes on where the machine would have stopped.
-    #[pyo3(signature = (kind = None, handler = None))]
+    #[pyo3(signature = (kind: "type[Exit] | None" = None, handler = None))]
     fn on_exit(
         slf: &Bound<'_, Self>,
         kind: Option<&Bound<'_, PyType>>,
@@ -260,7 +256,7 @@ impl VM {
     ///
     /// `timeout` is in seconds (then a Timeout comes back); `max_exits` counts exits, and the last one comes back after
     /// it has been answered. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
-    #[pyo3(signature = (timeout = None, max_exits = None))]
+    #[pyo3(signature = (timeout = None, max_exits = None) -> "Exit")]
     fn run(&self, py: Python<'_>, timeout: Option<f64>, max_exits: Option<u64>) -> PyResult<Py<PyAny>> {
         let timeout = seconds("timeout", timeout)?;
         let (vcpu, exit) = py.detach(|| self.machine.run(timeout, max_exits, &poll))?;
@@ -285,6 +281,7 @@ impl VM {
 
     /// Ends a run, in the background or on another thread, and returns the exit that ended it (None if it was not
     /// running in the background).
+    #[pyo3(signature = () -> "Exit | None")]
     fn stop(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let outcome = py.detach(|| self.machine.halt(Interruption::Stop, &poll))?;
         outcome.map(|(vcpu, exit)| to_python(py, &exit, vcpu)).transpose()
@@ -293,7 +290,7 @@ impl VM {
     /// Waits until the guest that start() set going stops by itself, and returns the exit that stopped it.
     ///
     /// Raises TimeoutError after `timeout` seconds, and what a handler raised.
-    #[pyo3(signature = (timeout = None))]
+    #[pyo3(signature = (timeout = None) -> "Exit")]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let patience = seconds("timeout", timeout)?;
         match py.detach(|| self.machine.join(patience, &poll))? {

@@ -36,7 +36,16 @@ exit $failed
 
 def rust_tests() -> list[Path]:
     """Build the Rust tests that need KVM; return their programs."""
-    command = ["cargo", "test", "--locked", "--no-default-features", "--test", "native", "--no-run", "--message-format=json"]
+    command = [
+        "cargo",
+        "test",
+        "--locked",
+        "--no-default-features",
+        "--test",
+        "native",
+        "--no-run",
+        "--message-format=json",
+    ]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     messages = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     return [Path(m["executable"]) for m in messages if m.get("executable") and m["profile"]["test"]]

@@ -37,7 +37,7 @@ def cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
 def initrd() -> bytes:
     """Pack busybox, an init, and the folders that it mounts on."""
     folder, program = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755
-    entries = {name: (folder, b"") for name in ("bin", "dev", "proc")}
+    entries = dict.fromkeys(("bin", "dev", "proc"), (folder, b""))
     return cpio({**entries, "bin/busybox": (program, BUSYBOX.read_bytes()), "init": (program, INIT)})
 
 

@@ -125,7 +125,11 @@ class Lab:
             _interactive(line, environment)
             return
         process = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
             start_new_session=True,
         )
         try:
@@ -144,7 +148,9 @@ class Lab:
         while True:
             elapsed = time.monotonic() - begun
             if not ready and elapsed > self.boot_patience:
-                raise LabError(f"the lab did not come up within {self.boot_patience:.0f} s; its console ends with\n{_tail(seen)}")
+                raise LabError(
+                    f"the lab did not come up within {self.boot_patience:.0f} s; its console ends with\n{_tail(seen)}"
+                )
             if timeout is not None and elapsed > timeout:
                 raise LabError(f"the lab took longer than {timeout:.0f} s; its console ends with\n{_tail(seen)}")
             if not selector.select(0.5):
@@ -187,7 +193,8 @@ def _payload(path: Path, command: Sequence[str], files: dict[str, Path]) -> None
     script = "\n".join(
         [
             "cd /lab",
-            f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:/usr/bin:/bin HOME=/tmp TERM={os.environ.get('TERM', 'vt100')}",
+            f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:/usr/bin:/bin HOME=/tmp",
+            f"export TERM={shlex.quote(os.environ.get('TERM', 'vt100'))}",
             "export PYTHONPATH=/lab/site PYTHONDONTWRITEBYTECODE=1 BELLJAR_LAB=1",
             f"exec {shlex.join(command)}",
             "",

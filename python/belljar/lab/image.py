@@ -30,7 +30,9 @@ def libraries(binaries: Iterable[Path]) -> set[Path]:
     found: set[Path] = set()
     paths = [str(path) for path in binaries]
     for start in range(0, len(paths), 200):
-        listing = subprocess.run(["ldd", *paths[start : start + 200]], capture_output=True, text=True, check=False).stdout
+        listing = subprocess.run(
+            ["ldd", *paths[start : start + 200]], capture_output=True, text=True, check=False
+        ).stdout
         for line in listing.splitlines():
             words = line.split()
             found.update(Path(word) for word in words if word.startswith("/") and not word.endswith(":"))
@@ -112,7 +114,7 @@ class Image:
             source = base / folder
             if base == Path("/usr"):  # the system's own: only Python's part of it
                 version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-                source = source / version if folder == "lib" else source / version
+                source = source / version
             if source.is_file():
                 _copy(source, root)
             elif source.exists():

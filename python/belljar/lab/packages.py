@@ -114,7 +114,9 @@ class Packages:
         if version is None:
             raise LabError("the fetched qemu-system-x86_64 does not start: is a library of the host too old for it?")
         if version < MINIMUM_QEMU:
-            raise LabError(f"QEMU {version} is too old (hardware breakpoints fail under AMD-V): {MINIMUM_QEMU} is needed")
+            raise LabError(
+                f"QEMU {version} is too old (hardware breakpoints fail under AMD-V): {MINIMUM_QEMU} is needed"
+            )
         data = tuple(str(self.tree / "usr/share" / name) for name in ("qemu", "seabios"))
         return program, environment, data
 
@@ -122,7 +124,7 @@ class Packages:
         """Fetch with an apt configuration of our own, so that apt's signatures and checksums hold."""
         self._configure()
         self._apt("update")
-        wanted = [("linux-image-cloud-amd64", "busybox-static")]
+        wanted: list[tuple[str, ...]] = [("linux-image-cloud-amd64", "busybox-static")]
         installed = shutil.which("qemu-system-x86_64")
         if not installed or (qemu_version(installed) or 0) < MINIMUM_QEMU:
             wanted.append(("qemu-system-x86",))
@@ -156,11 +158,15 @@ class Packages:
 
     def _sources(self) -> list[str]:
         """The host's own Debian source, and the backports of its suite while its QEMU is too old."""
-        targets = _run("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Identifier: Packages")
+        targets = _run(
+            "apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Identifier: Packages"
+        )
         rows = [line.split() for line in targets.splitlines() if line.endswith(" main")]
         suites = {row[1]: row[0] for row in rows if len(row) == 3 and "security" not in row[1] and "-" not in row[1]}
         if not suites:
-            raise LabError("the lab fetches Debian's packages, but this host's apt has no Debian source (or no lists: apt-get update)")
+            raise LabError(
+                "the lab fetches Debian's packages; this host's apt has no Debian source, or no lists (apt-get update)"
+            )
         suite, uri = next(iter(suites.items()))
         self._backports = f"{suite}-backports" if suite in {"bookworm"} else ""
         wanted = [suite, *([self._backports] if self._backports else [])]
