@@ -13,6 +13,7 @@ mod vm;
 pub use entered::{Access, Direction, Entered, Events, Sync};
 pub use host::{Capability, Host};
 pub use kick::{Kick, RunGuard, TICK};
+#[cfg(feature = "python")]
 pub(crate) use quirks::quirk_list;
 pub use quirks::{Answer, Quirks};
 pub use vcpu::Vcpu;

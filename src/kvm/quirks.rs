@@ -75,4 +75,5 @@ macro_rules! quirks {
 
 quirk_list!(quirks);
 
+#[cfg(feature = "python")]
 pub(crate) use quirk_list;
