@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-import selectors
+import select
 import shlex
 import shutil
 import signal
@@ -124,27 +124,24 @@ class Lab:
         if interactive:
             _interactive(line, environment)
             return
-        process = subprocess.Popen(
+        with subprocess.Popen(
             line,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
-        )
-        try:
-            self._watch(process, timeout)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        ) as process:
+            try:
+                self._watch(process, timeout)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def _watch(self, process: subprocess.Popen[bytes], timeout: float | None) -> None:
         """Pass the console on until QEMU ends; give up on a lab that does not come up, or takes too long."""
         assert process.stdout is not None  # a pipe was asked for
         begun, ready, seen = time.monotonic(), False, bytearray()
-        selector = selectors.DefaultSelector()
-        selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             elapsed = time.monotonic() - begun
             if not ready and elapsed > self.boot_patience:
@@ -153,7 +150,7 @@ class Lab:
                 )
             if timeout is not None and elapsed > timeout:
                 raise LabError(f"the lab took longer than {timeout:.0f} s; its console ends with\n{_tail(seen)}")
-            if not selector.select(0.5):
+            if not select.select([process.stdout], [], [], 0.5)[0]:
                 continue
             chunk = os.read(process.stdout.fileno(), 1 << 16)
             if not chunk:
