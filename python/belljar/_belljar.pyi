@@ -65,6 +65,10 @@ class Action:
     def __hash__(self, /) -> int: ...
     def __int__(self, /) -> int: ...
     def __ne__(self, value: object, /) -> bool: ...
+    def __reduce__(self, /) -> tuple:
+        """
+        Pickles as the attribute of its class.
+        """
     def __repr__(self, /) -> str: ...
 
 @final
@@ -116,6 +120,10 @@ class Debug(Exit):
         dr7: SupportsIndex,
         vcpu: SupportsIndex = 0,
     ) -> Debug: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def dr6(self, /) -> int:
@@ -159,6 +167,10 @@ class FailEntry(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, reason: SupportsIndex, cpu: SupportsIndex, vcpu: SupportsIndex = 0) -> FailEntry: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def cpu(self, /) -> int:
@@ -189,6 +201,10 @@ class GuestException(Exit):
         cr2: SupportsIndex,
         vcpu: SupportsIndex = 0,
     ) -> GuestException: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def cr2(self, /) -> int:
@@ -248,6 +264,10 @@ class Hlt(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, vcpu: SupportsIndex = 0) -> Hlt: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
 
 @final
@@ -284,6 +304,10 @@ class InternalError(Exit):
 
     __match_args__: Final[tuple[str, str, str]]
     def __eq__(self, other: object, /) -> bool: ...
+    def __getnewargs_ex__(self, /) -> tuple[tuple, dict]:
+        """
+        Pickles as the arguments that it is made by.
+        """
     def __hash__(self, /) -> int: ...
     def __new__(
         cls,
@@ -338,6 +362,10 @@ class Interrupted(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, by: str, vcpu: SupportsIndex = 0) -> Interrupted: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def by(self, /) -> str:
@@ -463,6 +491,10 @@ class MemoryFault(Exit):
     def __new__(
         cls, /, flags: SupportsIndex, address: SupportsIndex, length: SupportsIndex, vcpu: SupportsIndex = 0
     ) -> MemoryFault: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def address(self, /) -> int:
@@ -490,6 +522,10 @@ class MmioRead(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, address: SupportsIndex, size: SupportsIndex, vcpu: SupportsIndex = 0) -> MmioRead: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def address(self, /) -> int:
@@ -514,6 +550,10 @@ class MmioWrite(Exit):
     def __new__(
         cls, /, address: SupportsIndex, size: SupportsIndex, data: SupportsIndex, vcpu: SupportsIndex = 0
     ) -> MmioWrite: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def address(self, /) -> int:
@@ -541,6 +581,10 @@ class MsrRead(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, index: SupportsIndex, reason: str, vcpu: SupportsIndex = 0) -> MsrRead: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def index(self, /) -> int:
@@ -565,6 +609,10 @@ class MsrWrite(Exit):
     def __new__(
         cls, /, index: SupportsIndex, data: SupportsIndex, reason: str, vcpu: SupportsIndex = 0
     ) -> MsrWrite: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def data(self, /) -> int:
@@ -605,6 +653,10 @@ class PortIn(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, port: SupportsIndex, size: SupportsIndex, vcpu: SupportsIndex = 0) -> PortIn: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def port(self, /) -> int:
@@ -629,6 +681,10 @@ class PortOut(Exit):
     def __new__(
         cls, /, port: SupportsIndex, size: SupportsIndex, data: SupportsIndex, vcpu: SupportsIndex = 0
     ) -> PortOut: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def data(self, /) -> int:
@@ -757,7 +813,9 @@ class Registers:
     """
     The names, in the order of read() and write().
     """
+    def __getitem__(self, name: str, /) -> int: ...
     def __repr__(self, /) -> str: ...
+    def __setitem__(self, name: str, value: SupportsIndex, /) -> None: ...
     def as_dict(self, /) -> "dict[str, int]":
         """
         All values by name, as a copy.
@@ -909,6 +967,10 @@ class Reset(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, vcpu: SupportsIndex = 0) -> Reset: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
 
 @final
@@ -985,6 +1047,10 @@ class Shutdown(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, vcpu: SupportsIndex = 0) -> Shutdown: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
 
 @final
@@ -999,6 +1065,10 @@ class SystemEvent(Exit):
     def __new__(
         cls, /, kind: SupportsIndex, data: SupportsGetItem[int, SupportsIndex], vcpu: SupportsIndex = 0
     ) -> SystemEvent: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def data(self, /) -> list[int]:
@@ -1019,6 +1089,10 @@ class Timeout(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, vcpu: SupportsIndex = 0) -> Timeout: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
 
 @final
@@ -1031,6 +1105,10 @@ class UnknownExit(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, reason: SupportsIndex, vcpu: SupportsIndex = 0) -> UnknownExit: ...
+    def __reduce__(self, /) -> tuple[type, tuple]:
+        """
+        Pickles as the class and its arguments.
+        """
     def __repr__(self, /) -> str: ...
     @property
     def reason(self, /) -> int:
@@ -1290,6 +1368,8 @@ class VM:
     ) -> Handle:
         """
         Has `handler(exit)` answer accesses to guest-physical addresses that no RAM backs, and with access="w" to ROM.
+
+        Otherwise as on_port.
         """
     def on_msr(
         self,
@@ -1318,7 +1398,8 @@ class VM:
         Has `handler(exit)` answer accesses to ports: a port, or a range of them, or a first one and a `size`.
 
         `access` is "r", "w" or "rw", seen from the guest. The guest waits. Returns a Handle, which is a decorator if no
-        handler is given.
+        handler is given. For a read, an integer is what the guest gets; None answers as without the handler, bj.SKIP drops
+        a write, bj.STOP ends the run with this exit.
         """
     def pause(self, /) -> None:
         """
@@ -1339,7 +1420,7 @@ class VM:
         """
     def start(self, /) -> None:
         """
-        Runs the guest on threads of its own, one per vCPU.
+        Runs the guest on threads of its own, one per vCPU, and returns at once: join() waits, stop() ends it.
         """
     @property
     def state(self, /) -> str:

@@ -20,6 +20,8 @@ def asm(text: str, bits: int = 64, at: int = 0x1000) -> bytes:
     modes = {16: keystone.KS_MODE_16, 32: keystone.KS_MODE_32, 64: keystone.KS_MODE_64}
     if bits not in modes:
         raise ValueError(f"code is 16, 32 or 64 bits wide, not {bits}")
+    if not isinstance(text, str):
+        raise TypeError(f"asm takes text; {type(text).__name__} given (machine code needs no assembling)")
     lines = "\n".join(line.split("#", 1)[0] for line in text.splitlines())
     try:
         code, _ = keystone.Ks(keystone.KS_ARCH_X86, modes[bits]).asm(lines, at, as_bytes=True)

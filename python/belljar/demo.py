@@ -14,10 +14,10 @@ from belljar.runner import describe
 def main(linux: str | None = None) -> int:
     """Show everything; ``linux`` is the folder of the Linux guest. Returns 0 if all went as it should."""
     _title("The host")
-    print(doctor.verdict())
     if not bj.host.available:
         print(doctor.report())
         return 1
+    print(doctor.verdict())
     five_bytes()
     computing()
     return _linux(Path(linux) if linux else None)

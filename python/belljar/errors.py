@@ -20,6 +20,10 @@ class HostError(BelljarError):
         self.remedy = remedy
         self.errno = errno
 
+    def __reduce__(self) -> tuple[type[HostError], tuple[str, str, int | None]]:
+        """Travel whole between processes."""
+        return type(self), (self.cause, self.remedy, self.errno)
+
 
 class ClosedError(BelljarError):
     """The VM has been closed."""
@@ -37,6 +41,10 @@ class GuestMemoryError(BelljarError, LookupError):
         super().__init__(message)
         self.address = address
         self.length = length
+
+    def __reduce__(self) -> tuple[type[GuestMemoryError], tuple[str, int, int]]:
+        """Travel whole between processes."""
+        return type(self), (str(self), self.address, self.length)
 
 
 class RangeError(BelljarError, ValueError):

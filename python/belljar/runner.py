@@ -19,8 +19,8 @@ from belljar import boot
 QUIT = b"\x1d"
 """Ctrl-], as in telnet: ends the guest."""
 
-STATUS = {bj.Hlt: 0, bj.Reset: 0, bj.Timeout: 124}
-"""Exit status by how the guest ended; anything else is 2. As timeout(1) has it."""
+STATUS = {bj.Hlt: 0, bj.Reset: 0, bj.Interrupted: 0, bj.Timeout: 124}
+"""Exit status by how the guest ended, 124 as timeout(1) has it; anything else is 2, and Ctrl-C makes it 130."""
 
 WAITS_FOR_A_READER = {"bzImage", "vmlinux", "PVH"}
 """Kernels that lose what is typed before a program reads the console: piped input waits until one does."""
@@ -28,20 +28,56 @@ WAITS_FOR_A_READER = {"bzImage", "vmlinux", "PVH"}
 
 def run(options: argparse.Namespace) -> int:
     """Run ``belljar run``; return its exit status."""
+    _check(options)
     with _machine(options) as vm:
-        if options.mode:
-            with open(options.file, "rb") as file:
-                vm.load(file.read(), options.mode, at=options.at if options.at is not None else 0x1000)
-            patient = False
-        else:
-            found, entry = vm.boot(options.file, initrd=options.initrd, cmdline=_cmdline(options))
-            _say(f"{options.file}: {found}, entry at {entry:#x}")
-            patient = found in WAITS_FOR_A_READER
-        if sys.stdin.isatty():
+        patient = _load(vm, options)
+        if _on_a_terminal():
             _say("the guest has the keyboard; Ctrl-] ends it")
-        end = watch(vm, timeout=options.timeout, patient=patient)
+        try:
+            end = watch(vm, timeout=options.timeout, patient=patient)
+        except KeyboardInterrupt:
+            print(describe(vm, bj.Interrupted("stop")), file=sys.stderr)
+            return 130
         print(describe(vm, end), file=sys.stderr)
         return STATUS.get(type(end), 2)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.mode and (options.initrd or options.append):
+        raise ValueError("--initrd and --append are for kernel images; flat code (--mode) has neither")
+    if options.at is not None and not options.mode:
+        raise ValueError("--at is for flat code: say --mode real, protected, long or user as well")
+
+
+def _load(vm: bj.VM, options: argparse.Namespace) -> bool:
+    """Put the file into ``vm``; return whether its input should wait for a reader."""
+    if options.mode:
+        with open(options.file, "rb") as file:
+            code = file.read()
+        if not code:
+            raise ValueError(f"{options.file} is empty")
+        vm.load(code, options.mode, at=options.at if options.at is not None else 0x1000)
+        return False
+    try:
+        found, entry = vm.boot(options.file, initrd=options.initrd, cmdline=_cmdline(options))
+    except bj.ImageError as error:
+        raise bj.ImageError(f"{options.file}: {error}{_advice(str(error))}") from error
+    _say(f"{options.file}: {found}, entry at {entry:#x}")
+    return found in WAITS_FOR_A_READER
+
+
+def _advice(error: str) -> str:
+    if "RAM ends" in error:
+        return "\n  -> give it more with --memory"
+    if "neither bzImage" in error:
+        return "\n  -> bytes without a header run with --mode real, protected, long or user"
+    if "interpreter" in error:
+        return "\n  -> that is a program for an operating system, not a kernel"
+    return ""
+
+
+def _on_a_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _say(text: str) -> None:
@@ -66,7 +102,7 @@ def watch(vm: bj.VM, *, timeout: float | None = None, patient: bool = False) -> 
     deadline = None if timeout is None else time.monotonic() + timeout
     vm.start()
     try:
-        with _keyboard(vm, patient=patient and not sys.stdin.isatty()) as quit_typed:
+        with _keyboard(vm, patient=patient and not _on_a_terminal()) as quit_typed:
             while vm.state == "running" and not quit_typed.is_set():
                 left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
                 if left <= 0:
@@ -105,7 +141,7 @@ def _keyboard(vm: bj.VM, *, patient: bool) -> Iterator[threading.Event]:
 def _type(vm: bj.VM, wake: int, quit_typed: threading.Event, patient: bool) -> None:
     try:
         keyboard = sys.stdin.fileno()
-    except (OSError, ValueError):  # there is none: pytest, a daemon
+    except (AttributeError, OSError, ValueError):  # there is none: pytest, a daemon, `<&-`
         return
     while patient and not vm.console.listening:
         if wake in select.select([wake], [], [], 0.05)[0]:
@@ -114,7 +150,7 @@ def _type(vm: bj.VM, wake: int, quit_typed: threading.Event, patient: bool) -> N
         typed = os.read(keyboard, 1024) if ready else b""
         if not typed:
             return
-        if sys.stdin.isatty() and QUIT in typed:
+        if _on_a_terminal() and QUIT in typed:
             quit_typed.set()
             return
         while typed := typed[vm.console.send(typed) :]:
@@ -125,7 +161,7 @@ def _type(vm: bj.VM, wake: int, quit_typed: threading.Event, patient: bool) -> N
 @contextmanager
 def _raw_terminal() -> Iterator[None]:
     """Hand every key to the guest, Ctrl-C included, while standard input is a terminal."""
-    if not sys.stdin.isatty():
+    if not _on_a_terminal():
         yield
         return
     before = termios.tcgetattr(sys.stdin)

@@ -52,6 +52,17 @@ fn install_handler() {
     });
 }
 
+/// Unblocks the signal on this thread, whose creator may have blocked all of them.
+fn let_signal_through() {
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: `set` is ours, and any bytes may become an empty set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: as above; the number is a signal's.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), signal()) };
+    // SAFETY: the set is filled, and nobody wants the old one.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut()) };
+}
+
 /// Points at the `immediate_exit` byte of a mapped run page.
 #[derive(Clone, Copy, Debug)]
 struct ExitByte(NonNull<AtomicU8>);
@@ -105,6 +116,7 @@ impl<'a> RunGuard<'a> {
     /// Begins a run on this thread. With `first`, the thread is kicked after that time and every [`TICK`] from then on.
     pub fn begin(kick: &'a Kick, first: Option<Duration>) -> Result<Self> {
         install_handler();
+        let_signal_through();
         let byte = kick.byte.lock().unwrap_or_else(PoisonError::into_inner).ok_or(Error::Closed)?;
         // SAFETY: mapped, as the caller owns the vCPU for as long as the guard lives.
         unsafe { byte.0.as_ref() }.store(0, Ordering::SeqCst);
@@ -138,7 +150,11 @@ impl Drop for RunGuard<'_> {
 }
 
 /// A POSIX timer that signals the thread that made it.
-struct Timer(libc::timer_t);
+struct Timer {
+    id: libc::timer_t,
+    /// A forked child inherits no timers: there, the number is another one's, or none's.
+    process: u32,
+}
 
 impl Timer {
     fn new() -> Result<Self> {
@@ -152,15 +168,19 @@ impl Timer {
         let mut timer = ptr::null_mut();
         // SAFETY: both pointers are valid for the call.
         match unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, event, &raw mut timer) } {
-            0 => Ok(Self(timer)),
+            0 => Ok(Self { id: timer, process: std::process::id() }),
             _ => Err(Error::last_os("timer_create")),
         }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
     }
 
     fn set(&self, first: Duration, every: Duration) -> Result<()> {
         let spec = libc::itimerspec { it_value: timespec(first), it_interval: timespec(every) };
         // SAFETY: the timer is ours and the pointers are valid for the call.
-        match unsafe { libc::timer_settime(self.0, 0, &raw const spec, ptr::null_mut()) } {
+        match unsafe { libc::timer_settime(self.id, 0, &raw const spec, ptr::null_mut()) } {
             0 => Ok(()),
             _ => Err(Error::last_os("timer_settime")),
         }
@@ -169,14 +189,16 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        // SAFETY: the timer is ours; it is deleted once.
-        unsafe { libc::timer_delete(self.0) };
+        if self.is_ours() {
+            // SAFETY: the timer is ours; it is deleted once.
+            unsafe { libc::timer_delete(self.id) };
+        }
     }
 }
 
 fn set_timer(first: Duration, every: Duration) -> Result<()> {
     TIMER.with_borrow_mut(|slot| {
-        if slot.is_none() {
+        if !slot.as_ref().is_some_and(Timer::is_ours) {
             *slot = Some(Timer::new()?);
         }
         slot.as_ref().map_or(Ok(()), |timer| timer.set(first, every))

@@ -114,7 +114,8 @@ impl RunPage {
             kb::KVM_EXIT_MMIO => self.mmio_access(),
             kb::KVM_EXIT_HLT => Entered::Exit(Exit::Hlt),
             kb::KVM_EXIT_SHUTDOWN => Entered::Exit(Exit::Shutdown),
-            kb::KVM_EXIT_INTR => Entered::Interrupted,
+            // Without a local APIC in the kernel, KVM says when the guest lowers CR8. No interrupt waits for that here.
+            kb::KVM_EXIT_INTR | kb::KVM_EXIT_SET_TPR => Entered::Interrupted,
             kb::KVM_EXIT_X86_RDMSR => self.msr_access(Direction::In),
             kb::KVM_EXIT_X86_WRMSR => self.msr_access(Direction::Out),
             kb::KVM_EXIT_DEBUG => Entered::Exit(self.debug()),

@@ -69,8 +69,10 @@ impl Machine {
             quirks,
             irqchip,
             vm: Mutex::new(Some(Arc::clone(&vm))),
+            filtering: Mutex::default(),
             life: Mutex::new(Life::default()),
             changed: Condvar::new(),
+            process: std::process::id(),
         };
         machine.connect_devices(&vm, config)?;
         if Repair::new(&quirks).wants_lstar() {
@@ -126,13 +128,22 @@ fn vcpu_count(host: &Host, asked: u64) -> Result<u32> {
     fits.ok_or(Error::VcpuCount { asked, max })
 }
 
-/// The timer needs the PIC on some kernels: where the split irqchip may not have it, the full one takes its place.
 fn make_irqchip(vm: &Vm, config: &Config) -> Result<Irqchip> {
     vm.create_irqchip(config.irqchip)?;
     if config.pit && config.irqchip != Irqchip::None {
-        vm.create_pit()?;
+        vm.create_pit().map_err(timer_needs_pic)?;
     }
     Ok(config.irqchip)
+}
+
+/// Newer kernels have their timer only beside their PIC, and say ENOENT.
+fn timer_needs_pic(error: Error) -> Error {
+    match error {
+        Error::Host { errno: libc::ENOENT, .. } => Error::Invalid(
+            "this kernel has the i8254 timer only with irqchip=\"full\" (KVM_CREATE_PIT2: ENOENT)".into(),
+        ),
+        other => other,
+    }
 }
 
 fn make_vcpu(host: &Host, vm: &Vm, id: u32, irqchip: Irqchip, quirks: &Quirks) -> Result<Slot> {

@@ -34,10 +34,26 @@ pub enum Phase {
 /// How often a wait comes up to look for signals.
 const SLICE: Duration = Duration::from_millis(40);
 
+/// A vCPU's part in a run, which ends also by a panic: who waits for the run must not wait for ever.
+struct Leaving<'a> {
+    machine: &'a Machine,
+    session: &'a Session,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.session.end(Err(Error::Invalid("a vCPU's thread panicked: a defect of belljar".into())));
+        }
+        self.session.leave();
+        self.machine.kick_all();
+    }
+}
+
 impl Machine {
     /// What the machine is doing.
     pub fn phase(&self) -> Phase {
-        self.life().phase
+        self.life().phase()
     }
 
     /// Do threads of its own run it now?
@@ -64,9 +80,14 @@ impl Machine {
         timeout: Option<Duration>,
         most_exits: Option<u64>,
     ) -> Result<Arc<Session>> {
+        if self.is_inherited() {
+            return Err(Error::Invalid(
+                "this VM belongs to the process that made it; a forked child makes its own".into(),
+            ));
+        }
         self.refuse_in_handler("run")?;
         let mut life = self.life();
-        match life.phase {
+        match life.phase() {
             Phase::Stopped | Phase::Paused => {}
             Phase::Foreground | Phase::Background => {
                 return Err(Error::Running { vcpu: ids.first().copied().unwrap_or(0) });
@@ -104,28 +125,46 @@ impl Machine {
         let session = self.open_session(ids, Phase::Foreground, timeout, most_exits)?;
         let (first, others) = ids.split_first().ok_or(Error::Invalid("no vCPU to run".into()))?;
         std::thread::scope(|scope| {
-            let spawned: Vec<_> = others.iter().map(|id| scope.spawn(|| self.drive(*id, &session, None))).collect();
+            let run: &Session = &session;
+            self.spawn_all(others, run, |id| {
+                let thread = std::thread::Builder::new().name(format!("belljar-vcpu{id}"));
+                thread.spawn_scoped(scope, move || self.drive(id, run, None)).map(drop)
+            });
             self.drive(*first, &session, Some(poll));
-            drop(spawned);
         });
-        self.leave_session(Phase::Stopped);
+        self.leave_session(&session);
         session.take_outcome()
     }
 
+    /// Has `spawn` start a thread for each vCPU; if it cannot, the run is over.
+    fn spawn_all(&self, ids: &[u32], session: &Session, spawn: impl Fn(u32) -> std::io::Result<()>) {
+        for (spawned, id) in ids.iter().enumerate() {
+            if let Err(e) = spawn(*id) {
+                session.end(Err(Error::Host { what: "pthread_create", errno: e.raw_os_error().unwrap_or(0) }));
+                self.promise(&ids[spawned..], false);
+                ids[spawned..].iter().for_each(|_| session.leave());
+                self.kick_all();
+                break;
+            }
+        }
+    }
+
     fn drive(&self, id: u32, session: &Session, poll: Option<Poll<'_>>) {
+        let _leaving = Leaving { machine: self, session };
         match self.cpu(id) {
             Ok(slot) => Run::drive(self, slot, session, poll),
             Err(error) => session.end(Err(error)),
         }
-        session.leave();
-        self.kick_all();
     }
 
-    fn leave_session(&self, phase: Phase) {
+    /// Forgets a run that is over, and whose outcome is handed out.
+    fn leave_session(&self, session: &Arc<Session>) {
         let mut life = self.life();
-        life.session = None;
-        if !matches!(life.phase, Phase::Closing | Phase::Closed) {
-            life.phase = phase;
+        if life.is_of(session) {
+            life.session = None;
+            if !matches!(life.phase, Phase::Closing | Phase::Closed) {
+                life.phase = Phase::Stopped;
+            }
         }
         drop(life);
         self.changed.notify_all();
@@ -137,15 +176,7 @@ impl Machine {
         let ids = self.runnable();
         let session = self.open_session(&ids, Phase::Background, None, None)?;
         self.set_console_ended(false);
-        for (spawned, id) in ids.iter().enumerate() {
-            if let Err(e) = self.spawn(*id, &session) {
-                session.end(Err(Error::Host { what: "pthread_create", errno: e.raw_os_error().unwrap_or(0) }));
-                self.promise(&ids[spawned..], false);
-                ids[spawned..].iter().for_each(|_| session.leave());
-                self.kick_all();
-                break;
-            }
-        }
+        self.spawn_all(&ids, &session, |id| self.spawn(id, &session));
         Ok(())
     }
 
@@ -155,21 +186,20 @@ impl Machine {
         let handle = std::thread::Builder::new().name(format!("belljar-vcpu{id}")).spawn(move || {
             machine.drive(id, &session, None);
             if !session.is_running() {
-                machine.background_over();
+                machine.background_over(&session);
             }
         })?;
         self.life().threads.push(handle);
         Ok(())
     }
 
-    /// The last vCPU thread has stopped.
-    fn background_over(&self) {
-        let mut life = self.life();
-        if life.phase == Phase::Background {
-            life.phase = Phase::Paused;
+    /// The last vCPU thread has stopped. Another run may have begun since.
+    fn background_over(&self, session: &Arc<Session>) {
+        let life = self.life();
+        if life.is_of(session) {
+            self.set_console_ended(true);
         }
         drop(life);
-        self.set_console_ended(true);
         self.changed.notify_all();
     }
 
@@ -183,17 +213,23 @@ impl Machine {
     /// paused, as after `pause`.
     pub fn join(&self, patience: Option<Duration>, poll: Poll<'_>) -> Result<Option<(u32, Exit)>> {
         self.refuse_in_handler("join")?;
-        let Some(session) = self.life().session.clone() else {
+        let (session, phase) = self.present();
+        let Some(session) = session.filter(|_| phase != Phase::Foreground && !self.is_inherited()) else {
             return Err(Error::Invalid("the machine does not run in the background".into()));
         };
-        if !Self::wait(&session, patience, poll)? {
+        if !self.wait(&session, patience, poll)? {
             return Ok(None);
         }
         self.join_threads();
         session.take_outcome().map(Some)
     }
 
-    fn wait(session: &Session, patience: Option<Duration>, poll: Poll<'_>) -> Result<bool> {
+    fn present(&self) -> (Option<Arc<Session>>, Phase) {
+        let life = self.life();
+        (life.session.clone(), life.phase())
+    }
+
+    fn wait(&self, session: &Session, patience: Option<Duration>, poll: Poll<'_>) -> Result<bool> {
         let deadline = patience.and_then(|p| std::time::Instant::now().checked_add(p));
         loop {
             let left = deadline.map(|d| d.saturating_duration_since(std::time::Instant::now()));
@@ -204,13 +240,15 @@ impl Machine {
             if left == Some(Duration::ZERO) {
                 return Ok(false);
             }
+            if session.is_stopping() {
+                self.kick_all(); // again: the kernel drops signals of a user who has too many
+            }
         }
     }
 
     fn join_threads(&self) {
         let mut life = self.life();
-        let finished = life.session.as_ref().is_none_or(|s| !s.is_running());
-        let threads = if finished { std::mem::take(&mut life.threads) } else { Vec::new() };
+        let threads = if life.is_running() { Vec::new() } else { std::mem::take(&mut life.threads) };
         drop(life);
         for thread in threads {
             let _ = thread.join();
@@ -219,18 +257,21 @@ impl Machine {
 
     /// Asks a run to stop and waits until it has, unless this is one of its handlers. Hands out why it ended.
     pub fn halt(&self, why: Interruption, poll: Poll<'_>) -> Result<Option<(u32, Exit)>> {
-        let session = self.life().session.clone();
+        if self.is_inherited() {
+            return Ok(None);
+        }
+        let (session, phase) = self.present();
         let Some(session) = session else { return Ok(None) };
         session.interrupt(why);
         self.kick_all();
         if self.cpus.iter().any(Slot::is_in_handler) {
             return Ok(None);
         }
-        let background = matches!(self.phase(), Phase::Background | Phase::Paused);
-        Self::wait(&session, None, poll)?;
+        self.wait(&session, None, poll)?;
         self.join_threads();
-        if why == Interruption::Stop && self.phase() == Phase::Paused {
-            self.leave_session(Phase::Stopped);
+        let background = matches!(phase, Phase::Background | Phase::Paused);
+        if why == Interruption::Stop && background {
+            self.leave_session(&session);
         }
         if background { session.take_outcome().map(Some) } else { Ok(None) }
     }
@@ -246,20 +287,28 @@ impl Machine {
 
     /// Ends all runs and gives everything back. Does nothing if it has been done.
     pub fn close(&self, poll: Poll<'_>) -> Result<()> {
+        if self.is_inherited() {
+            return Ok(());
+        }
         self.refuse_in_handler("close")?;
-        let Some(session) = self.begin_closing(poll)? else { return Ok(()) };
+        let Some((session, phase)) = self.begin_closing(poll)? else { return Ok(()) };
         let result = self.finish_closing(session.as_ref(), poll);
         let mut life = self.life();
-        life.phase = if result.is_ok() { Phase::Closed } else { Phase::Stopped };
-        life.session = None;
+        life.phase = match &result {
+            Ok(()) => Phase::Closed,
+            Err(_) if life.is_running() => phase, // it has been told to end, and somebody may wait for that again
+            Err(_) => Phase::Stopped,
+        };
+        if !life.is_running() {
+            life.session = None;
+        }
         drop(life);
         self.changed.notify_all();
         result
     }
 
-    /// Becomes the one who closes; `None` if the machine is closed already.
-    #[allow(clippy::option_option)] // closed, or closing with or without a run
-    fn begin_closing(&self, poll: Poll<'_>) -> Result<Option<Option<Arc<Session>>>> {
+    /// Becomes the one who closes, with the run that is on and the phase until now; `None` if the machine is closed.
+    fn begin_closing(&self, poll: Poll<'_>) -> Result<Option<(Option<Arc<Session>>, Phase)>> {
         loop {
             let mut life = self.life();
             match life.phase {
@@ -267,8 +316,8 @@ impl Machine {
                 Phase::Closing => drop(self.wait_for_change(life)),
                 _ if self.memory.exports() > 0 => return Err(Error::ViewsLive(self.memory.exports())),
                 _ => {
-                    life.phase = Phase::Closing;
-                    return Ok(Some(life.session.clone()));
+                    let phase = std::mem::replace(&mut life.phase, Phase::Closing);
+                    return Ok(Some((life.session.clone(), phase)));
                 }
             }
             poll()?;
@@ -283,7 +332,7 @@ impl Machine {
         if let Some(session) = session {
             session.interrupt(Interruption::Close);
             self.kick_all();
-            Self::wait(session, None, poll)?;
+            self.wait(session, None, poll)?;
         }
         self.join_threads();
         let memory = self.memory.close()?;

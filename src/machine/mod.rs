@@ -82,8 +82,26 @@ struct Life {
     threads: Vec<JoinHandle<()>>,
 }
 
+impl Life {
+    fn is_running(&self) -> bool {
+        self.session.as_ref().is_some_and(|s| s.is_running())
+    }
+
+    /// The run that is on, or over and not forgotten, is this one.
+    fn is_of(&self, session: &Arc<Session>) -> bool {
+        self.session.as_ref().is_some_and(|s| Arc::ptr_eq(s, session))
+    }
+
+    /// What the machine is doing: a run in the background that has ended by itself is one that is held.
+    fn phase(&self) -> Phase {
+        if self.phase == Phase::Background && !self.is_running() { Phase::Paused } else { self.phase }
+    }
+}
+
 /// A whole machine.
 pub struct Machine {
+    /// The vCPUs, in the order of their numbers. Before the memory, which is unmapped when they are gone.
+    pub cpus: Vec<Slot>,
     /// RAM and ROM.
     pub memory: Arc<Memory>,
     /// Who may answer first.
@@ -92,16 +110,18 @@ pub struct Machine {
     pub ports: Bus,
     /// Devices by guest-physical address.
     pub mmio: Bus,
-    /// The vCPUs, in the order of their numbers.
-    pub cpus: Vec<Slot>,
     /// The first serial port, if the machine has one.
     pub serial: Option<SerialLine>,
     /// How this KVM behaves.
     pub quirks: Quirks,
     irqchip: Irqchip,
     vm: Mutex<Option<Arc<Vm>>>,
+    /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
+    filtering: Mutex<()>,
     life: Mutex<Life>,
     changed: Condvar,
+    /// The process that made it, and the only one that KVM lets run it.
+    process: u32,
 }
 
 impl Machine {
@@ -197,6 +217,7 @@ impl Machine {
 
     /// Has KVM send to us the MSRs that hooks watch, and the one by which system calls are repaired.
     fn filter_msrs(&self) -> Result<()> {
+        let _turn = self.filtering.lock().unwrap_or_else(PoisonError::into_inner);
         let mut watched = self.hooks.tables().watched_msrs();
         if repair::Repair::new(&self.quirks).wants_lstar() {
             let lstar = u64::from(msr::LSTAR);
@@ -241,6 +262,11 @@ impl Machine {
         Some(u64::from_le_bytes(word))
     }
 
+    /// Is this a forked child's copy? Its vCPU threads stayed behind, perhaps with locks held, so nobody may wait for them.
+    pub fn is_inherited(&self) -> bool {
+        self.process != std::process::id()
+    }
+
     /// Which interrupt controllers there are.
     pub fn irqchip(&self) -> Irqchip {
         self.irqchip
@@ -248,6 +274,9 @@ impl Machine {
 
     /// Stops the run that is on, if one is. Its `run` or `join` hands out why.
     pub fn interrupt(&self, why: Interruption) {
+        if self.is_inherited() {
+            return;
+        }
         let session = self.life().session.clone();
         if let Some(session) = session {
             session.interrupt(why);

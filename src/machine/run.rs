@@ -63,6 +63,8 @@ pub(super) struct Run<'a> {
     rewritten: Option<(Regs, Regs)>,
     /// That instruction is being completed.
     is_settling: bool,
+    /// Something failed: what is left of the instruction is done without asking handlers.
+    has_failed: bool,
 }
 
 /// Most entries that one instruction may take to complete: a string of the longest prefix-laden kind.
@@ -99,6 +101,7 @@ impl<'a> Run<'a> {
             pending: false,
             rewritten,
             is_settling: false,
+            has_failed: false,
         })
     }
 
@@ -108,6 +111,7 @@ impl<'a> Run<'a> {
 
     fn until_the_end(mut self) -> Result<Exit> {
         let result = self.turn_until_stop();
+        self.has_failed |= result.is_err();
         let completed = self.complete();
         self.vcpu().end_run();
         result.and_then(|exit| completed.map(|()| exit))
@@ -171,26 +175,30 @@ impl<'a> Run<'a> {
         Ok(Next::Go)
     }
 
-    /// Completes the last access, so that what others see and change is the state after it.
+    /// Completes the last access, so that what others see and change is the state after it; also if a handler fails on
+    /// the way.
     fn complete(&mut self) -> Result<()> {
+        let mut result = Ok(());
         for _ in 0..MOST_COMPLETIONS {
             if !self.pending {
-                return Ok(());
+                break;
             }
             self.pending = false;
-            match self.vcpu().complete()? {
-                Entered::Port(access) => drop(self.port(&access)?), // the rest of a string
-                Entered::Exit(exit) => drop(self.exit(exit)?),
-                Entered::Interrupted | Entered::Eoi(_) | Entered::InternalError { .. } => return Ok(()),
-            }
+            let answered = match self.vcpu().complete()? {
+                Entered::Port(access) => self.port(&access).map(drop), // the rest of a string
+                Entered::Exit(exit) => self.exit(exit).map(drop),
+                Entered::Interrupted | Entered::Eoi(_) | Entered::InternalError { .. } => break,
+            };
+            self.has_failed |= answered.is_err();
+            result = result.and(answered);
         }
-        Ok(())
+        result
     }
 
     /// Asks the hooks that want `exit`, the vCPU being put back meanwhile.
     fn consult(&mut self, exit: &Exit) -> Result<Reply> {
-        let Self { lease, tables, rewritten, .. } = self;
-        let Some(chain) = tables.find(exit) else { return Ok(Reply::Default) };
+        let Self { lease, tables, rewritten, has_failed, .. } = self;
+        let Some(chain) = tables.find(exit).filter(|_| !*has_failed) else { return Ok(Reply::Default) };
         let vcpu = &mut lease.cpu().vcpu;
         let id = vcpu.id();
         if let Some((before, wanted)) = rewritten {

@@ -59,9 +59,17 @@ impl Session {
         self.end(Ok((self.first, Exit::Timeout)));
     }
 
-    /// Keeps the first outcome and has the others stop.
+    /// Keeps the first outcome, or the first error: what a handler raises while the run ends is not lost. Has the others
+    /// stop.
     pub(super) fn end(&self, outcome: Outcome) {
-        self.state().outcome.get_or_insert(outcome);
+        let mut state = self.state();
+        let is_kept = match &state.outcome {
+            None => true,
+            Some(before) => before.is_ok() && outcome.is_err(),
+        };
+        let other = if is_kept { state.outcome.replace(outcome) } else { Some(outcome) };
+        drop(state);
+        drop(other); // outside the lock: it may hold what is foreign
         self.stopping.store(true, Ordering::SeqCst);
     }
 

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use vm_memory::{GuestAddress, GuestRegionMmap, MmapRegion};
 
-use crate::addr::GuestPhys;
+use crate::addr::{GuestPhys, PAGE};
 use crate::error::{Error, Result};
 
 /// Guest-physical addresses are at most this wide (Intel SDM vol. 3, 4.1.4: MAXPHYADDR is at most 52).
 const PHYSICAL_BITS: u32 = 52;
+
+/// KVM takes memory slots of up to this many pages (Linux, `KVM_MEM_MAX_NR_PAGES`).
+const MOST_PAGES: u64 = (1 << 31) - 1;
 
 /// Where a region is and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +32,17 @@ impl RegionInfo {
         if len == 0 {
             return Err(Error::Invalid("a region of memory has at least one page, 0x1000 bytes".into()));
         }
-        if !at.is_page_aligned() || !len.is_multiple_of(crate::addr::PAGE) {
+        if !at.is_page_aligned() || !len.is_multiple_of(PAGE) {
             return Err(Error::Unaligned { at: at.0, len });
         }
         if at.0.checked_add(len).is_none_or(|end| end > 1 << PHYSICAL_BITS) {
             return Err(Error::BeyondPhysical { at: at.0, len, bits: PHYSICAL_BITS });
+        }
+        if len / PAGE > MOST_PAGES {
+            return Err(Error::Invalid(format!(
+                "{len:#x} bytes of memory; one region has at most {:#x}",
+                MOST_PAGES * PAGE
+            )));
         }
         let info = Self { at, len, rom, slot };
         match others.iter().find(|o| o.at < info.end() && at < o.end()) {

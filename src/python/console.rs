@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyTimeoutError, PyTypeError};
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
@@ -106,5 +108,9 @@ impl Console {
     #[getter]
     fn dropped(&self) -> u64 {
         self.line().map_or(0, |l| l.console.dropped())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.vm)
     }
 }

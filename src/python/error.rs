@@ -15,7 +15,7 @@ import_exception!(belljar.errors, RegisterError);
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
-        let text = error.to_string();
+        let text = words(&error);
         match error {
             Error::Foreign(Foreign(own)) => match own.downcast::<PyErr>() {
                 Ok(own) => *own,
@@ -41,6 +41,15 @@ impl From<Error> for PyErr {
                 "{text}: a mode, a segment or a control register contradicts another one"
             )),
         }
+    }
+}
+
+/// The fact, without the number that the system's own words for an errno repeat.
+fn words(error: &Error) -> String {
+    let text = error.to_string();
+    match error {
+        Error::Host { errno, .. } => text.replace(&format!(" (os error {errno})"), ""),
+        _ => text,
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use pyo3::IntoPyObjectExt;
 use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 use crate::exit::{Exit as Core, ExitKind, Interruption as CoreInterruption, MsrReason};
 use crate::x86::msr;
@@ -104,6 +105,15 @@ macro_rules! exit_class {
 
             fn __hash__(slf: &Bound<'_, Self>) -> PyResult<isize> {
                 slf.repr()?.hash()
+            }
+
+            /// Pickles as the class and its arguments.
+            fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
+                let (py, vcpu) = (slf.py(), slf.as_super().get().vcpu);
+                #[allow(unused_variables)]
+                let this = slf.get();
+                let arguments = [$(this.$field.clone().into_py_any(py)?,)* vcpu.into_py_any(py)?];
+                Ok((slf.get_type(), PyTuple::new(py, arguments)?))
             }
         }
     };
@@ -321,7 +331,7 @@ fn interruption_name(by: CoreInterruption) -> &'static str {
 }
 
 /// The kind of exit that a class stands for; `None` for the base class, which is all of them.
-pub fn kind_of(class: &Bound<'_, PyType>) -> PyResult<Option<ExitKind>> {
+pub fn kind_of(class: &Bound<'_, PyAny>) -> PyResult<Option<ExitKind>> {
     let py = class.py();
     macro_rules! find {
         ($($class:ident => $kind:ident,)+) => {$(
@@ -339,7 +349,13 @@ pub fn kind_of(class: &Bound<'_, PyType>) -> PyResult<Option<ExitKind>> {
     if class.is(py.get_type::<Exit>()) {
         return Ok(None);
     }
-    Err(PyTypeError::new_err(format!("on_exit takes a class of exits such as bj.Hlt, not {}", class.name()?)))
+    if class.is(py.get_type::<Timeout>()) || class.is(py.get_type::<Interrupted>()) {
+        return Err(PyTypeError::new_err("run() returns Timeout and Interrupted; no handler sees them"));
+    }
+    let shown = class.repr()?;
+    Err(PyTypeError::new_err(format!(
+        "on_exit takes a class of exits such as bj.Hlt (as a decorator: @vm.on_exit(bj.Hlt)), not {shown}"
+    )))
 }
 
 /// Numbers and names of MSRs, as Python gives them.

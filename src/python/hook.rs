@@ -20,13 +20,22 @@ use super::exit::to_python;
 use super::vm::VM;
 
 /// What a handler may return beside data: stop the machine, or skip the default behaviour.
-#[pyclass(frozen, eq, eq_int, hash, module = "belljar", rename_all = "SCREAMING_SNAKE_CASE")]
+#[pyclass(frozen, eq, hash, module = "belljar", rename_all = "SCREAMING_SNAKE_CASE")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Do the default, then have run() return this exit.
     Stop,
     /// Do not do the default: drop a write, read all ones, go on after a halt.
     Skip,
+}
+
+#[pymethods]
+impl Action {
+    /// Pickles as the attribute of its class.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let (py, name) = (slf.py(), if *slf.get() == Self::Stop { "STOP" } else { "SKIP" });
+        (py.import("builtins")?.getattr("getattr")?, (py.get_type::<Self>(), name)).into_pyobject(py)
+    }
 }
 
 /// A Python function, owned by the machine's hook and listed by the VM for the garbage collector.
@@ -38,7 +47,9 @@ impl Callback for PythonCallback {
     fn call(&self, exit: &Exit, vcpu: u32) -> CoreResult<Reply> {
         Python::attach(|py| {
             let value = to_python(py, exit, vcpu)?;
-            let result = self.0.0.bind(py).call1((value,))?;
+            // A reference of its own: the VM's may be the only other one, and the collector may clear the two as garbage.
+            let function = self.0.0.clone_ref(py).into_bound(py);
+            let result = function.call1((value,))?;
             reply(&result, exit)
         })
         .map_err(foreign)
@@ -196,7 +207,11 @@ impl Handle {
                 .to_string(),
             None => "nothing yet".into(),
         };
-        let state = if self.hook().is_some() { format!("{} hits", self.hits()) } else { "removed".into() };
+        let state = match (self.hook(), self.function(py)) {
+            (Some(_), _) => format!("{} hits", self.hits()),
+            (None, Some(_)) => "removed".into(),
+            (None, None) => "call it with a function".into(),
+        };
         Ok(format!("<Handle of {what}: {name}, {state}>"))
     }
 

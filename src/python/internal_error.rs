@@ -1,7 +1,7 @@
 //! The class `InternalError`: what KVM gave up on, with the instruction. It never refers to a machine.
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::exit::InternalError as Core;
 use crate::x86::disassemble;
@@ -47,6 +47,16 @@ impl InternalError {
         vcpu: u32,
     ) -> PyClassInitializer<Self> {
         PyClassInitializer::from(Exit { vcpu }).add_subclass(Self { suberror, rip, bits, data, bytes: instruction })
+    }
+
+    /// Pickles as the arguments that it is made by.
+    fn __getnewargs_ex__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+        let (py, this) = (slf.py(), slf.get());
+        let named = PyDict::new(py);
+        named.set_item("bits", this.bits)?;
+        named.set_item("data", &this.data)?;
+        named.set_item("vcpu", slf.as_super().get().vcpu)?;
+        Ok(((this.suberror, this.rip, this.instruction(py)).into_pyobject(py)?, named))
     }
 
     #[classattr]

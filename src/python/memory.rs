@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::ptr;
 
 use pyo3::exceptions::{PyBufferError, PyIndexError, PyTypeError, PyValueError};
-use pyo3::ffi;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PySlice};
+use pyo3::{PyTraverseError, ffi};
 
 use crate::addr::GuestPhys;
 use crate::source::ReadMemory;
@@ -75,8 +76,9 @@ pub fn copied(data: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 pub fn file_or_bytes(source: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     match source.extract::<PathBuf>() {
         Ok(path) if !source.is_instance_of::<PyBytes>() => source.py().detach(|| std::fs::read(&path)).map_err(|e| {
-            let errno = e.raw_os_error().unwrap_or(0);
-            pyo3::exceptions::PyOSError::new_err((errno, e.to_string(), path))
+            let (errno, text) = (e.raw_os_error().unwrap_or(0), e.to_string());
+            let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
+            pyo3::exceptions::PyOSError::new_err((errno, words, path.into_os_string()))
         }),
         _ => copied(source),
     }
@@ -206,6 +208,10 @@ impl Memory {
         let regions: Vec<_> = self.regions().iter().map(Region::__repr__).collect();
         format!("<Memory {}>", regions.join(" "))
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.vm)
+    }
 }
 
 /// Start and length of `[start:stop]`, whose ends must be given.
@@ -275,5 +281,9 @@ impl Window {
         // SAFETY: made by Box::into_raw in __getbuffer__, and released once.
         drop(unsafe { Box::from_raw(numbers) });
         self.vm.get().machine().memory.unexport();
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.vm)
     }
 }

@@ -8,9 +8,11 @@ mod exit;
 mod hook;
 mod host;
 mod internal_error;
+mod log;
 mod memory;
 mod regs;
 mod segment;
+mod shutdown;
 mod size;
 mod vcpu;
 mod vm;
@@ -20,6 +22,11 @@ use pyo3::prelude::*;
 /// The native half of belljar: import `belljar` instead.
 #[pymodule]
 mod _belljar {
+    #[pymodule_init]
+    fn init() {
+        super::log::install();
+    }
+
     #[pymodule_export]
     #[allow(non_upper_case_globals)] // Python's name
     const __version__: &str = env!("CARGO_PKG_VERSION");

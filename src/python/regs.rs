@@ -1,6 +1,8 @@
 //! The classes `Registers` and `Msrs`: one vCPU's registers for Python, live. They never cache a value.
 
-use pyo3::exceptions::{PyAttributeError, PyKeyError, PyValueError};
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyKeyError, PyValueError};
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -83,6 +85,16 @@ impl Registers {
         Regs::NAMES.to_vec()
     }
 
+    fn __getitem__(&self, name: &str) -> PyResult<u64> {
+        let at = position(name)?;
+        Ok(self.with(|cpu| Ok(cpu.vcpu.regs()?.words[at]))?)
+    }
+
+    fn __setitem__(&self, name: &str, value: u64) -> PyResult<()> {
+        let at = position(name)?;
+        self.change(|regs| regs.words[at] = value)
+    }
+
     /// All 18 values at once, in the order of NAMES.
     #[pyo3(signature = () -> "tuple[int, ...]")]
     fn read<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
@@ -112,9 +124,7 @@ impl Registers {
         let mut new = Vec::new();
         for (name, value) in values.iter() {
             let name: String = name.extract()?;
-            let at = Regs::NAMES.iter().position(|n| *n == name);
-            let at = at.ok_or_else(|| PyAttributeError::new_err(format!("there is no register {name}")))?;
-            new.push((at, value.extract()?));
+            new.push((position(&name)?, value.extract()?));
         }
         self.change(|regs| new.iter().for_each(|(at, value)| regs.words[*at] = *value))
     }
@@ -124,6 +134,18 @@ impl Registers {
         let cells: Vec<_> = Regs::NAMES.iter().zip(regs.words).map(|(n, v)| format!("{n:>6} {v:016x}")).collect();
         cells.chunks(3).map(|row| row.join("  ")).collect::<Vec<_>>().join("\n")
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.vm)
+    }
+}
+
+/// Where a register is in the order of NAMES. KeyError for a name that is none.
+fn position(name: &str) -> PyResult<usize> {
+    let at = Regs::NAMES.iter().position(|n| *n == name);
+    at.ok_or_else(|| {
+        PyKeyError::new_err(format!("no register is named {name:?}; there are {}", Regs::NAMES.join(", ")))
+    })
 }
 
 /// The model-specific registers of one vCPU, by name or number. KeyError for one that it does not have.
@@ -164,5 +186,9 @@ impl Msrs {
         let dict = PyDict::new(py);
         msr::NAMES.iter().try_for_each(|(name, number)| dict.set_item(name, number))?;
         Ok(dict)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.vm)
     }
 }

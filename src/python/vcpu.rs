@@ -1,5 +1,7 @@
 //! The class `VCPU`: one vCPU's state for Python, live. It never caches a value.
 
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
 use crate::error::Result as CoreResult;
@@ -10,7 +12,7 @@ use super::decode::Instruction;
 use super::exit::to_python;
 use super::regs::{Msrs, Registers};
 use super::segment::Segment;
-use super::vm::{VM, poll, seconds};
+use super::vm::{VM, detached, poll, seconds};
 
 /// One vCPU. Its state may be read and written while the VM is stopped, and in handlers of its own exits.
 #[pyclass(frozen, name = "VCPU", module = "belljar")]
@@ -171,7 +173,7 @@ impl Vcpu {
     #[pyo3(signature = (timeout = None, max_exits = None) -> "Exit")]
     fn run(&self, py: Python<'_>, timeout: Option<f64>, max_exits: Option<u64>) -> PyResult<Py<PyAny>> {
         let timeout = seconds("timeout", timeout)?;
-        let (vcpu, exit) = py.detach(|| self.vm.get().machine().run_these(&[self.id], timeout, max_exits, &poll))?;
+        let (vcpu, exit) = detached(py, || self.vm.get().machine().run_these(&[self.id], timeout, max_exits, &poll))?;
         to_python(py, &exit, vcpu)
     }
 
@@ -190,5 +192,9 @@ impl Vcpu {
             }
             Err(error) => format!("<VCPU {}: {error}>", self.id),
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.vm)
     }
 }

@@ -7,12 +7,12 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::types::{PyString, PyTuple};
 
 use crate::addr::GuestPhys;
 use crate::boot::bare::Mode;
 use crate::boot::image;
-use crate::error::Result as CoreResult;
+use crate::error::{Error, Result as CoreResult};
 use crate::exit::Interruption;
 use crate::hook::{Hook, Subject, Wanted};
 use crate::kvm::Irqchip;
@@ -42,6 +42,15 @@ pub struct VM {
 pub fn poll() -> CoreResult<()> {
     #[allow(clippy::redundant_closure_for_method_calls)] // the method is not general enough in its lifetime
     Python::attach(|py| py.check_signals()).map_err(foreign)
+}
+
+/// Asks the core while other Python threads run; what it logged goes to Python's `logging` afterwards.
+pub fn detached<T: Send>(py: Python<'_>, work: impl Send + FnOnce() -> CoreResult<T>) -> PyResult<T> {
+    let result = py.detach(work);
+    if let Err(error) = super::log::hand_over(py) {
+        error.write_unraisable(py, None);
+    }
+    Ok(result?)
 }
 
 /// Seconds, as Python gives them.
@@ -85,7 +94,10 @@ impl VM {
 #[pymethods]
 impl VM {
     #[new]
-    #[pyo3(signature = (memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false))]
+    #[pyo3(
+        signature = (memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false),
+        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False)"
+    )]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments of a constructor
     fn new(
         py: Python<'_>,
@@ -108,8 +120,9 @@ impl VM {
             .map_err(|_| PyValueError::new_err(format!("{vcpus} vCPUs asked; a VM has at least 1")))?;
         let config = Config { memory: memory.0, vcpus, irqchip, pit, serial, i8042 };
         let quirks = py.detach(quirks)?;
-        let machine = py.detach(|| Machine::new(&config, quirks))?;
-        Ok(Self { machine: Arc::new(machine), functions: Mutex::default() })
+        let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
+        super::shutdown::watch(py, &machine)?;
+        Ok(Self { machine, functions: Mutex::default() })
     }
 
     /// The first vCPU.
@@ -196,7 +209,8 @@ impl VM {
     /// Has `handler(exit)` answer accesses to ports: a port, or a range of them, or a first one and a `size`.
     ///
     /// `access` is "r", "w" or "rw", seen from the guest. The guest waits. Returns a Handle, which is a decorator if no
-    /// handler is given.
+    /// handler is given. For a read, an integer is what the guest gets; None answers as without the handler, bj.SKIP drops
+    /// a write, bj.STOP ends the run with this exit.
     #[pyo3(signature = (port: "int | range", handler = None, *, size = None, access = "rw"))]
     fn on_port(
         slf: &Bound<'_, Self>,
@@ -210,6 +224,8 @@ impl VM {
     }
 
     /// Has `handler(exit)` answer accesses to guest-physical addresses that no RAM backs, and with access="w" to ROM.
+    ///
+    /// Otherwise as on_port.
     #[pyo3(signature = (address: "int | range", handler = None, *, size = None, access = "rw"))]
     fn on_mmio(
         slf: &Bound<'_, Self>,
@@ -245,7 +261,7 @@ impl VM {
     #[pyo3(signature = (kind: "type[Exit] | None" = None, handler = None))]
     fn on_exit(
         slf: &Bound<'_, Self>,
-        kind: Option<&Bound<'_, PyType>>,
+        kind: Option<&Bound<'_, PyAny>>,
         handler: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
         let subject = kind.map_or(Ok(None), kind_of)?.map_or(Subject::Any, Subject::Kind);
@@ -259,31 +275,31 @@ impl VM {
     #[pyo3(signature = (timeout = None, max_exits = None) -> "Exit")]
     fn run(&self, py: Python<'_>, timeout: Option<f64>, max_exits: Option<u64>) -> PyResult<Py<PyAny>> {
         let timeout = seconds("timeout", timeout)?;
-        let (vcpu, exit) = py.detach(|| self.machine.run(timeout, max_exits, &poll))?;
+        let (vcpu, exit) = detached(py, || self.machine.run(timeout, max_exits, &poll))?;
         to_python(py, &exit, vcpu)
     }
 
-    /// Runs the guest on threads of its own, one per vCPU.
+    /// Runs the guest on threads of its own, one per vCPU, and returns at once: join() waits, stop() ends it.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| self.machine.start())?)
+        detached(py, || self.machine.start())
     }
 
     /// Holds a guest that start() set going, between two instructions. In a handler, it asks and does not wait.
     fn pause(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.machine.halt(Interruption::Pause, &poll))?;
+        detached(py, || self.machine.halt(Interruption::Pause, &poll))?;
         Ok(())
     }
 
     /// Goes on after pause().
     fn resume(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| self.machine.resume())?)
+        detached(py, || self.machine.resume())
     }
 
     /// Ends a run, in the background or on another thread, and returns the exit that ended it (None if it was not
     /// running in the background).
     #[pyo3(signature = () -> "Exit | None")]
     fn stop(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let outcome = py.detach(|| self.machine.halt(Interruption::Stop, &poll))?;
+        let outcome = detached(py, || self.machine.halt(Interruption::Stop, &poll))?;
         outcome.map(|(vcpu, exit)| to_python(py, &exit, vcpu)).transpose()
     }
 
@@ -293,7 +309,7 @@ impl VM {
     #[pyo3(signature = (timeout = None) -> "Exit")]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let patience = seconds("timeout", timeout)?;
-        match py.detach(|| self.machine.join(patience, &poll))? {
+        match detached(py, || self.machine.join(patience, &poll))? {
             Some((vcpu, exit)) => to_python(py, &exit, vcpu),
             None => Err(pyo3::exceptions::PyTimeoutError::new_err("the guest still runs")),
         }
@@ -308,7 +324,7 @@ impl VM {
     ///
     /// Refused from a handler of this VM (RunningError) and while views of its memory are live (BufferError).
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.machine.close(&poll))?;
+        detached(py, || self.machine.close(&poll))?;
         let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
         drop(functions);
         Ok(())
@@ -358,10 +374,21 @@ impl VM {
 }
 
 impl Drop for VM {
-    /// A VM that nobody can reach any more ends its threads.
+    /// A VM that nobody can reach any more ends its threads. Ctrl-C ends the wait for a handler that does not return.
     fn drop(&mut self) {
         let machine = Arc::clone(&self.machine);
+        if machine.is_inherited() {
+            return std::mem::forget(machine);
+        }
         machine.interrupt(Interruption::Close); // also where closing is refused: in a handler of its own
-        Python::attach(|py| py.detach(|| drop(machine.close(&|| Ok(())))));
+        Python::attach(|py| {
+            let on_its_way = PyErr::take(py);
+            if let Err(error @ Error::Foreign(_)) = py.detach(|| machine.close(&poll)) {
+                PyErr::from(error).write_unraisable(py, None);
+            }
+            if let Some(error) = on_its_way {
+                error.restore(py);
+            }
+        });
     }
 }

@@ -216,3 +216,20 @@ def test_pausing_from_several_threads_at_once(vm):
         thread.join(5)
         assert not thread.is_alive()
     assert vm.state == "paused"
+
+
+def test_join_does_not_take_the_outcome_of_a_run_in_the_foreground(vm):
+    vm.load(SPIN, mode="user")
+    refused = []
+
+    def join():
+        wait_for(lambda: vm.state == "running")
+        with pytest.raises(ValueError, match="background"):
+            vm.join()
+        refused.append(True)
+
+    thread = threading.Thread(target=join)
+    thread.start()
+    assert vm.run(timeout=0.3) == bj.Timeout()
+    thread.join()
+    assert refused == [True]

@@ -179,7 +179,7 @@ def test_a_kick_reaches_the_outer_run_while_a_handler_runs_another_vm(vm, new_vm
     inner = new_vm("1M")
     inner.load("l: jmp l", mode="user")
     vm.load(FOREVER)
-    vm.on_port(0x10, lambda exit: inner.run(timeout=0.2))
+    vm.on_port(0x10, lambda exit: inner.run(timeout=0.2) and None)
     timer = threading.Timer(0.05, vm.kick)
     timer.start()
     assert vm.run(timeout=5) == bj.Interrupted("kick")
@@ -221,3 +221,34 @@ def test_handlers_of_one_machine_do_not_hear_of_another(vm, new_vm):
     other.load("out 0x10, al; hlt")
     assert other.run(timeout=5) == bj.Hlt()
     assert heard.hits == 0
+
+
+@pytest.mark.parametrize("verb", ["stop", "kick", "pause"])
+def test_what_a_handler_raises_comes_out_though_the_run_was_ending(vm, verb):
+    vm.load(FOREVER)
+
+    def handler(exit):
+        getattr(vm, verb)()
+        raise LookupError
+
+    vm.on_port(0x10, handler)
+    with pytest.raises(LookupError):
+        vm.run(timeout=5)
+    vm.start()
+    with pytest.raises(LookupError):
+        vm.join(timeout=5)
+
+
+def test_an_access_of_two_parts_completes_when_a_handler_fails(vm):
+    vm.load("mov ecx, [0x40000ffe]; hlt; mov ebx, 7; hlt", mode="protected")
+
+    def fail(exit):
+        raise LookupError
+
+    handle = vm.on_mmio(0x4000_0000, fail, size=0x2000)
+    with pytest.raises(LookupError):
+        vm.run(timeout=5)
+    assert (handle.hits, vm.cpu.regs.rcx, vm.cpu.regs.rip) == (1, 0xFFFF_FFFF, 0x1006)
+    vm.cpu.regs.rip = 0x1007
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.cpu.regs.rbx == 7

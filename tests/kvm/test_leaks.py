@@ -177,3 +177,24 @@ def test_a_view_keeps_its_machine_and_lets_it_go():
     del view
     gc.collect()
     assert gone() is None
+
+
+PARTS = {
+    "cpu": lambda vm: vm.cpu,
+    "registers": lambda vm: vm.cpu.regs,
+    "msrs": lambda vm: vm.cpu.msr,
+    "memory": lambda vm: vm.memory,
+    "console": lambda vm: vm.console,
+    "view": lambda vm: vm.memory.view(),
+}
+
+
+@pytest.mark.parametrize("part_of", PARTS.values(), ids=PARTS)
+def test_a_handler_that_holds_a_part_of_its_machine_keeps_nothing_alive(part_of):
+    vm = bj.VM(SIZE, serial=True)
+    part = part_of(vm)
+    vm.on_port(0x10, lambda exit, part=part: None)
+    gone = weakref.ref(vm)
+    del vm, part
+    gc.collect()
+    assert gone() is None

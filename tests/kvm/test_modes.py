@@ -257,3 +257,9 @@ def test_the_vector_state_survives_exits_and_exceptions(vm):
     assert vm.run(timeout=5).vector == BP
     assert vm.run(timeout=5).vector == UD
     assert vm.memory.read(0x8010, 16) == bytes(range(16))
+
+
+def test_a_guest_that_lowers_its_task_priority_goes_on(vm):
+    vm.load("mov eax, 5; mov cr8, rax; mov eax, 1; mov cr8, rax; mov rbx, cr8; hlt")
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.cpu.regs.rbx == 1

@@ -3,6 +3,9 @@
 None of this needs a KVM.
 """
 
+import copy
+import pickle
+
 import pytest
 
 import belljar as bj
@@ -127,3 +130,15 @@ def test_an_internal_error_disassembles_its_instruction():
     assert bj.InternalError(1, 0x1000, b"\xc5\xf8\x77").disassembly == "vzeroupper"
     assert bj.InternalError(1, 0x1000, b"\xb8\x01\x00", bits=16).disassembly == "mov ax, 1"
     assert bj.InternalError(3, 0x1000).disassembly == ""
+
+
+@every
+def test_an_exit_survives_pickle_and_copy(kind, args):
+    exit = kind(*args, vcpu=3)
+    assert pickle.loads(pickle.dumps(exit)) == exit
+    assert copy.deepcopy(exit) == exit
+
+
+def test_an_action_is_itself_after_pickling_and_no_number():
+    assert pickle.loads(pickle.dumps((bj.STOP, bj.SKIP))) == (bj.STOP, bj.SKIP)
+    assert bj.STOP not in (0, bj.SKIP)
