@@ -65,7 +65,7 @@ class Action:
     def __hash__(self, /) -> int: ...
     def __int__(self, /) -> int: ...
     def __ne__(self, value: object, /) -> bool: ...
-    def __reduce__(self, /) -> tuple:
+    def __reduce__(self, /) -> "tuple[object, ...]":
         """
         Pickles as the attribute of its class.
         """
@@ -120,7 +120,7 @@ class Debug(Exit):
         dr7: SupportsIndex,
         vcpu: SupportsIndex = 0,
     ) -> Debug: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -167,7 +167,7 @@ class FailEntry(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, reason: SupportsIndex, cpu: SupportsIndex, vcpu: SupportsIndex = 0) -> FailEntry: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -201,7 +201,7 @@ class GuestException(Exit):
         cr2: SupportsIndex,
         vcpu: SupportsIndex = 0,
     ) -> GuestException: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -264,7 +264,7 @@ class Hlt(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, vcpu: SupportsIndex = 0) -> Hlt: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -304,7 +304,7 @@ class InternalError(Exit):
 
     __match_args__: Final[tuple[str, str, str]]
     def __eq__(self, other: object, /) -> bool: ...
-    def __getnewargs_ex__(self, /) -> tuple[tuple, dict]:
+    def __getnewargs_ex__(self, /) -> "tuple[tuple[object, ...], dict[str, object]]":
         """
         Pickles as the arguments that it is made by.
         """
@@ -362,7 +362,7 @@ class Interrupted(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, by: str, vcpu: SupportsIndex = 0) -> Interrupted: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -491,7 +491,7 @@ class MemoryFault(Exit):
     def __new__(
         cls, /, flags: SupportsIndex, address: SupportsIndex, length: SupportsIndex, vcpu: SupportsIndex = 0
     ) -> MemoryFault: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -522,7 +522,7 @@ class MmioRead(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, address: SupportsIndex, size: SupportsIndex, vcpu: SupportsIndex = 0) -> MmioRead: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -550,7 +550,7 @@ class MmioWrite(Exit):
     def __new__(
         cls, /, address: SupportsIndex, size: SupportsIndex, data: SupportsIndex, vcpu: SupportsIndex = 0
     ) -> MmioWrite: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -581,7 +581,7 @@ class MsrRead(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, index: SupportsIndex, reason: str, vcpu: SupportsIndex = 0) -> MsrRead: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -609,7 +609,7 @@ class MsrWrite(Exit):
     def __new__(
         cls, /, index: SupportsIndex, data: SupportsIndex, reason: str, vcpu: SupportsIndex = 0
     ) -> MsrWrite: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -653,7 +653,7 @@ class PortIn(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, port: SupportsIndex, size: SupportsIndex, vcpu: SupportsIndex = 0) -> PortIn: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -681,7 +681,7 @@ class PortOut(Exit):
     def __new__(
         cls, /, port: SupportsIndex, size: SupportsIndex, data: SupportsIndex, vcpu: SupportsIndex = 0
     ) -> PortOut: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -967,7 +967,7 @@ class Reset(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, vcpu: SupportsIndex = 0) -> Reset: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -1047,7 +1047,7 @@ class Shutdown(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, vcpu: SupportsIndex = 0) -> Shutdown: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -1065,7 +1065,7 @@ class SystemEvent(Exit):
     def __new__(
         cls, /, kind: SupportsIndex, data: SupportsGetItem[int, SupportsIndex], vcpu: SupportsIndex = 0
     ) -> SystemEvent: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -1089,7 +1089,7 @@ class Timeout(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, vcpu: SupportsIndex = 0) -> Timeout: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
@@ -1105,7 +1105,7 @@ class UnknownExit(Exit):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, reason: SupportsIndex, vcpu: SupportsIndex = 0) -> UnknownExit: ...
-    def __reduce__(self, /) -> tuple[type, tuple]:
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """

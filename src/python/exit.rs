@@ -108,6 +108,7 @@ macro_rules! exit_class {
             }
 
             /// Pickles as the class and its arguments.
+            #[pyo3(signature = () -> "tuple[type, tuple[object, ...]]")]
             fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
                 let (py, vcpu) = (slf.py(), slf.as_super().get().vcpu);
                 #[allow(unused_variables)]

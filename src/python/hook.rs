@@ -32,6 +32,7 @@ pub enum Action {
 #[pymethods]
 impl Action {
     /// Pickles as the attribute of its class.
+    #[pyo3(signature = () -> "tuple[object, ...]")]
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let (py, name) = (slf.py(), if *slf.get() == Self::Stop { "STOP" } else { "SKIP" });
         (py.import("builtins")?.getattr("getattr")?, (py.get_type::<Self>(), name)).into_pyobject(py)

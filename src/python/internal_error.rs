@@ -50,6 +50,7 @@ impl InternalError {
     }
 
     /// Pickles as the arguments that it is made by.
+    #[pyo3(signature = () -> "tuple[tuple[object, ...], dict[str, object]]")]
     fn __getnewargs_ex__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
         let (py, this) = (slf.py(), slf.get());
         let named = PyDict::new(py);
