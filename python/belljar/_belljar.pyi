@@ -1312,7 +1312,8 @@ class VM:
         """
         Ends all runs and gives everything back: descriptors, threads, mappings. May be called again, from any thread.
 
-        Refused from a handler of this VM (RunningError) and while views of its memory are live (BufferError).
+        Refused from a handler of this VM (RunningError) and while views of its memory are live (BufferError). What a handler
+        raised in the background and no join(), stop() or start() has handed out goes to sys.unraisablehook.
         """
     @property
     def console(self, /) -> Console:
@@ -1421,6 +1422,8 @@ class VM:
     def start(self, /) -> None:
         """
         Runs the guest on threads of its own, one per vCPU, and returns at once: join() waits, stop() ends it.
+
+        Raises what a handler raised in the last such run, if nobody has asked for it.
         """
     @property
     def state(self, /) -> str:

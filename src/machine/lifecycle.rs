@@ -94,6 +94,9 @@ impl Machine {
             }
             Phase::Closing | Phase::Closed => return Err(Error::Closed),
         }
+        if let Some(failure) = life.session.as_ref().and_then(|s| s.take_failure()) {
+            return Err(failure); // of the last run in the background, which nobody has joined
+        }
         let session = Arc::new(Session::new(ids, timeout, most_exits));
         life.phase = phase;
         life.session = Some(Arc::clone(&session));
@@ -285,14 +288,16 @@ impl Machine {
         }
     }
 
-    /// Ends all runs and gives everything back. Does nothing if it has been done.
-    pub fn close(&self, poll: Poll<'_>) -> Result<()> {
+    /// Ends all runs and gives everything back. Does nothing if it has been done. Hands out the error of a run in the
+    /// background that nobody has asked for.
+    pub fn close(&self, poll: Poll<'_>) -> Result<Option<Error>> {
         if self.is_inherited() {
-            return Ok(());
+            return Ok(None);
         }
         self.refuse_in_handler("close")?;
-        let Some((session, phase)) = self.begin_closing(poll)? else { return Ok(()) };
+        let Some((session, phase)) = self.begin_closing(poll)? else { return Ok(None) };
         let result = self.finish_closing(session.as_ref(), poll);
+        let session = session.filter(|_| phase != Phase::Foreground);
         let mut life = self.life();
         life.phase = match &result {
             Ok(()) => Phase::Closed,
@@ -304,7 +309,7 @@ impl Machine {
         }
         drop(life);
         self.changed.notify_all();
-        result
+        result.map(|()| session.and_then(|s| s.take_failure()))
     }
 
     /// Becomes the one who closes, with the run that is on and the phase until now; `None` if the machine is closed.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::{Exit, Interruption};
 
 /// The exit by which a run ended, and the vCPU that made it.
@@ -109,6 +109,11 @@ impl Session {
     pub fn wait(&self, patience: Duration) -> bool {
         let waited = self.changed.wait_timeout_while(self.state(), patience, |s| s.running > 0);
         waited.unwrap_or_else(PoisonError::into_inner).0.running == 0
+    }
+
+    /// The error by which the run ended, if nobody has asked for it.
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        self.state().outcome.take_if(|outcome| outcome.is_err()).and_then(Result::err)
     }
 
     /// Why the run ended, once; later only that it has.

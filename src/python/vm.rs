@@ -280,6 +280,8 @@ impl VM {
     }
 
     /// Runs the guest on threads of its own, one per vCPU, and returns at once: join() waits, stop() ends it.
+    ///
+    /// Raises what a handler raised in the last such run, if nobody has asked for it.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || self.machine.start())
     }
@@ -322,9 +324,12 @@ impl VM {
 
     /// Ends all runs and gives everything back: descriptors, threads, mappings. May be called again, from any thread.
     ///
-    /// Refused from a handler of this VM (RunningError) and while views of its memory are live (BufferError).
+    /// Refused from a handler of this VM (RunningError) and while views of its memory are live (BufferError). What a handler
+    /// raised in the background and no join(), stop() or start() has handed out goes to sys.unraisablehook.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        detached(py, || self.machine.close(&poll))?;
+        if let Some(failure) = detached(py, || self.machine.close(&poll))? {
+            PyErr::from(failure).write_unraisable(py, None);
+        }
         let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
         drop(functions);
         Ok(())
@@ -383,7 +388,7 @@ impl Drop for VM {
         machine.interrupt(Interruption::Close); // also where closing is refused: in a handler of its own
         Python::attach(|py| {
             let on_its_way = PyErr::take(py);
-            if let Err(error @ Error::Foreign(_)) = py.detach(|| machine.close(&poll)) {
+            if let Ok(Some(error)) | Err(error @ Error::Foreign(_)) = py.detach(|| machine.close(&poll)) {
                 PyErr::from(error).write_unraisable(py, None);
             }
             if let Some(error) = on_its_way {

@@ -3,6 +3,7 @@
 What a handler raises there comes out of whoever waits.
 """
 
+import sys
 import threading
 import time
 
@@ -233,3 +234,31 @@ def test_join_does_not_take_the_outcome_of_a_run_in_the_foreground(vm):
     assert vm.run(timeout=0.3) == bj.Timeout()
     thread.join()
     assert refused == [True]
+
+
+def failing(vm):
+    """Have a background run end by an exception that nobody has asked for."""
+    vm.load("out 0x10, al; l: jmp l", mode="real")
+    handle = vm.on_port(0x10, lambda exit: 1 / 0)
+    vm.start()
+    for _ in range(1000):
+        if vm.state == "paused":
+            break
+        time.sleep(0.01)
+    handle.remove()
+
+
+@pytest.mark.parametrize("again", ["start", "resume", "run"])
+def test_an_exception_that_nobody_has_asked_for_comes_out_of_the_next_run(vm, again):
+    failing(vm)
+    with pytest.raises(ZeroDivisionError):
+        getattr(vm, again)()
+    assert vm.run(timeout=0.05) == bj.Timeout(), "and only once"
+
+
+def test_closing_shows_an_exception_that_nobody_has_asked_for(vm, monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: shown.append(what.exc_type))
+    failing(vm)
+    vm.close()
+    assert shown == [ZeroDivisionError]
