@@ -7,15 +7,17 @@
 //!         <- answer in the run page <-
 //! ```
 
+mod msr;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bus::{Devices, Effect, all_ones};
 use crate::error::Result;
-use crate::exit::{Exit, InternalError, MsrReason, Reply};
+use crate::exit::{Exit, InternalError, Reply};
 use crate::hook::Tables;
 use crate::kvm::{Access, Direction, Entered, RunGuard, TICK, Vcpu};
-use crate::x86::{Gpr, Regs, msr};
+use crate::x86::{Gpr, Regs};
 
 use super::Machine;
 use super::cpu::{Cpu, Lease, Slot};
@@ -350,41 +352,6 @@ impl<'a> Run<'a> {
         let regs = merged(exit, &before, &vcpu.regs()?, &wanted);
         vcpu.set_regs(&regs);
         Ok(())
-    }
-
-    fn msr_read(&mut self, exit: Exit, index: u32, reason: MsrReason) -> Result<(Exit, bool)> {
-        self.pending = true;
-        let reply = self.consult(&exit)?;
-        let answer = match reply {
-            Reply::Value(value) => Some(value),
-            Reply::Skip => Some(0),
-            Reply::Default | Reply::Stop if reason == MsrReason::Filter => self.vcpu().msr(index)?,
-            Reply::Default | Reply::Stop => None,
-        };
-        self.vcpu().answer_msr(answer);
-        self.settle(&exit)?;
-        Ok((exit, reply == Reply::Stop))
-    }
-
-    fn msr_write(&mut self, exit: Exit, index: u32, data: u64, reason: MsrReason) -> Result<(Exit, bool)> {
-        self.pending = true;
-        let reply = self.consult(&exit)?;
-        let accepted = match reply {
-            Reply::Skip => true,
-            Reply::Value(other) => self.write_msr(index, other)?,
-            Reply::Default | Reply::Stop => reason == MsrReason::Filter && self.write_msr(index, data)?,
-        };
-        self.vcpu().answer_msr(accepted.then_some(data));
-        self.settle(&exit)?;
-        Ok((exit, reply == Reply::Stop))
-    }
-
-    fn write_msr(&mut self, index: u32, data: u64) -> Result<bool> {
-        let Cpu { vcpu, repair, .. } = self.lease.cpu();
-        if index == msr::LSTAR && repair.wants_lstar() {
-            return repair.lstar_written(vcpu, &self.machine.memory, data);
-        }
-        vcpu.set_msr(index, data)
     }
 
     fn describe(&mut self, suberror: u32, data: Vec<u64>, instruction: Vec<u8>) -> Result<InternalError> {
