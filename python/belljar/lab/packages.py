@@ -6,6 +6,7 @@ It owns the download cache and the extracted tree. It never installs anything an
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -158,19 +159,29 @@ class Packages:
 
     def _sources(self) -> list[str]:
         """The host's own Debian source, and the backports of its suite while its QEMU is too old."""
-        targets = _run(
-            "apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Identifier: Packages"
-        )
-        rows = [line.split() for line in targets.splitlines() if line.endswith(" main")]
-        suites = {row[1]: row[0] for row in rows if len(row) == 3 and "security" not in row[1] and "-" not in row[1]}
-        if not suites:
+        rows = self._targets()
+        codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+        addresses = [row[0] for row in rows if row[1:] == [codename, "main"] and "security" not in row[0]]
+        if not addresses:
             raise LabError(
-                "the lab fetches Debian's packages; this host's apt has no Debian source, or no lists (apt-get update)"
+                f"the lab fetches Debian's packages; this host's apt has no source of {codename or 'Debian'}"
             )
-        suite, uri = next(iter(suites.items()))
+        suite, uri = codename, addresses[0]
         self._backports = f"{suite}-backports" if suite in {"bookworm"} else ""
         wanted = [suite, *([self._backports] if self._backports else [])]
         return [f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {uri} {name} main" for name in wanted]
+
+    def _targets(self) -> list[list[str]]:
+        """Where the host's apt gets main packages from: address, suite, component. Apt only knows once it has lists."""
+        question = ("indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Identifier: Packages")
+        answer = _run("apt-get", *question)
+        if not answer.strip():
+            lists = self.apt / "host-lists"
+            (lists / "partial").mkdir(parents=True, exist_ok=True)
+            ours = ("-o", f"Dir::State::lists={lists}", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=")
+            subprocess.run(["apt-get", "-q", *ours, "update"], capture_output=True, check=False)  # some may not answer
+            answer = _run("apt-get", *ours, *question)
+        return [line.split() for line in answer.splitlines() if line.endswith(" main")]
 
     _backports: str = ""
 
