@@ -313,3 +313,19 @@ def test_on_exit_without_a_class_sees_everything(vm):
     vm.on_exit(handler=lambda exit: kinds.append(type(exit)))
     vm.run(timeout=5)
     assert kinds == [bj.PortOut, bj.PortIn, bj.MmioWrite, bj.MmioRead, bj.Hlt]
+
+
+def test_after_a_handler_failed_in_a_string_the_rest_reads_as_all_ones(vm):
+    vm.load("mov edi, 0x4000; mov ecx, 6; cld; rep insb; hlt", mode="long")
+
+    @vm.on_port(0)
+    def data(exit):
+        if data.hits == 3:
+            raise ZeroDivisionError
+        return data.hits
+
+    with pytest.raises(ZeroDivisionError):
+        vm.run(timeout=5)
+    data.remove()
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.memory[0x4000:0x4006] == bytes([1, 2, 255, 255, 255, 255])

@@ -231,6 +231,10 @@ impl<'a> Run<'a> {
     /// Answers a port access, element by element.
     fn port(&mut self, access: &Access) -> Result<Verdict> {
         self.pending = true;
+        if access.direction == Direction::In {
+            // What a handler that fails leaves unanswered reads as an empty bus does.
+            (1..access.count).for_each(|index| self.vcpu().answer_port(access, index, u32::MAX));
+        }
         let answered = (0..access.count).try_fold(Verdict::Go, |verdict, index| {
             let exit = self.element(access, index);
             Ok(verdict.max(match access.direction {
