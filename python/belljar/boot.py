@@ -36,6 +36,7 @@ def linux(
     cmdline: str = "",
     memory: str | int = "64M",
     vcpus: int = 1,
+    irqchip: str = "full",
 ) -> VM:
     """Make a VM with a Linux kernel (bzImage or vmlinux) loaded, ready to ``start()``; its console is ``vm.console``.
 
@@ -43,7 +44,7 @@ def linux(
     :func:`machine`, described by an MP table and ACPI tables. Raises ImageError for a file that is no kernel, is
     damaged, or does not fit.
     """
-    vm = machine(memory=memory, vcpus=vcpus)
+    vm = machine(memory=memory, vcpus=vcpus, irqchip=irqchip)
     try:
         vm.boot(kernel, initrd=initrd, cmdline=linux_cmdline(cmdline))
     except BaseException:
@@ -52,10 +53,11 @@ def linux(
     return vm
 
 
-def machine(*, memory: str | int = "64M", vcpus: int = 1) -> VM:
+def machine(*, memory: str | int = "64M", vcpus: int = 1, irqchip: str = "full") -> VM:
     """Make an empty VM with the devices that a kernel expects of a PC; load one with ``vm.boot(image)``.
 
     A 16550 at port 0x3f8, the keyboard controller's reset line at 0x64; in the kernel PIC, I/O APIC, local APICs and
-    the i8254 timer. Not the split irqchip: newer kernels refuse the timer without the PIC (KVM_CREATE_PIT2: ENOENT).
+    the i8254 timer. With ``irqchip="split"``, local APICs in the kernel and the I/O APIC here, without PIC and timer:
+    for guests that read ACPI tables and need neither (newer kernels have the timer only beside the PIC).
     """
-    return VM(memory, vcpus, irqchip="full", serial=True, i8042=True, pit=True)
+    return VM(memory, vcpus, irqchip=irqchip, serial=True, i8042=True, pit=irqchip == "full")

@@ -43,8 +43,9 @@ def initrd() -> bytes:
 
 @pytest.mark.skipif(not KERNEL.exists(), reason="the lane brings Debian's kernel along; here is none")
 @pytest.mark.timeout(180)
-def test_debians_own_kernel_boots_to_its_shell_and_powers_itself_off() -> None:
-    with bj.boot.linux(KERNEL, initrd=initrd(), memory="192M", cmdline="quiet tsc=reliable") as vm:
+@pytest.mark.parametrize("irqchip", ["full", "split"])
+def test_debians_own_kernel_boots_to_its_shell_and_powers_itself_off(irqchip: str) -> None:
+    with bj.boot.linux(KERNEL, initrd=initrd(), memory="192M", cmdline="quiet", irqchip=irqchip) as vm:
         vm.start()
         vm.console.read_until("# ", timeout=170)
         vm.console.send("echo $((6 * 7)); uname -r\n")
