@@ -43,14 +43,14 @@ def initrd() -> bytes:
 
 @pytest.mark.skipif(not KERNEL.exists(), reason="the lane brings Debian's kernel along; here is none")
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("irqchip", ["full", "split"])
-def test_debians_own_kernel_boots_to_its_shell_and_powers_itself_off(irqchip: str) -> None:
-    with bj.boot.linux(KERNEL, initrd=initrd(), memory="192M", cmdline="quiet", irqchip=irqchip) as vm:
+@pytest.mark.parametrize(("irqchip", "vcpus"), [("full", 1), ("split", 1), ("full", 2)])
+def test_debians_own_kernel_boots_to_its_shell_and_powers_itself_off(irqchip: str, vcpus: int) -> None:
+    with bj.boot.linux(KERNEL, initrd=initrd(), memory="192M", cmdline="quiet", vcpus=vcpus, irqchip=irqchip) as vm:
         vm.start()
         vm.console.read_until("# ", timeout=170)
-        vm.console.send("echo $((6 * 7)); uname -r\n")
+        vm.console.send("echo $((6 * 7)) cpus=$(nproc); uname -r\n")
         answer = vm.console.read_until("# ", timeout=30)
-        assert "42" in answer.split()
+        assert ["42", f"cpus={vcpus}"] == [word for word in answer.split() if word in {"42", f"cpus={vcpus}"}]
         assert os.uname().release in answer
         vm.console.send("/bin/busybox reboot -f\n")
         assert isinstance(vm.join(timeout=60), bj.Reset)
