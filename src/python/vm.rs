@@ -388,7 +388,8 @@ impl Drop for VM {
         machine.interrupt(Interruption::Close); // also where closing is refused: in a handler of its own
         Python::attach(|py| {
             let on_its_way = PyErr::take(py);
-            if let Ok(Some(error)) | Err(error @ Error::Foreign(_)) = py.detach(|| machine.close(&poll)) {
+            // Not what handlers raised meanwhile: the collector may have taken them apart already.
+            if let Err(error @ Error::Foreign(_)) = py.detach(|| machine.close(&poll)) {
                 PyErr::from(error).write_unraisable(py, None);
             }
             if let Some(error) = on_its_way {
