@@ -1,9 +1,8 @@
-//! The two traits that looking at a guest needs: its memory and its registers.
-//! They never write, and never say whether the guest is live, saved or made up.
+//! The trait that looking at a guest needs: reading its memory.
+//! It never writes, and never says whether the guest is live, saved or made up.
 
 use crate::addr::GuestPhys;
 use crate::error::Result;
-use crate::x86::{Regs, Sregs};
 
 /// Something that guest-physical memory can be read from.
 pub trait ReadMemory {
@@ -16,12 +15,4 @@ pub trait ReadMemory {
         self.read(at, &mut word)?;
         Ok(u64::from_le_bytes(word))
     }
-}
-
-/// Something that the registers of one vCPU can be read from.
-pub trait ReadRegs {
-    /// The general registers.
-    fn regs(&self) -> Result<Regs>;
-    /// The system registers.
-    fn sregs(&self) -> Result<Sregs>;
 }

@@ -24,9 +24,9 @@ macro_rules! quirk_list {
             /// `int n` in ring 3 reaches the guest's handler for every n.
             int_n_in_ring3 = true, "int n from ring 3 raises #UD, but for int 3 and int 4: use these two";
             /// int3 in ring 0 exits as a debug exit when breakpoints are asked for.
-            int3_exits_in_ring0 = true, "breakpoints in ring 0 use another instruction that exits";
+            int3_exits_in_ring0 = true, "int3 in ring 0 is no breakpoint for the host: it goes to the guest, or ends the run as an internal error";
             /// int3 in ring 3 exits as a debug exit when breakpoints are asked for.
-            int3_exits_in_ring3 = true, "breakpoints in ring 3 need a page trap";
+            int3_exits_in_ring3 = true, "int3 in ring 3 is no breakpoint for the host: it goes to the guest's own handler";
             /// Single stepping exits after each instruction in ring 0.
             single_step_in_ring0 = true, "no single step in ring 0";
             /// Single stepping exits after each instruction in ring 3.
@@ -36,7 +36,7 @@ macro_rules! quirk_list {
             /// Hardware execution breakpoints exit in ring 3.
             hardware_breakpoints_in_ring3 = true, "no hardware breakpoints in ring 3";
             /// Hardware data watchpoints exit.
-            hardware_watchpoints = true, "watchpoints use memory traps (holes and read-only slots)";
+            hardware_watchpoints = true, "no hardware watchpoints: leave a hole in memory for on_mmio, or make it ROM, to see accesses";
             /// Ring 3 may use the ports that the I/O map of its task-state segment allows.
             port_map_in_ring3 = true, "ring 3 gets its ports by IOPL 3 instead, which also lets it execute cli and sti";
             /// A guest kernel may call the hypervisor by vmcall or vmmcall.

@@ -326,11 +326,4 @@ impl Vcpu {
         let request = kb::kvm_guest_debug { control, pad: 0, arch };
         self.fd.set_guest_debug(&request).map_err(Error::host("KVM_SET_GUEST_DEBUG"))
     }
-
-    /// The physical address behind a linear one, by the guest's own tables (`KVM_TRANSLATE`).
-    pub fn translate(&mut self, linear: u64) -> Result<Option<u64>> {
-        self.flush()?;
-        let answer = self.fd.translate_gva(linear).map_err(Error::host("KVM_TRANSLATE"))?;
-        Ok((answer.valid != 0).then_some(answer.physical_address))
-    }
 }

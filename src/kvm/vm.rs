@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use kvm_bindings as kb;
-use kvm_ioctls::{IoEventAddress, VmFd};
+use kvm_ioctls::VmFd;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::addr::{GuestPhys, Span};
@@ -123,19 +123,6 @@ impl Vm {
         let routing =
             kb::KvmIrqRouting::from_entries(&entries).map_err(|_| Error::Invalid("24 routes at most".into()))?;
         self.fd.set_gsi_routing(&routing).map_err(Error::host("KVM_SET_GSI_ROUTING"))
-    }
-
-    /// Sends one message-signalled interrupt.
-    pub fn signal(&self, message: MsiMessage) -> Result<()> {
-        let [low, high] = split(message.address);
-        let msi = kb::kvm_msi { address_lo: low, address_hi: high, data: message.data, ..Default::default() };
-        self.fd.signal_msi(msi).map(drop).map_err(Error::host("KVM_SIGNAL_MSI"))
-    }
-
-    /// Has writes to port `port` of any size signal `event` in the kernel, without an exit.
-    pub fn connect_port(&self, event: &EventFd, port: u16) -> Result<()> {
-        let at = IoEventAddress::Pio(port.into());
-        self.fd.register_ioevent(event, &at, kvm_ioctls::NoDatamatch).map_err(Error::host("KVM_IOEVENTFD"))
     }
 
     /// Sends accesses of the guest to these MSRs (reads, writes) to user space; all others are KVM's.

@@ -231,11 +231,6 @@ impl Machine {
         self.cpu(id)?.with(|cpu| cpu.vcpu.msr(index))
     }
 
-    /// Guest-physical memory around `at` that may be shown, at most `most` bytes.
-    pub fn peek(&self, at: GuestPhys, most: usize) -> Vec<u8> {
-        (1..=most).rev().find_map(|n| self.memory.read_vec(at, n).ok()).unwrap_or_default()
-    }
-
     /// The bytes at the linear address `rip` of a stopped vCPU, as far as they are mapped.
     pub fn code_at(&self, id: u32, rip: u64, most: usize) -> Result<(Vec<u8>, u32)> {
         let sregs = self.cpu(id)?.with(|cpu| cpu.vcpu.sregs())?;

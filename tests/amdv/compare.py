@@ -37,7 +37,7 @@ def in_the_lab() -> dict[str, Any]:
 
 def table(here: dict[str, Any], lab: dict[str, Any]) -> str:
     """Return both answers to each question, and what belljar does where one is not the documented one."""
-    rows = ["| question | this host | the lab | what belljar does otherwise |", "|---|---|---|---|"]
+    rows = ["| question | this host | the lab | what follows |", "|---|---|---|---|"]
     for name, value in here["quirks"].items():
         advice = here["undocumented"].get(name) or lab["undocumented"].get(name) or ""
         rows.append(f"| `{name}` | {_word(value)} | {_word(lab['quirks'][name])} | {advice} |")
