@@ -10,7 +10,8 @@ use pyo3::types::{PyBytes, PyString};
 
 use crate::machine::SerialLine;
 
-use super::vm::{VM, poll, seconds};
+use super::running::{poll, seconds};
+use super::vm::VM;
 
 /// The far end of a serial line: reads what the guest prints, and types.
 #[pyclass(frozen, module = "belljar")]

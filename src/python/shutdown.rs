@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::exit::Interruption;
 use crate::machine::Machine;
 
-use super::vm::poll;
+use super::running::poll;
 
 static MACHINES: Mutex<Vec<Weak<Machine>>> = Mutex::new(Vec::new());
 

@@ -11,8 +11,9 @@ use crate::x86::{DescriptorTable, Gpr, Sregs, disassemble};
 use super::decode::Instruction;
 use super::exit::to_python;
 use super::regs::{Msrs, Registers};
+use super::running::{detached, poll, seconds};
 use super::segment::Segment;
-use super::vm::{VM, detached, poll, seconds};
+use super::vm::VM;
 
 /// One vCPU. Its state may be read and written while the VM is stopped, and in handlers of its own exits.
 #[pyclass(frozen, name = "VCPU", module = "belljar")]

@@ -1,7 +1,6 @@
 //! The class `VM`. Each method converts, detaches from the interpreter, asks the machine, and wraps the answer.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyValueError;
@@ -14,16 +13,15 @@ use crate::boot::bare::Mode;
 use crate::boot::image;
 use crate::error::{Error, Result as CoreResult};
 use crate::exit::Interruption;
-use crate::hook::{Hook, Subject, Wanted};
+use crate::hook::Hook;
 use crate::kvm::Irqchip;
 use crate::machine::{Config, Machine, Phase};
 
 use super::console::Console;
-use super::error::foreign;
-use super::exit::{kind_of, msr_number, to_python};
-use super::hook::{Function, Handle, span, wanted};
+use super::hook::Function;
 use super::host::quirks;
 use super::memory::Memory;
+use super::running::{detached, poll};
 use super::size::Ram;
 use super::vcpu::Vcpu;
 
@@ -36,27 +34,6 @@ pub struct VM {
     machine: Arc<Machine>,
     /// The functions that the machine's hooks call, for the garbage collector.
     functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
-}
-
-/// Looks for signals, as the core's runs and waits ask now and then.
-pub fn poll() -> CoreResult<()> {
-    #[allow(clippy::redundant_closure_for_method_calls)] // the method is not general enough in its lifetime
-    Python::attach(|py| py.check_signals()).map_err(foreign)
-}
-
-/// Asks the core while other Python threads run; what it logged goes to Python's `logging` afterwards.
-pub fn detached<T: Send>(py: Python<'_>, work: impl Send + FnOnce() -> CoreResult<T>) -> PyResult<T> {
-    let result = py.detach(work);
-    if let Err(error) = super::log::hand_over(py) {
-        error.write_unraisable(py, None);
-    }
-    Ok(result?)
-}
-
-/// Seconds, as Python gives them.
-pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
-    let wrong = || PyValueError::new_err(format!("{name} is a number of seconds from 0 on, or None"));
-    value.filter(|v| *v != f64::INFINITY).map(|v| Duration::try_from_secs_f64(v).map_err(|_| wrong())).transpose()
 }
 
 impl VM {
@@ -75,19 +52,6 @@ impl VM {
         let old = at.map(|at| functions.swap_remove(at));
         drop(functions);
         drop(old);
-    }
-
-    fn hook(
-        slf: &Bound<'_, Self>,
-        subject: Subject,
-        wanted: Wanted,
-        function: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<Handle>> {
-        let handle = Handle::new(slf.clone().unbind(), subject, wanted);
-        if let Some(function) = function {
-            handle.arm(slf.py(), function)?;
-        }
-        Py::new(slf.py(), handle)
     }
 }
 
@@ -204,122 +168,6 @@ impl VM {
             Ok(loaded)
         })?;
         Ok((loaded.format, loaded.entry.0))
-    }
-
-    /// Has `handler(exit)` answer accesses to ports: a port, or a range of them, or a first one and a `size`.
-    ///
-    /// `access` is "r", "w" or "rw", seen from the guest. The guest waits. Returns a Handle, which is a decorator if no
-    /// handler is given. For a read, an integer is what the guest gets; None answers as without the handler, bj.SKIP drops
-    /// a write, bj.STOP ends the run with this exit.
-    #[pyo3(signature = (port: "int | range", handler = None, *, size = None, access = "rw"))]
-    fn on_port(
-        slf: &Bound<'_, Self>,
-        port: &Bound<'_, PyAny>,
-        handler: Option<&Bound<'_, PyAny>>,
-        size: Option<u64>,
-        access: &str,
-    ) -> PyResult<Py<Handle>> {
-        let subject = Subject::Port(span(port, size, u64::from(u16::MAX))?);
-        Self::hook(slf, subject, wanted(access)?, handler)
-    }
-
-    /// Has `handler(exit)` answer accesses to guest-physical addresses that no RAM backs, and with access="w" to ROM.
-    ///
-    /// Otherwise as on_port.
-    #[pyo3(signature = (address: "int | range", handler = None, *, size = None, access = "rw"))]
-    fn on_mmio(
-        slf: &Bound<'_, Self>,
-        address: &Bound<'_, PyAny>,
-        handler: Option<&Bound<'_, PyAny>>,
-        size: Option<u64>,
-        access: &str,
-    ) -> PyResult<Py<Handle>> {
-        let subject = Subject::Mmio(span(address, size, u64::MAX)?);
-        Self::hook(slf, subject, wanted(access)?, handler)
-    }
-
-    /// Has `handler(exit)` answer accesses to model-specific registers: a name such as "LSTAR", a number, or a range.
-    ///
-    /// For a write, None lets it happen, bj.SKIP drops it, and an integer is written instead.
-    #[pyo3(signature = (msr: "str | int | range", handler = None, *, size = None, access = "rw"))]
-    fn on_msr(
-        slf: &Bound<'_, Self>,
-        msr: &Bound<'_, PyAny>,
-        handler: Option<&Bound<'_, PyAny>>,
-        size: Option<u64>,
-        access: &str,
-    ) -> PyResult<Py<Handle>> {
-        let named =
-            if msr.is_instance_of::<PyString>() { Some(msr_number(msr)?.into_pyobject(slf.py())?) } else { None };
-        let span = span(named.as_ref().map_or(msr, |n| n.as_any()), size, u64::from(u32::MAX))?;
-        Self::hook(slf, Subject::Msr(span), wanted(access)?, handler)
-    }
-
-    /// Has `handler(exit)` see all exits of one class, such as bj.Hlt; bj.Exit (the default) is every class.
-    ///
-    /// None keeps the default behaviour, bj.SKIP goes on where the machine would have stopped.
-    #[pyo3(signature = (kind: "type[Exit] | None" = None, handler = None))]
-    fn on_exit(
-        slf: &Bound<'_, Self>,
-        kind: Option<&Bound<'_, PyAny>>,
-        handler: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<Handle>> {
-        let subject = kind.map_or(Ok(None), kind_of)?.map_or(Subject::Any, Subject::Kind);
-        Self::hook(slf, subject, Wanted { reads: true, writes: true }, handler)
-    }
-
-    /// Runs the guest on this thread until something stops it, and returns that exit.
-    ///
-    /// `timeout` is in seconds (then a Timeout comes back); `max_exits` counts exits, and the last one comes back after
-    /// it has been answered. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
-    #[pyo3(signature = (timeout = None, max_exits = None) -> "Exit")]
-    fn run(&self, py: Python<'_>, timeout: Option<f64>, max_exits: Option<u64>) -> PyResult<Py<PyAny>> {
-        let timeout = seconds("timeout", timeout)?;
-        let (vcpu, exit) = detached(py, || self.machine.run(timeout, max_exits, &poll))?;
-        to_python(py, &exit, vcpu)
-    }
-
-    /// Runs the guest on threads of its own, one per vCPU, and returns at once: join() waits, stop() ends it.
-    ///
-    /// Raises what a handler raised in the last such run, if nobody has asked for it.
-    fn start(&self, py: Python<'_>) -> PyResult<()> {
-        detached(py, || self.machine.start())
-    }
-
-    /// Holds a guest that start() set going, between two instructions. In a handler, it asks and does not wait.
-    fn pause(&self, py: Python<'_>) -> PyResult<()> {
-        detached(py, || self.machine.halt(Interruption::Pause, &poll))?;
-        Ok(())
-    }
-
-    /// Goes on after pause().
-    fn resume(&self, py: Python<'_>) -> PyResult<()> {
-        detached(py, || self.machine.resume())
-    }
-
-    /// Ends a run, in the background or on another thread, and returns the exit that ended it (None if it was not
-    /// running in the background).
-    #[pyo3(signature = () -> "Exit | None")]
-    fn stop(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let outcome = detached(py, || self.machine.halt(Interruption::Stop, &poll))?;
-        outcome.map(|(vcpu, exit)| to_python(py, &exit, vcpu)).transpose()
-    }
-
-    /// Waits until the guest that start() set going stops by itself, and returns the exit that stopped it.
-    ///
-    /// Raises TimeoutError after `timeout` seconds, and what a handler raised.
-    #[pyo3(signature = (timeout = None) -> "Exit")]
-    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        let patience = seconds("timeout", timeout)?;
-        match detached(py, || self.machine.join(patience, &poll))? {
-            Some((vcpu, exit)) => to_python(py, &exit, vcpu),
-            None => Err(pyo3::exceptions::PyTimeoutError::new_err("the guest still runs")),
-        }
-    }
-
-    /// Gets the guest out of a run, from any thread: that run returns Interrupted. Does nothing if none is on.
-    fn kick(&self) {
-        self.machine.interrupt(Interruption::Kick);
     }
 
     /// Ends all runs and gives everything back: descriptors, threads, mappings. May be called again, from any thread.

@@ -1,0 +1,88 @@
+//! Who answers exits in Python: the `on_*` methods of `VM`. They never call a handler.
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::hook::{Subject, Wanted};
+
+use super::exit::{kind_of, msr_number};
+use super::hook::{Handle, span, wanted};
+use super::vm::VM;
+
+fn hook(
+    vm: &Bound<'_, VM>,
+    subject: Subject,
+    wanted: Wanted,
+    function: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Py<Handle>> {
+    let handle = Handle::new(vm.clone().unbind(), subject, wanted);
+    if let Some(function) = function {
+        handle.arm(vm.py(), function)?;
+    }
+    Py::new(vm.py(), handle)
+}
+
+#[pymethods]
+impl VM {
+    /// Has `handler(exit)` answer accesses to ports: a port, or a range of them, or a first one and a `size`.
+    ///
+    /// `access` is "r", "w" or "rw", seen from the guest. The guest waits. Returns a Handle, which is a decorator if no
+    /// handler is given. For a read, an integer is what the guest gets; None answers as without the handler, bj.SKIP drops
+    /// a write, bj.STOP ends the run with this exit.
+    #[pyo3(signature = (port: "int | range", handler = None, *, size = None, access = "rw"))]
+    fn on_port(
+        slf: &Bound<'_, Self>,
+        port: &Bound<'_, PyAny>,
+        handler: Option<&Bound<'_, PyAny>>,
+        size: Option<u64>,
+        access: &str,
+    ) -> PyResult<Py<Handle>> {
+        let subject = Subject::Port(span(port, size, u64::from(u16::MAX))?);
+        hook(slf, subject, wanted(access)?, handler)
+    }
+
+    /// Has `handler(exit)` answer accesses to guest-physical addresses that no RAM backs, and with access="w" to ROM.
+    ///
+    /// Otherwise as on_port.
+    #[pyo3(signature = (address: "int | range", handler = None, *, size = None, access = "rw"))]
+    fn on_mmio(
+        slf: &Bound<'_, Self>,
+        address: &Bound<'_, PyAny>,
+        handler: Option<&Bound<'_, PyAny>>,
+        size: Option<u64>,
+        access: &str,
+    ) -> PyResult<Py<Handle>> {
+        let subject = Subject::Mmio(span(address, size, u64::MAX)?);
+        hook(slf, subject, wanted(access)?, handler)
+    }
+
+    /// Has `handler(exit)` answer accesses to model-specific registers: a name such as "LSTAR", a number, or a range.
+    ///
+    /// For a write, None lets it happen, bj.SKIP drops it, and an integer is written instead.
+    #[pyo3(signature = (msr: "str | int | range", handler = None, *, size = None, access = "rw"))]
+    fn on_msr(
+        slf: &Bound<'_, Self>,
+        msr: &Bound<'_, PyAny>,
+        handler: Option<&Bound<'_, PyAny>>,
+        size: Option<u64>,
+        access: &str,
+    ) -> PyResult<Py<Handle>> {
+        let named =
+            if msr.is_instance_of::<PyString>() { Some(msr_number(msr)?.into_pyobject(slf.py())?) } else { None };
+        let span = span(named.as_ref().map_or(msr, |n| n.as_any()), size, u64::from(u32::MAX))?;
+        hook(slf, Subject::Msr(span), wanted(access)?, handler)
+    }
+
+    /// Has `handler(exit)` see all exits of one class, such as bj.Hlt; bj.Exit (the default) is every class.
+    ///
+    /// None keeps the default behaviour, bj.SKIP goes on where the machine would have stopped.
+    #[pyo3(signature = (kind: "type[Exit] | None" = None, handler = None))]
+    fn on_exit(
+        slf: &Bound<'_, Self>,
+        kind: Option<&Bound<'_, PyAny>>,
+        handler: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Handle>> {
+        let subject = kind.map_or(Ok(None), kind_of)?.map_or(Subject::Any, Subject::Kind);
+        hook(slf, subject, Wanted { reads: true, writes: true }, handler)
+    }
+}
