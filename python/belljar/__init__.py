@@ -72,6 +72,7 @@ from belljar.errors import (
     RegisterError,
     RunningError,
 )
+from belljar.expression import exit, mem, reg
 from belljar.host import Host, host
 from belljar.stats import Stats
 
@@ -143,5 +144,8 @@ __all__ = [
     "asm",
     "boot",
     "disasm",
+    "exit",
     "host",
+    "mem",
+    "reg",
 ]

@@ -27,8 +27,9 @@ from belljar._belljar import (
     TprAccess,
     TprLowered,
 )
+from belljar.expression import Expression
 
-Until: TypeAlias = "type[Exit] | tuple[type[Exit], ...] | Callable[[Exit | None], object] | None"
+Until: TypeAlias = "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None"
 
 PASSING = (
     *(PortIn, PortOut, PortStringIn, PortStringOut, MmioRead, MmioWrite, MsrRead, MsrWrite),

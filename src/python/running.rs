@@ -38,15 +38,23 @@ pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
 }
 
 /// When a run is to end, as Python says it.
-pub fn limits(timeout: Option<f64>, exits: Option<u64>, until: Option<&Bound<'_, PyAny>>) -> PyResult<Limits> {
+pub fn limits(
+    vm: &Bound<'_, VM>,
+    timeout: Option<f64>,
+    exits: Option<u64>,
+    until: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Limits> {
     let limits = Limits { timeout: seconds("timeout", timeout)?, exits, ..Limits::default() };
     let Some(until) = until else { return Ok(limits) };
     if until.is_instance_of::<PyType>() || until.is_instance_of::<PyTuple>() {
         return Ok(Limits { until: kinds_of(until)?, ..limits });
     }
+    // An expression becomes a function of an exit by getting its machine.
+    let bound = until.getattr_opt("bind")?.map(|bind| bind.call1((vm,))).transpose()?;
+    let until = bound.as_ref().unwrap_or(until);
     if !until.is_callable() {
         return Err(PyTypeError::new_err(format!(
-            "until is a class of exits such as bj.Hlt, a tuple of them, or a function of an exit, not {}",
+            "until is a class of exits such as bj.Hlt, a tuple of them, an expression, or a function of an exit, not {}",
             until.repr()?
         )));
     }
@@ -73,18 +81,18 @@ impl VM {
     ///
     /// `timeout` is in seconds (then a Timeout comes back); `max_exits` counts exits, and the last one comes back after
     /// it has been answered. `until` is a class of exits, or a tuple of them, one of which ends the run after it has been
-    /// answered; or a function, called with each answered exit, and with None some 25 times a second: the run ends when
-    /// it returns true. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
-    #[pyo3(signature = (timeout = None, max_exits = None, *, until: "type[Exit] | tuple[type[Exit], ...] | Callable[[Exit | None], object] | None" = None) -> "Exit")]
+    /// answered; or an expression such as `bj.reg.rax == 5`, or a function, asked with each answered exit, and with None
+    /// some 25 times a second: the run ends when it holds. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
+    #[pyo3(signature = (timeout = None, max_exits = None, *, until: "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None" = None) -> "Exit")]
     fn run(
-        &self,
+        slf: &Bound<'_, Self>,
         py: Python<'_>,
         timeout: Option<f64>,
         max_exits: Option<u64>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let limits = limits(timeout, max_exits, until)?;
-        let (vcpu, exit) = detached(py, || self.machine().run(limits, &poll))?;
+        let (limits, machine) = (limits(slf, timeout, max_exits, until)?, slf.get().machine());
+        let (vcpu, exit) = detached(py, || machine.run(limits, &poll))?;
         to_python(py, &exit, vcpu)
     }
 
@@ -107,14 +115,14 @@ impl VM {
     /// Runs the guest on a thread of its own: `exit = await vm.run_async(timeout=1)`, otherwise as run().
     ///
     /// Handlers and `until` are called on that thread. Cancelling the task stops the guest, between two instructions.
-    #[pyo3(signature = (timeout = None, max_exits = None, *, until: "type[Exit] | tuple[type[Exit], ...] | Callable[[Exit | None], object] | None" = None) -> "Coroutine[object, object, Exit]")]
+    #[pyo3(signature = (timeout = None, max_exits = None, *, until: "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None" = None) -> "Coroutine[object, object, Exit]")]
     fn run_async<'py>(
         slf: &Bound<'py, Self>,
         timeout: Option<f64>,
         max_exits: Option<u64>,
         until: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        limits(timeout, max_exits, until)?;
+        limits(slf, timeout, max_exits, until)?;
         slf.py().import("belljar.running")?.getattr("run_async")?.call1((slf, timeout, max_exits, until))
     }
 

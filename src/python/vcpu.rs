@@ -179,7 +179,7 @@ impl Vcpu {
     }
 
     /// Runs this vCPU alone, on this thread: as VM.run.
-    #[pyo3(signature = (timeout = None, max_exits = None, *, until: "type[Exit] | tuple[type[Exit], ...] | Callable[[Exit | None], object] | None" = None) -> "Exit")]
+    #[pyo3(signature = (timeout = None, max_exits = None, *, until: "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None" = None) -> "Exit")]
     fn run(
         &self,
         py: Python<'_>,
@@ -187,7 +187,7 @@ impl Vcpu {
         max_exits: Option<u64>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let limits = limits(timeout, max_exits, until)?;
+        let limits = limits(self.vm.bind(py), timeout, max_exits, until)?;
         let (vcpu, exit) = detached(py, || self.vm.get().machine().run_these(&[self.id], limits, &poll))?;
         to_python(py, &exit, vcpu)
     }
