@@ -32,7 +32,7 @@ class Expression:
     comparisons), ask ``.isin([...])``. ``and``, ``or`` and ``not`` cannot be kept for later and raise TypeError.
     """
 
-    __slots__ = ("text", "compute")
+    __slots__ = ("compute", "text")
     __hash__ = None  # type: ignore[assignment]  # == makes an expression
 
     def __init__(self, text: str, value: Callable[[Scope], int]) -> None:
@@ -42,7 +42,6 @@ class Expression:
 
     def bind(self, vm: VM) -> Callable[[Exit | None], bool]:
         """Return a function of an exit that says whether the expression holds in ``vm``, on the exit's vCPU."""
-
         return lambda exit: self.holds_in((vm, exit))
 
     def isin(self, values: Iterable[int]) -> Expression:

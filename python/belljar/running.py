@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from belljar._belljar import (
     VM,
@@ -27,7 +27,9 @@ from belljar._belljar import (
     TprAccess,
     TprLowered,
 )
-from belljar.expression import Expression
+
+if TYPE_CHECKING:
+    from belljar.expression import Expression
 
 Until: TypeAlias = "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None"
 
