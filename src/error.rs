@@ -7,8 +7,14 @@ use std::fmt;
 /// What every fallible operation of the core returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of somebody else's (a Python exception) that travels through the core unchanged.
-pub struct Foreign(pub Box<dyn Any + Send>);
+/// An error of somebody else's (a Python exception).
+pub trait Stranger: Any + Send {
+    /// Nobody will be handed this error, since another one came first: its owner may show it.
+    fn unheard(self: Box<Self>);
+}
+
+/// A stranger that travels through the core unchanged.
+pub struct Foreign(pub Box<dyn Stranger>);
 
 impl fmt::Debug for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,5 +138,12 @@ impl Error {
     /// The error for a failed system call, from `errno`.
     pub fn last_os(what: &'static str) -> Self {
         Self::Host { what, errno: std::io::Error::last_os_error().raw_os_error().unwrap_or(0) }
+    }
+
+    /// Another error came first, and only one is handed out. Not under a lock: its owner may do anything.
+    pub fn unheard(self) {
+        if let Self::Foreign(Foreign(own)) = self {
+            own.unheard();
+        }
     }
 }

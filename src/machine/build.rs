@@ -130,11 +130,12 @@ impl Machine {
 
     /// Lets go of everything that the kernel or another thread could hold.
     pub(super) fn dismantle(&self) {
+        let vm = self.vm.lock().unwrap_or_else(PoisonError::into_inner).take(); // first: who adds a hook looks for it last
         self.hooks.clear();
         self.ports.clear();
         self.mmio.clear();
         self.cpus.iter().for_each(|slot| slot.injections.clear());
-        drop(self.vm.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(vm);
     }
 }
 

@@ -196,11 +196,11 @@ impl Machine {
         }
         let is_msr = matches!(hook.subject, Subject::Msr(_));
         self.hooks.add(Arc::clone(&hook));
-        if is_msr && let Err(e) = self.filter_msrs() {
-            self.hooks.remove(&hook);
-            return Err(e);
+        let added = if is_msr { self.filter_msrs() } else { self.vm().map(drop) };
+        if added.is_err() {
+            self.hooks.remove(&hook); // also where the machine has been closed meanwhile, and its hooks cleared
         }
-        Ok(())
+        added
     }
 
     /// Removes a hook; does nothing if it has been removed.

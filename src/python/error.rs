@@ -1,9 +1,11 @@
 //! From the core's errors to Python's exceptions, with what to do next. It never loses a handler's own exception.
 
-use pyo3::exceptions::{PyBufferError, PyValueError};
-use pyo3::{PyErr, import_exception};
+use std::any::Any;
 
-use crate::error::{Error, Foreign};
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::{PyErr, Python, import_exception};
+
+use crate::error::{Error, Foreign, Stranger};
 
 import_exception!(belljar.errors, HostError);
 import_exception!(belljar.errors, ClosedError);
@@ -17,10 +19,10 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         let text = words(&error);
         match error {
-            Error::Foreign(Foreign(own)) => match own.downcast::<PyErr>() {
-                Ok(own) => *own,
-                Err(_) => PyValueError::new_err(text),
-            },
+            Error::Foreign(Foreign(own)) => {
+                let own: Box<dyn Any> = own;
+                own.downcast::<Self>().map_or_else(|_| PyValueError::new_err(text), |own| *own)
+            }
             Error::NoKvm { cause, remedy } => HostError::new_err((cause, remedy)),
             Error::Host { errno, .. } => HostError::new_err((text, "", errno)),
             Error::VcpuCount { .. } | Error::Invalid(_) => PyValueError::new_err(text),
@@ -50,6 +52,13 @@ fn words(error: &Error) -> String {
     match error {
         Error::Host { errno, .. } => text.replace(&format!(" (os error {errno})"), ""),
         _ => text,
+    }
+}
+
+impl Stranger for PyErr {
+    /// Goes to sys.unraisablehook.
+    fn unheard(self: Box<Self>) {
+        Python::attach(|py| self.write_unraisable(py, None));
     }
 }
 

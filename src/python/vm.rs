@@ -179,7 +179,7 @@ impl VM {
     /// Refused from a handler of this VM (RunningError) and while views of its memory are live (BufferError). What a handler
     /// raised in the background and no join(), stop() or start() has handed out goes to sys.unraisablehook.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(failure) = detached(py, || self.machine.close(&poll))? {
+        for failure in detached(py, || self.machine.close(&poll))? {
             PyErr::from(failure).write_unraisable(py, None);
         }
         let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
