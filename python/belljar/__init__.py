@@ -28,6 +28,8 @@ from belljar._belljar import (
     Interrupted,
     Memory,
     MemoryFault,
+    MemoryMap,
+    MemoryRange,
     MmioRead,
     MmioWrite,
     MsrRead,
@@ -46,6 +48,7 @@ from belljar._belljar import (
     UnknownExit,
     __version__,
     disasm,
+    hexdump,
 )
 from belljar.assembly import asm
 from belljar.errors import (
@@ -90,6 +93,8 @@ __all__ = [
     "Interrupted",
     "Memory",
     "MemoryFault",
+    "MemoryMap",
+    "MemoryRange",
     "MmioRead",
     "MmioWrite",
     "MsrRead",
@@ -113,5 +118,6 @@ __all__ = [
     "asm",
     "boot",
     "disasm",
+    "hexdump",
     "host",
 ]

@@ -153,7 +153,7 @@ fn highest_free(region: &RegionInfo, len: u64, taken: &[Place]) -> Option<Place>
 impl<'a> Tables<'a> {
     fn place(memory: &'a Memory, mode: Mode, at: GuestPhys, taken: &[Place]) -> Result<Self> {
         let regions = memory.regions();
-        let region = regions.iter().find(|r| !r.rom && r.contains(at)).ok_or(Error::Unbacked { at: at.0, len: 1 })?;
+        let region = regions.iter().find(|r| !r.rom && r.contains(at)).ok_or_else(|| memory.unbacked(at, 1))?;
         let mapped = PageTables::ranges(&regions);
         let pages = match mode {
             Mode::Real => 0,

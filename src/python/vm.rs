@@ -16,11 +16,12 @@ use crate::exit::Interruption;
 use crate::hook::Hook;
 use crate::kvm::Irqchip;
 use crate::machine::{Config, Machine, Phase};
+use crate::memory::Pages;
 
 use super::console::Console;
 use super::hook::Function;
 use super::host::quirks;
-use super::memory::Memory;
+use super::memory::{Huge, Memory};
 use super::running::{detached, poll};
 use super::size::Ram;
 use super::vcpu::Vcpu;
@@ -28,7 +29,8 @@ use super::vcpu::Vcpu;
 /// A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
 ///
 /// `memory` is bytes or a string such as "64M" (RAM from address 0 on; None for none); `vcpus` counts; `irqchip` is
-/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices. Raises HostError where there is no KVM.
+/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices; `huge` is as for
+/// memory.add. Raises HostError where there is no KVM.
 #[pyclass(frozen, weakref, name = "VM", module = "belljar")]
 pub struct VM {
     machine: Arc<Machine>,
@@ -46,6 +48,12 @@ impl VM {
         functions.push((Arc::downgrade(hook), function));
     }
 
+    /// The hooks that call functions, each with its function.
+    pub(super) fn handlers(&self) -> Vec<(Arc<Hook>, Arc<Function>)> {
+        let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        functions.iter().filter_map(|(hook, function)| Some((hook.upgrade()?, Arc::clone(function)))).collect()
+    }
+
     pub(super) fn forget(&self, hook: &Arc<Hook>) {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         let at = functions.iter().position(|(h, _)| std::ptr::eq(h.as_ptr(), Arc::as_ptr(hook)));
@@ -59,8 +67,11 @@ impl VM {
 impl VM {
     #[new]
     #[pyo3(
-        signature = (memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false),
-        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False)"
+        signature = (
+            memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false,
+            huge = Huge(Pages::Host)
+        ),
+        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False, huge=None)"
     )]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments of a constructor
     fn new(
@@ -71,6 +82,7 @@ impl VM {
         serial: bool,
         i8042: bool,
         pit: bool,
+        huge: Huge,
     ) -> PyResult<Self> {
         let irqchip = match irqchip {
             None => Irqchip::None,
@@ -82,7 +94,7 @@ impl VM {
         };
         let vcpus = u64::try_from(vcpus)
             .map_err(|_| PyValueError::new_err(format!("{vcpus} vCPUs asked; a VM has at least 1")))?;
-        let config = Config { memory: memory.0, vcpus, irqchip, pit, serial, i8042 };
+        let config = Config { memory: memory.0, pages: huge.0, vcpus, irqchip, pit, serial, i8042 };
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
         super::shutdown::watch(py, &machine)?;
