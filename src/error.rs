@@ -123,7 +123,7 @@ pub enum Error {
     #[error("{0} memory views are live")]
     ViewsLive(usize),
     /// Too many pages of one size were asked of the host.
-    #[error("the host has no {pages} free huge pages of {size} (mmap: errno {errno})")]
+    #[error("{pages} huge pages of {size} are needed, and the host has fewer free (mmap: errno {errno})")]
     HugePages {
         /// How many are needed.
         pages: u64,

@@ -21,8 +21,8 @@ const MANY: usize = 1 << 14;
 /// All patterns together have at most this many bytes.
 const MOST_PATTERN: usize = 16 << 20;
 
-/// More matches than this are an error: no list of them is of use, and memory would run out.
-const MOST_FOUND: usize = 1 << 24;
+/// More matches than this are an error where no limit is given: nobody meant them, and memory would run out.
+const MOST_FOUND: usize = 1 << 22;
 
 /// What to look for.
 #[derive(Debug)]
@@ -254,15 +254,15 @@ fn search_stretch(
 }
 
 fn keep_match(found: &mut Vec<Found>, at: u64, which: usize, place: Where) -> ControlFlow<Result<()>> {
-    if found.len() >= place.limit.unwrap_or(usize::MAX) {
-        return ControlFlow::Break(Ok(()));
+    match place.limit {
+        Some(limit) if found.len() >= limit => return ControlFlow::Break(Ok(())),
+        None if found.len() >= MOST_FOUND => {
+            return ControlFlow::Break(Err(Error::Invalid(format!(
+                "more than {MOST_FOUND} matches: give a limit, a longer pattern or a narrower range"
+            ))));
+        }
+        _ => found.push(Found { at: GuestPhys(at), which }),
     }
-    if found.len() >= MOST_FOUND {
-        return ControlFlow::Break(Err(Error::Invalid(format!(
-            "more than {MOST_FOUND} matches: give a limit, a longer pattern or a narrower range"
-        ))));
-    }
-    found.push(Found { at: GuestPhys(at), which });
     ControlFlow::Continue(())
 }
 

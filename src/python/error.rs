@@ -37,8 +37,8 @@ impl From<Error> for PyErr {
             Error::HugePages { pages, kib, errno, .. } => HostError::new_err((
                 text,
                 format!(
-                    "reserve them, as root: echo {pages} > /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages \
-                     (in addition to those in use); or take huge=True, which needs no reservation"
+                    "reserve {pages} more, as root, in /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages; or take \
+                     huge=True, which needs no reservation"
                 ),
                 errno,
             )),

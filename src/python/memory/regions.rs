@@ -194,6 +194,6 @@ fn opened(file: &Bound<'_, PyAny>, offset: u64, shared: bool) -> PyResult<(File,
         .ok_or_else(|| PyTypeError::new_err("file is a path, a file descriptor, or something with fileno()"))?;
     // SAFETY: only borrowed to be duplicated at once; a number that is no descriptor makes dup fail.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    let owned = borrowed.try_clone_to_owned()?;
+    let owned = borrowed.try_clone_to_owned().map_err(|e| os_error(&e, format!("fd {number}").into()))?;
     Ok(with_name(File::from(owned), format!("fd {number}")))
 }

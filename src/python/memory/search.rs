@@ -23,7 +23,8 @@ impl Memory {
     /// ("48 8b ?? c3").
     ///
     /// Looks in all RAM and ROM from `start` up to `end`; a match may go from one region into the next where they touch,
-    /// and matches may overlap. `limit` ends the search after so many, `align` keeps those at multiples of it. Other
+    /// and matches may overlap. `limit` ends the search after so many (without it, more than 4 million are a
+    /// ValueError), `align` keeps those at multiples of it. Other
     /// threads run meanwhile, the guest too, and Ctrl-C ends it.
     #[pyo3(
         signature = (pattern: "bytes | str", start = ANYWHERE, end = None, *, limit = None, align = 1),

@@ -43,7 +43,7 @@ integers! {
 impl Memory {
     /// The C string at `at`: the bytes up to a zero byte, or `most` bytes if none of them is zero (as strnlen counts).
     ///
-    /// With an `encoding` such as "utf-8" or "utf-16-le"'s single-byte kin it is decoded to str; `errors` is as for
+    /// With an `encoding` whose only zero byte is the end ("utf-8", "latin-1") it is decoded to str; `errors` is as for
     /// bytes.decode. GuestMemoryError if memory ends before the zero and before `most`.
     #[pyo3(signature = (at, most = 4096, encoding = None, errors = "strict") -> "bytes | str")]
     fn read_cstring<'py>(
