@@ -22,6 +22,24 @@ impl fmt::Debug for Foreign {
     }
 }
 
+/// A region of memory beside addresses that have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Near {
+    /// "RAM" or "ROM".
+    pub what: &'static str,
+    /// First address.
+    pub first: u64,
+    /// One past the last address.
+    pub end: u64,
+}
+
+impl Near {
+    fn seen_from(&self, at: u64) -> String {
+        let (verb, edge) = if self.first <= at { ("ends", self.end) } else { ("begins", self.first) };
+        format!(": {} {verb} at {edge:#x}", self.what)
+    }
+}
+
 /// What went wrong, with the numbers.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,12 +60,14 @@ pub enum Error {
         errno: i32,
     },
     /// Guest-physical addresses that no RAM or ROM backs.
-    #[error("no memory at {at:#x} ({len:#x} bytes asked)")]
+    #[error("no memory at {at:#x} ({len:#x} bytes asked){}", near.as_ref().map(|n| n.seen_from(*at)).unwrap_or_default())]
     Unbacked {
         /// First address asked for.
         at: u64,
         /// Length asked for, in bytes.
         len: u64,
+        /// The memory that is nearest to it.
+        near: Option<Near>,
     },
     /// A range that is already taken.
     #[error("{at:#x}..{:#x} overlaps {what} at {with:#x}", at.saturating_add(*len))]
@@ -105,9 +125,21 @@ pub enum Error {
         /// What was tried.
         what: &'static str,
     },
-    /// The machine cannot be closed: Python still sees its memory.
+    /// The machine cannot be closed, or the region not be removed: Python still sees its memory.
     #[error("{0} memory views are live")]
     ViewsLive(usize),
+    /// Too many pages of one size were asked of the host.
+    #[error("{pages} huge pages of {size} are needed, and the host has fewer free (mmap: errno {errno})")]
+    HugePages {
+        /// How many are needed.
+        pages: u64,
+        /// Their size, in words.
+        size: &'static str,
+        /// The size in KiB, as the kernel names it.
+        kib: u64,
+        /// The kernel's errno.
+        errno: i32,
+    },
     /// A file that is not what its loader reads.
     #[error("{format}: {reason}")]
     Image {

@@ -36,6 +36,8 @@ from belljar._belljar import (
     IrqLine,
     Memory,
     MemoryFault,
+    MemoryMap,
+    MemoryRange,
     MmioRead,
     MmioWrite,
     MsrRead,
@@ -60,6 +62,7 @@ from belljar._belljar import (
     Xen,
     __version__,
     disasm,
+    hexdump,
 )
 from belljar.assembly import asm
 from belljar.errors import (
@@ -114,6 +117,8 @@ __all__ = [
     "IrqLine",
     "Memory",
     "MemoryFault",
+    "MemoryMap",
+    "MemoryRange",
     "MmioRead",
     "MmioWrite",
     "MsrRead",
@@ -145,6 +150,7 @@ __all__ = [
     "boot",
     "disasm",
     "exit",
+    "hexdump",
     "host",
     "mem",
     "reg",

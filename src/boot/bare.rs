@@ -155,7 +155,7 @@ impl<'a> Tables<'a> {
         let regions = memory.regions();
         let Some(region) = regions.iter().find(|r| !r.rom && r.contains(at)) else {
             memory.read_vec(at, 1)?; // says `Closed` where that is why
-            return Err(Error::Unbacked { at: at.0, len: 1 });
+            return Err(memory.unbacked(at, 1));
         };
         let mapped = PageTables::ranges(&regions);
         let pages = match mode {

@@ -115,6 +115,13 @@ impl Vm {
         unsafe { self.fd.set_user_memory_region(region) }.map_err(Error::host("KVM_SET_USER_MEMORY_REGION"))
     }
 
+    /// Takes memory slot `slot` away. When this is back, no vCPU sees its memory any more, and it may be unmapped.
+    pub fn remove_memory(&self, slot: u32) -> Result<()> {
+        let region = kb::kvm_userspace_memory_region { slot, ..Default::default() };
+        // SAFETY: a slot of no size names no host memory.
+        unsafe { self.fd.set_user_memory_region(region) }.map_err(Error::host("KVM_SET_USER_MEMORY_REGION"))
+    }
+
     /// Makes the interrupt controllers. Before any vCPU.
     pub fn create_irqchip(&self, kind: Irqchip) -> Result<()> {
         match kind {

@@ -5,6 +5,8 @@ mod build;
 mod cpu;
 mod interrupts;
 mod lifecycle;
+mod map;
+mod memory;
 mod merge;
 mod probe;
 pub mod repair;
@@ -36,6 +38,7 @@ use build::Routes;
 pub use cpu::{Cpu, Slot};
 use interrupts::Lines;
 pub use lifecycle::Phase;
+pub use map::{Kind, Place, holes};
 pub use probe::probe;
 pub use run::Poll;
 use session::Session;
@@ -145,13 +148,6 @@ impl Machine {
     pub fn cpu(&self, id: u32) -> Result<&Slot> {
         let found = usize::try_from(id).ok().and_then(|i| self.cpus.get(i));
         found.ok_or_else(|| Error::Invalid(format!("there are {} vCPUs, from 0 on; {id} is none", self.cpus.len())))
-    }
-
-    /// Adds RAM or ROM.
-    pub fn add_memory(&self, at: GuestPhys, len: u64, rom: bool) -> Result<RegionInfo> {
-        let vm = self.vm()?;
-        build::add_memory(&vm, &self.memory, at, len, rom)?;
-        self.memory.region_at(at).ok_or(Error::Closed)
     }
 
     /// Puts bare code at `at` and has vCPU `id` begin there in `mode`.

@@ -34,9 +34,17 @@ impl From<Error> for PyErr {
                 "{what}() from inside a handler of this VM: return bj.STOP (or call stop()), and do it when run() is back"
             )),
             Error::ViewsLive(count) => PyBufferError::new_err(format!(
-                "{count} view(s) of guest memory are live: release them (del, or leave their `with`), then close"
+                "{count} view(s) of guest memory are live: release them (del, or leave their `with`), then try again"
             )),
-            Error::Unbacked { at, len } => GuestMemoryError::new_err((text, at, len)),
+            Error::HugePages { pages, kib, errno, .. } => HostError::new_err((
+                text,
+                format!(
+                    "reserve {pages} more, as root, in /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages; or take \
+                     huge=True, which needs no reservation"
+                ),
+                errno,
+            )),
+            Error::Unbacked { at, len, .. } => GuestMemoryError::new_err((text, at, len)),
             Error::Overlap { .. } | Error::Unaligned { .. } | Error::BeyondPhysical { .. } => RangeError::new_err(text),
             Error::Image { .. } => ImageError::new_err(text),
             Error::Registers { .. } => RegisterError::new_err(format!(

@@ -1,6 +1,7 @@
 //! The Python face of the core: one class family per file, named after its core file.
 //! It never holds logic: each method converts, detaches, asks the core, and wraps the answer.
 
+mod address;
 mod console;
 mod decode;
 mod error;
@@ -12,6 +13,7 @@ mod internal_error;
 mod interrupts;
 mod log;
 mod memory;
+mod memory_map;
 mod regs;
 mod running;
 mod segment;
@@ -55,7 +57,11 @@ mod _belljar {
     #[pymodule_export]
     use super::interrupts::IrqLine;
     #[pymodule_export]
+    use super::memory::hexdump::hexdump;
+    #[pymodule_export]
     use super::memory::{Memory, Region};
+    #[pymodule_export]
+    use super::memory_map::{MemoryMap, MemoryRange};
     #[pymodule_export]
     use super::regs::{Msrs, Registers};
     #[pymodule_export]

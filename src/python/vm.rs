@@ -16,11 +16,12 @@ use crate::exit::Interruption;
 use crate::hook::Hook;
 use crate::kvm::Irqchip;
 use crate::machine::{Config, Machine, Phase};
+use crate::memory::Pages;
 
 use super::console::Console;
 use super::hook::Function;
 use super::host::quirks;
-use super::memory::Memory;
+use super::memory::{Huge, Memory};
 use super::running::{detached, poll};
 use super::size::Ram;
 use super::vcpu::Vcpu;
@@ -28,9 +29,9 @@ use super::vcpu::Vcpu;
 /// A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
 ///
 /// `memory` is bytes or a string such as "64M" (RAM from address 0 on; None for none); `vcpus` counts; `irqchip` is
-/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices. `bus_lock` has a guest that locks the bus exit
-/// (BusLock), `notify_window` one that keeps interrupts out for so many cycles (Notify). Raises HostError where there is
-/// no KVM, or where the processor does not offer such an exit.
+/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices; `huge` is as for memory.add. `bus_lock` has a
+/// guest that locks the bus exit (BusLock), `notify_window` one that keeps interrupts out for so many cycles (Notify).
+/// Raises HostError where there is no KVM, or where the processor does not offer such an exit.
 #[pyclass(frozen, weakref, name = "VM", module = "belljar")]
 pub struct VM {
     machine: Arc<Machine>,
@@ -48,6 +49,12 @@ impl VM {
         functions.push((Arc::downgrade(hook), function));
     }
 
+    /// The hooks that call functions, each with its function.
+    pub(super) fn handlers(&self) -> Vec<(Arc<Hook>, Arc<Function>)> {
+        let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        functions.iter().filter_map(|(hook, function)| Some((hook.upgrade()?, Arc::clone(function)))).collect()
+    }
+
     pub(super) fn forget(&self, hook: &Arc<Hook>) {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         let at = functions.iter().position(|(h, _)| std::ptr::eq(h.as_ptr(), Arc::as_ptr(hook)));
@@ -61,8 +68,11 @@ impl VM {
 impl VM {
     #[new]
     #[pyo3(
-        signature = (memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false, bus_lock = false, notify_window = None),
-        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False, bus_lock=False, notify_window=None)"
+        signature = (
+            memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false,
+            huge = Huge(Pages::Host), bus_lock = false, notify_window = None
+        ),
+        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False, huge=None, bus_lock=False, notify_window=None)"
     )]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments of a constructor
     fn new(
@@ -73,6 +83,7 @@ impl VM {
         serial: bool,
         i8042: bool,
         pit: bool,
+        huge: Huge,
         bus_lock: bool,
         notify_window: Option<u32>,
     ) -> PyResult<Self> {
@@ -86,7 +97,8 @@ impl VM {
         };
         let vcpus = u64::try_from(vcpus)
             .map_err(|_| PyValueError::new_err(format!("{vcpus} vCPUs asked; a VM has at least 1")))?;
-        let config = Config { memory: memory.0, vcpus, irqchip, pit, serial, i8042, bus_lock, notify_window };
+        let (memory, pages) = (memory.0, huge.0);
+        let config = Config { memory, pages, vcpus, irqchip, pit, serial, i8042, bus_lock, notify_window };
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
         super::shutdown::watch(py, &machine)?;
