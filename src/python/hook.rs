@@ -111,7 +111,13 @@ impl Handle {
         Self { vm, subject, wanted, armed: Mutex::new(None) }
     }
 
-    fn hook(&self) -> Option<Arc<Hook>> {
+    /// The VM that it is of.
+    pub(super) fn vm(&self) -> &Py<VM> {
+        &self.vm
+    }
+
+    /// What is registered, unless it has been removed.
+    pub(super) fn hook(&self) -> Option<Arc<Hook>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|a| a.hook.upgrade())
     }
 

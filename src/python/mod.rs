@@ -3,6 +3,7 @@
 
 mod console;
 mod decode;
+mod devices;
 mod error;
 mod exit;
 mod handlers;
