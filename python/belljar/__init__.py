@@ -48,6 +48,7 @@ from belljar._belljar import (
     disasm,
 )
 from belljar.assembly import asm
+from belljar.device import Below, Device
 from belljar.errors import (
     BelljarError,
     ClosedError,
@@ -59,6 +60,10 @@ from belljar.errors import (
     RunningError,
 )
 from belljar.host import Host, host
+from belljar.register import Field, Register
+from belljar.register_device import RegisterDevice
+from belljar.register_value import RegisterArray, RegisterValue
+from belljar.wire import Wire
 
 STOP = Action.STOP
 """A handler returns it to stop the machine after the default behaviour; run() then returns the exit."""
@@ -73,11 +78,14 @@ __all__ = [
     "VM",
     "Action",
     "BelljarError",
+    "Below",
     "ClosedError",
     "Console",
     "Debug",
+    "Device",
     "Exit",
     "FailEntry",
+    "Field",
     "GuestException",
     "GuestMemoryError",
     "Handle",
@@ -100,7 +108,11 @@ __all__ = [
     "Quirks",
     "RangeError",
     "Region",
+    "Register",
+    "RegisterArray",
+    "RegisterDevice",
     "RegisterError",
+    "RegisterValue",
     "Registers",
     "Reset",
     "RunningError",
@@ -109,6 +121,7 @@ __all__ = [
     "SystemEvent",
     "Timeout",
     "UnknownExit",
+    "Wire",
     "__version__",
     "asm",
     "boot",
