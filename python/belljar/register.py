@@ -111,8 +111,8 @@ class Register:
 
     ``offset`` is in bytes, ``width`` 1, 2, 4 or 8 bytes. ``access`` is as for Field. ``reset`` is the value after
     reset, to which the fields add theirs. ``mask`` says which bits exist: by default those of the fields, or all if
-    there are none; the others keep their reset value and ignore writes. ``count`` and ``stride`` (in bytes; by default the
-    width) make an array of it: ``card.buffers[3]``.
+    there are none; the others keep their reset value and ignore writes. ``count`` and ``stride`` (in bytes; by default
+    the width) make an array of it: ``card.buffers[3]``.
 
     From Python, ``card.control`` is the value, an integer in every respect, with fields as attributes;
     ``card.control = 3`` and ``card.control.enable = 1`` set it from the hardware's side, where no access rule holds.

@@ -199,9 +199,9 @@ class RegisterDevice(Device):
                 if cell.on_write(value, data & lanes) == Action.STOP:
                     return Action.STOP
             finally:
-                cell.value &= ~rules.pulse
+                cell.value &= ~(rules.pulse & lanes)
         elif rules.pulse:
-            cell.value &= ~rules.pulse
+            cell.value &= ~(rules.pulse & lanes)
         return self._done
 
     def _covered(self, offset: int, size: int) -> Iterator[tuple[Cell, int, int]]:
