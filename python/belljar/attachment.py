@@ -43,15 +43,14 @@ def attach(
     mode = device.mode if mode is None else mode
     if mode not in MODES:
         raise ValueError(f'mode is "instead", "before" or "beside", not {mode!r}')
-    with _attaching:
+    with device.lock, _attaching:
         release_from_closed(device)
         ranges = moved(places(device, ports, mmio), at)
         look_for_room(vm, devices, ranges, mode)
         if irq is not None:
             device.wiring.irq.line = irq
         if reset:
-            with device.lock:
-                device.reset()
+            device.reset()
         connect(vm, device, ranges, mode)
         devices.append(device)
     attached: Device = device
@@ -60,7 +59,7 @@ def attach(
 
 def detach(vm: VM, devices: list[Device], device: Device) -> None:
     """Disconnect `device` from `vm`. See VM.detach."""
-    with _attaching:
+    with device.lock, _attaching:  # an access that is being answered ends first
         if device.wiring.vm is not vm:
             raise ValueError(f"{device!r} is not attached to this VM")
         devices[:] = [other for other in devices if other is not device]
@@ -146,8 +145,7 @@ def look_for_room(vm: VM, devices: list[Device], ranges: tuple[Range, ...], mode
     """Refuse ranges where RAM would answer, or two devices would."""
     for place in ranges:
         for region in vm.memory.regions:
-            rom_is_fine = region.kind == "ROM" and mode != "instead"
-            if not rom_is_fine and place.overlaps(Range("mmio", region.start, region.size)):
+            if place.overlaps(Range("mmio", region.start, region.size)):
                 raise RangeError(f"{place}: {region.kind} from {region.start:#x} on is in the way and would answer")
         for other in devices if mode == "instead" else ():
             if other.wiring.mode == mode and any(place.overlaps(taken) for taken in other.wiring.ranges):
@@ -185,6 +183,8 @@ def reader(device: Device, place: Range, handle: Handle) -> Callable[[Any], Answ
         if offset + size > length:
             return nobody
         with lock:
+            if wiring.vm is None:  # detached while this access was on its way
+                return None
             current.exit = exit
             try:
                 answer: Answer = read(offset, size)
@@ -198,13 +198,15 @@ def reader(device: Device, place: Range, handle: Handle) -> Callable[[Any], Answ
             return None
         answer: Answer = handle.pass_on(exit)
         with lock:
+            if (vm := wiring.vm) is None:
+                return answer
             current.exit = exit
             try:
                 opinion = read(offset, size, answer if isinstance(answer, int) else None)
             finally:
                 current.exit = None
         if opinion == Action.STOP:
-            device.vm.kick()  # the value has been read: it counts, and the run ends after it
+            vm.kick()  # the value has been read: it counts, and the run ends after it
         return answer
 
     return named(on_read_beside if beside else on_read, device)
@@ -225,6 +227,8 @@ def writer(device: Device, place: Range) -> Callable[[Any], Answer]:
         if offset + size > length:
             return nobody
         with lock:
+            if wiring.vm is None:
+                return None
             current.exit = exit
             try:
                 answer: Answer = write(offset, size, exit.data)

@@ -204,7 +204,8 @@ class Device:
     @property
     def is_attached(self) -> bool:
         """Is it connected to a machine?"""
-        return self.wiring.vm is not None
+        vm = self.wiring.vm
+        return vm is not None and vm.state != "closed"
 
     @property
     def exit(self) -> PortIn | PortOut | MmioRead | MmioWrite | None:
@@ -261,8 +262,8 @@ class Below:
         if wiring.vm is None or len(found) != 1:
             names = ", ".join(repr(place.name) for place in wiring.ranges)
             raise ValueError(f"below needs one range of an attached device: range= {names or 'after vm.attach()'}")
-        if offset < 0 or size not in {1, 2, 4, 8} or offset + size > found[0].length:
-            raise ValueError(f"{size} bytes at offset {offset:#x} are not in {found[0]}, in 1, 2, 4 or 8 bytes")
+        if offset < 0 or not 1 <= size <= 8 or offset + size > found[0].length:
+            raise ValueError(f"{size} bytes at offset {offset:#x} are not in {found[0]}, or not 1 to 8")
         return found[0], wiring.vm
 
     def _exit(self, place: Range, offset: int, size: int, value: int | None) -> PortIn | PortOut | MmioRead | MmioWrite:

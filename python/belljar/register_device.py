@@ -193,10 +193,14 @@ class RegisterDevice(Device):
 
     def _write(self, cell: Cell, data: int, lanes: int) -> Answer:
         rules = cell.rules
-        cell.value = value = rules.written(cell.value, data, lanes)
+        if rules.stored == lanes:
+            cell.value = value = data
+        else:
+            cell.value = value = rules.written(cell.value, data, lanes)
         if cell.on_write is not None:
             try:
-                if cell.on_write(value, data & lanes) == Action.STOP:
+                answer = cell.on_write(value, data & lanes)
+                if answer is not None and answer == Action.STOP:
                     return Action.STOP
             finally:
                 cell.value &= ~(rules.pulse & lanes)

@@ -31,7 +31,9 @@ impl Machine {
     fn ask_behind(&self, exit: &Exit, vcpu: u32, hook: &Arc<Hook>) -> Result<Reply> {
         let tables = self.hooks.tables();
         let Some(chain) = tables.find(exit) else { return Ok(Reply::Default) };
-        for behind in chain.iter().skip_while(|h| !Arc::ptr_eq(h, hook)).skip(1) {
+        // Not there: it has been removed while its exit waited, or `exit` is one that it does not want.
+        let first = chain.iter().position(|h| Arc::ptr_eq(h, hook)).map_or(0, |at| at + 1);
+        for behind in chain.iter().skip(first) {
             match behind.ask(exit, vcpu)? {
                 Reply::Default => {}
                 reply => return Ok(reply),

@@ -125,6 +125,11 @@ impl Handle {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.function.clone_ref(py))
     }
 
+    fn set_armed(&self, armed: Option<Armed>) {
+        let old = std::mem::replace(&mut *self.armed.lock().unwrap_or_else(PoisonError::into_inner), armed);
+        drop(old); // outside the lock: it may be the last reference to a function
+    }
+
     /// Registers `function`.
     pub fn arm(&self, py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<()> {
         if !function.is_callable() {
@@ -135,10 +140,15 @@ impl Handle {
         let armed = Armed { hook: Arc::downgrade(&hook), hits: hook.counter(), function: function.clone().unbind() };
         let vm = self.vm.get();
         let machine = Arc::clone(vm.machine());
-        py.detach(|| machine.add_hook(Arc::clone(&hook)))?;
+        // First, since a vCPU may call the function at once, and the function this handle.
+        self.set_armed(Some(armed));
         vm.keep(&hook, owned);
-        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(armed);
-        Ok(())
+        let added = py.detach(|| machine.add_hook(Arc::clone(&hook)));
+        if added.is_err() {
+            vm.forget(&hook);
+            self.set_armed(None);
+        }
+        Ok(added?)
     }
 }
 
