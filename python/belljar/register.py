@@ -154,6 +154,13 @@ class Register:
         """The first byte behind it, and behind its last copy."""
         return self.offset + ((self.count or 1) - 1) * self.stride + self.width
 
+    def accesses(self) -> list[str]:
+        """The kinds of access that its bits have: the register's own, if any bit has it, and those of its fields."""
+        kinds = dict.fromkeys(bits.access or self.access for bits in self.fields.values())
+        covered = sum(bits.mask for bits in self.fields.values())
+        own = [self.access] if self.mask & ~covered or self.access in kinds or not kinds else []
+        return [*own, *(kind for kind in kinds if kind not in own)]
+
     def on_write(self, function: Hook) -> Hook:
         """Decorate a method to be called after the guest has written the register: ``def start(self, value)``.
 

@@ -16,17 +16,22 @@ CELL = f"padding:0.15em 0.8em;text-align:left;{LINE}"
 TABLE = "border-collapse:collapse;background:none;color:inherit;font-variant-numeric:tabular-nums"
 
 
+MOST = 16
+"""Registers of one array that are shown."""
+
+
 def rows(cells: Iterable[Cell]) -> list[tuple[str, str, str, str, list[tuple[str, str]]]]:
-    """Offset, name, access, value and fields of each register."""
+    """Offset, name, access, value and fields of each register, and of a long array its beginning."""
     return [
         (
             f"{cell.offset:#04x}",
             cell.register.name + ("" if cell.register.count is None else f"[{cell.index}]"),
-            cell.register.access,
-            f"{cell.value:#0{2 * cell.width + 2}x}",
-            fields(cell),
+            ", ".join(cell.register.accesses()),
+            f"{cell.value:#0{2 * cell.width + 2}x}" if cell.index < MOST else "...",
+            fields(cell) if cell.index < MOST else [],
         )
         for cell in cells
+        if cell.index <= MOST
     ]
 
 
@@ -39,7 +44,7 @@ def fields(cell: Cell) -> list[tuple[str, str]]:
         shown = (
             field.enum(value).name if field.enum is not None and known else f"{value:#x}" if value > 9 else f"{value}"
         )
-        own = field.access if field.access not in {None, cell.register.access} else None
+        own = field.access if field.access and len(cell.register.accesses()) > 1 else None
         found.append((f"{name} ({own})" if own else name, shown))
     return found
 
