@@ -43,6 +43,8 @@ def attach(
     mode = device.mode if mode is None else mode
     if mode not in MODES:
         raise ValueError(f'mode is "instead", "before" or "beside", not {mode!r}')
+    if device.width not in {None, 1, 2, 4, 8}:
+        raise ValueError(f"the width of a device is 1, 2, 4 or 8 bytes, or None for all of them, not {device.width!r}")
     with device.lock, _attaching:
         release_from_closed(device)
         ranges = moved(places(device, ports, mmio), at)

@@ -208,6 +208,8 @@ class Register:
     def _implemented(self, mask: int | None) -> int:
         union = 0
         for name, bits in self.fields.items():
+            if name in {"set", "fields"} or name.startswith("_"):
+                raise ValueError(f"a field cannot be called {name}: that is a register's own; take another name")
             if bits.mask & union or bits.mask & ~self.ones:
                 raise ValueError(f"field {name} {bits} overlaps another one, or the end of {8 * self.width} bits")
             union |= bits.mask

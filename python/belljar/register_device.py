@@ -64,6 +64,7 @@ class RegisterDevice(Device):
             if hasattr(RegisterDevice, name):
                 raise TypeError(f"a register cannot be called {name}: that is a device's own; take another name")
         cls.layout = tuple(sorted(found.values(), key=lambda register: register.offset))
+        refuse_overlaps(cls.layout)
         cls.bare_length = max((register.end for register in cls.layout), default=0)
 
     def __new__(cls, *arguments: Any, **options: Any) -> Self:
@@ -71,11 +72,8 @@ class RegisterDevice(Device):
         self = super().__new__(cls, *arguments, **options)
         self._cells = [Cell(register, n) for register in cls.layout for n in range(register.count or 1)]
         self._at = {cell.offset: cell for cell in self._cells}
-        self._bytes = {}
+        self._bytes = {cell.offset + n: cell for cell in self._cells for n in range(cell.width)}
         for cell in self._cells:
-            for at in range(cell.offset, cell.offset + cell.width):
-                if (other := self._bytes.setdefault(at, cell)) is not cell:
-                    raise TypeError(f"{cls.__name__}: {cell.register} overlaps {other.register}")
             self._connect(cell)
         self._values = {}
         for register in cls.layout:
@@ -230,6 +228,16 @@ class RegisterDevice(Device):
 
     def _repr_html_(self) -> str:
         return as_html(repr(self), self._cells)
+
+
+def refuse_overlaps(registers: tuple[Register, ...]) -> None:
+    """Raise TypeError where two registers share a byte."""
+    taken: dict[int, Register] = {}
+    for register in registers:
+        for first in range(register.offset, register.end, register.stride):
+            for at in range(first, first + register.width):
+                if (other := taken.setdefault(at, register)) is not register:
+                    raise TypeError(f"{register} overlaps {other}")
 
 
 def shifted(value: int, bits: int) -> int:

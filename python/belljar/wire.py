@@ -63,8 +63,8 @@ class Wire:
         """Let the line go low and have it lead nowhere. detach() does this."""
         with self._lock:
             try:
-                if self._level and self._pulled is not None and self._vm is not None and self._vm.state != "closed":
-                    self._pulled.lower()
+                if self._level and (line := self._connected()) is not None:
+                    line.lower()
             finally:
                 self._vm, self._pulled, self._level = None, None, False
 
@@ -90,6 +90,8 @@ class Wire:
             line.raise_() if self._level else line.lower()
 
     def _connected(self) -> Any:
+        if self._vm is not None and self._vm.state == "closed":
+            self._vm, self._pulled = None, None
         if self._pulled is None and self._vm is not None:
             if self.line is None:
                 raise ValueError("this device has no interrupt line: `irq = 5` in its class, or attach(device, irq=5)")

@@ -211,6 +211,13 @@ def test_a_place_that_cannot_be_is_refused_and_nothing_is_attached(vm, options, 
     vm.attach(device, at=0x100)
 
 
+def test_a_width_that_cannot_be_is_refused(vm):
+    device = Noting()
+    device.width = 3
+    with pytest.raises(ValueError, match=r"1, 2, 4 or 8 bytes.*not 3"):
+        vm.attach(device)
+
+
 def test_what_is_no_device_or_attached_already_is_refused(vm, new_vm):
     with pytest.raises(TypeError, match=r"vm.attach\(Card\(\)\)"):
         vm.attach(Noting)

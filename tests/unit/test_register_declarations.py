@@ -25,6 +25,7 @@ def one(**options):
         (lambda: bj.Register(0, mask=1, fields={"a": bj.Field(1)}), "must cover all fields"),
         (lambda: bj.Register(0, fields={"a": bj.Field(32)}), "field a <Field 32> overlaps"),
         (lambda: bj.Register(0, fields={"a": bj.Field("3:0"), "b": bj.Field(3)}), "field b <Field 3> overlaps"),
+        (lambda: bj.Register(0, fields={"set": bj.Field(0)}), "cannot be called set"),
         (lambda: bj.Field("a:b"), "a number or \"high:low\", not 'a:b'"),
         (lambda: bj.Field(-1), "begins at bit 0"),
         (lambda: bj.Field(0, reset=2), "does not fit into 1 bits"),

@@ -95,6 +95,16 @@ def test_a_restored_level_reaches_the_machine_even_if_the_device_had_it():
     assert vm.log == [(5, "raise"), (5, "raise"), (5, "lower")]
 
 
+def test_the_line_of_a_machine_that_is_closed_leads_nowhere():
+    vm, wire = Machine(), Wire(5)
+    wire.connect(vm)
+    wire.raise_()
+    vm.state = "closed"
+    wire.lower()
+    wire.pulse()
+    assert vm.log == [(5, "raise")]
+
+
 def test_a_wire_shows_its_line_and_level():
     wire = Wire(5)
     assert repr(wire) == "<Wire line 5, low, not connected>"
