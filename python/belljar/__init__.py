@@ -65,6 +65,7 @@ from belljar._belljar import (
     hexdump,
 )
 from belljar.assembly import asm
+from belljar.device import Below, Device
 from belljar.errors import (
     BelljarError,
     ClosedError,
@@ -77,7 +78,11 @@ from belljar.errors import (
 )
 from belljar.expression import exit, mem, reg
 from belljar.host import Host, host
+from belljar.register import Field, Register
+from belljar.register_device import RegisterDevice
+from belljar.register_value import RegisterArray, RegisterValue
 from belljar.stats import Stats
+from belljar.wire import Wire
 
 STOP = Action.STOP
 """A handler returns it to stop the machine after the default behaviour; run() then returns the exit."""
@@ -93,13 +98,16 @@ __all__ = [
     "Action",
     "ApResetHold",
     "BelljarError",
+    "Below",
     "BusLock",
     "ClosedError",
     "Console",
     "Debug",
+    "Device",
     "DirtyRingFull",
     "Exit",
     "FailEntry",
+    "Field",
     "GuestException",
     "GuestMemoryError",
     "Handle",
@@ -132,7 +140,11 @@ __all__ = [
     "Quirks",
     "RangeError",
     "Region",
+    "Register",
+    "RegisterArray",
+    "RegisterDevice",
     "RegisterError",
+    "RegisterValue",
     "Registers",
     "Reset",
     "RunningError",
@@ -144,6 +156,7 @@ __all__ = [
     "TprAccess",
     "TprLowered",
     "UnknownExit",
+    "Wire",
     "Xen",
     "__version__",
     "asm",

@@ -1,6 +1,7 @@
 //! Owns a machine (VM, vCPUs, memory, devices, hooks) and runs it: configuration, run loop, threads, closing.
 //! It never knows Python; what is foreign comes in through the traits of `hook` and a poll function.
 
+mod below;
 mod build;
 mod cpu;
 mod interrupts;

@@ -123,12 +123,23 @@ impl Handle {
         Self { vm, subject, wanted, armed: Mutex::new(None) }
     }
 
-    fn hook(&self) -> Option<Arc<Hook>> {
+    /// The VM that it is of.
+    pub(super) fn vm(&self) -> &Py<VM> {
+        &self.vm
+    }
+
+    /// What is registered, unless it has been removed.
+    pub(super) fn hook(&self) -> Option<Arc<Hook>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|a| a.hook.upgrade())
     }
 
     fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.function.clone_ref(py))
+    }
+
+    fn set_armed(&self, armed: Option<Armed>) {
+        let old = std::mem::replace(&mut *self.armed.lock().unwrap_or_else(PoisonError::into_inner), armed);
+        drop(old); // outside the lock: it may be the last reference to a function
     }
 
     /// Registers `function`.
@@ -141,10 +152,15 @@ impl Handle {
         let armed = Armed { hook: Arc::downgrade(&hook), hits: hook.counter(), function: function.clone().unbind() };
         let vm = self.vm.get();
         let machine = Arc::clone(vm.machine());
-        py.detach(|| machine.add_hook(Arc::clone(&hook)))?;
+        // First, since a vCPU may call the function at once, and the function this handle.
+        self.set_armed(Some(armed));
         vm.keep(&hook, owned);
-        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(armed);
-        Ok(())
+        let added = py.detach(|| machine.add_hook(Arc::clone(&hook)));
+        if added.is_err() {
+            vm.forget(&hook);
+            self.set_armed(None);
+        }
+        Ok(added?)
     }
 }
 

@@ -4,6 +4,7 @@
 mod address;
 mod console;
 mod decode;
+mod devices;
 mod error;
 mod exit;
 mod handlers;

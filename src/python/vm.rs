@@ -6,7 +6,7 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 
 use crate::addr::GuestPhys;
 use crate::boot::bare::Mode;
@@ -37,6 +37,8 @@ pub struct VM {
     machine: Arc<Machine>,
     /// The functions that the machine's hooks call, for the garbage collector.
     functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
+    /// The devices that are attached, which belljar.attachment keeps.
+    pub(super) devices: Py<PyList>,
 }
 
 impl VM {
@@ -102,7 +104,7 @@ impl VM {
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
         super::shutdown::watch(py, &machine)?;
-        Ok(Self { machine, functions: Mutex::default() })
+        Ok(Self { machine, functions: Mutex::default(), devices: PyList::empty(py).unbind() })
     }
 
     /// The first vCPU.
@@ -196,6 +198,7 @@ impl VM {
         }
         let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
         drop(functions);
+        self.devices.bind(py).as_any().call_method0("clear")?;
         Ok(())
     }
 
@@ -232,7 +235,7 @@ impl VM {
                 visit.call(&function.0)?;
             }
         }
-        Ok(())
+        visit.call(&self.devices)
     }
 
     fn __clear__(&self) {

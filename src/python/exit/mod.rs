@@ -97,7 +97,7 @@ macro_rules! exit_class {
         #[pyclass(frozen, extends = Exit, module = "belljar")]
         #[derive(Clone, PartialEq, Eq)]
         pub struct $name {
-            $($(#[doc = $field_doc])* #[pyo3(get)] pub(super) $field: $type,)*
+            $($(#[doc = $field_doc])* #[pyo3(get)] pub(in crate::python) $field: $type,)*
         }
 
         exit_class!(@match_args $name $($field)*);
