@@ -59,6 +59,7 @@ from belljar.errors import (
     RunningError,
 )
 from belljar.host import Host, host
+from belljar.listing import Listing
 
 STOP = Action.STOP
 """A handler returns it to stop the machine after the default behaviour; run() then returns the exit."""
@@ -88,6 +89,7 @@ __all__ = [
     "Instruction",
     "InternalError",
     "Interrupted",
+    "Listing",
     "Memory",
     "MemoryFault",
     "MmioRead",

@@ -94,8 +94,8 @@ fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
 #[pyclass(frozen, weakref, module = "belljar")]
 pub struct Handle {
     vm: Py<VM>,
-    subject: Subject,
-    wanted: Wanted,
+    pub(super) subject: Subject,
+    pub(super) wanted: Wanted,
     armed: Mutex<Option<Armed>>,
 }
 
@@ -111,11 +111,19 @@ impl Handle {
         Self { vm, subject, wanted, armed: Mutex::new(None) }
     }
 
+    /// Another handle of a hook that is registered.
+    pub fn of(vm: &Bound<'_, VM>, hook: &Arc<Hook>, function: &Arc<Function>) -> Self {
+        let function = function.0.clone_ref(vm.py());
+        let armed = Armed { hook: Arc::downgrade(hook), hits: hook.counter(), function };
+        Self { vm: vm.clone().unbind(), subject: hook.subject, wanted: hook.wanted, armed: Mutex::new(Some(armed)) }
+    }
+
     fn hook(&self) -> Option<Arc<Hook>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|a| a.hook.upgrade())
     }
 
-    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    /// The function that it calls.
+    pub fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.function.clone_ref(py))
     }
 

@@ -8,6 +8,7 @@ mod exit;
 mod handlers;
 mod hook;
 mod host;
+mod html;
 mod internal_error;
 mod log;
 mod memory;
@@ -16,6 +17,7 @@ mod running;
 mod segment;
 mod shutdown;
 mod size;
+mod subject;
 mod vcpu;
 mod vm;
 

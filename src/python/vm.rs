@@ -33,7 +33,7 @@ use super::vcpu::Vcpu;
 pub struct VM {
     machine: Arc<Machine>,
     /// The functions that the machine's hooks call, for the garbage collector.
-    functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
+    pub(super) functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
 }
 
 impl VM {
@@ -49,7 +49,7 @@ impl VM {
     pub(super) fn forget(&self, hook: &Arc<Hook>) {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         let at = functions.iter().position(|(h, _)| std::ptr::eq(h.as_ptr(), Arc::as_ptr(hook)));
-        let old = at.map(|at| functions.swap_remove(at));
+        let old = at.map(|at| functions.remove(at));
         drop(functions);
         drop(old);
     }
