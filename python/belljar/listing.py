@@ -12,7 +12,7 @@ class Listing(list[Instruction]):
 
     >>> import belljar as bj
     >>> bj.disasm(bytes([0xB0, 42, 0xF4]), at=0x1000)
-      0x1000  b02a                 mov al,2Ah
+      0x1000  b02a                 mov al, 0x2a
       0x1002  f4                   hlt
     """
 
