@@ -30,7 +30,7 @@ INSTALLED := $(STAMPS)/installed
 GUEST := { scripts/system-packages guest && tests/guests/linux/build.sh || \
 	echo "*** no Linux guest, for the reason above: what boots it will be SKIPPED ***" >&2; }
 
-.PHONY: help demo test test-rust test-python test-amdv shell-amdv quirks lint lint-rust lint-python lint-deny bench stubs linux-guest install-check clean
+.PHONY: help demo test test-rust test-python test-amdv shell-amdv quirks lint lint-rust lint-python lint-deny bench docs notebooks stubs linux-guest install-check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -81,6 +81,13 @@ lint-deny:
 bench: $(INSTALLED) ## measure against the bare counterparts and print the scoreboard
 	$(BIN)/python benches/scoreboard.py $(ARGS)
 
+notebooks: $(INSTALLED) ## run every notebook, and write what it shows into it
+	$(BIN)/python scripts/notebooks.py $(ARGS)
+
+docs: $(INSTALLED) $(STAMPS)/docs ## build the pages (tutorial, API) into build/docs; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -n -q -d $(BUILD)/doctrees docs $(BUILD)/docs
+	@echo "docs: $(BUILD)/docs/index.html"
+
 stubs: $(STAMPS)/venv ## rewrite python/belljar/_belljar.pyi from the built module
 	scripts/stubs
 
@@ -104,6 +111,12 @@ $(STAMPS)/venv: pyproject.toml | $(STAMPS)/system
 	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 		print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' >$(STAMPS)/requirements.txt
 	$(BIN)/pip install --quiet -r $(STAMPS)/requirements.txt
+	@touch $@
+
+$(STAMPS)/docs: pyproject.toml | $(STAMPS)/venv
+	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		print(*p["optional-dependencies"]["docs"], sep="\n")' >$(STAMPS)/docs-requirements.txt
+	$(BIN)/pip install --quiet -r $(STAMPS)/docs-requirements.txt
 	@touch $@
 
 $(STAMPS)/wheel: $(SOURCES) | $(STAMPS)/venv

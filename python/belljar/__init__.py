@@ -78,6 +78,7 @@ from belljar.errors import (
 )
 from belljar.expression import exit, mem, reg
 from belljar.host import Host, host
+from belljar.listing import Listing
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
@@ -123,6 +124,7 @@ __all__ = [
     "Interrupted",
     "IoapicEoi",
     "IrqLine",
+    "Listing",
     "Memory",
     "MemoryFault",
     "MemoryMap",

@@ -106,8 +106,8 @@ fn string(data: &[u8], wanted: u64) -> PyResult<Reply> {
 #[pyclass(frozen, weakref, module = "belljar")]
 pub struct Handle {
     vm: Py<VM>,
-    subject: Subject,
-    wanted: Wanted,
+    pub(super) subject: Subject,
+    pub(super) wanted: Wanted,
     armed: Mutex<Option<Armed>>,
 }
 
@@ -128,12 +128,20 @@ impl Handle {
         &self.vm
     }
 
+    /// Another handle of a hook that is registered.
+    pub fn of(vm: &Bound<'_, VM>, hook: &Arc<Hook>, function: &Arc<Function>) -> Self {
+        let function = function.0.clone_ref(vm.py());
+        let armed = Armed { hook: Arc::downgrade(hook), hits: hook.counter(), function };
+        Self { vm: vm.clone().unbind(), subject: hook.subject, wanted: hook.wanted, armed: Mutex::new(Some(armed)) }
+    }
+
     /// What is registered, unless it has been removed.
     pub(super) fn hook(&self) -> Option<Arc<Hook>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|a| a.hook.upgrade())
     }
 
-    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    /// The function that it calls.
+    pub fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.function.clone_ref(py))
     }
 

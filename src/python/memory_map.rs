@@ -126,7 +126,7 @@ impl VM {
     /// Up to the last address that the host lets a guest have. A value of this moment: later changes are not in it.
     fn memory_map(&self, py: Python<'_>) -> MemoryMap {
         let (places, last) = py.detach(|| (self.machine().places(), Machine::last_address()));
-        let hooks = self.handlers();
+        let hooks = self.hooks();
         let handlers = hooks.iter().filter_map(|(hook, function)| handler(py, hook, function));
         let mut ranges: Vec<_> = places.into_iter().map(native).chain(handlers).collect();
         let free = holes(ranges.iter().map(|r| (r.start, r.last)), last);

@@ -10,6 +10,7 @@ mod exit;
 mod handlers;
 mod hook;
 mod host;
+mod html;
 mod internal_error;
 mod interrupts;
 mod log;
@@ -21,6 +22,7 @@ mod segment;
 mod shutdown;
 mod size;
 mod stats;
+mod subject;
 mod vcpu;
 mod vm;
 

@@ -8,7 +8,7 @@ use crate::error::Result as CoreResult;
 use crate::machine::Slot;
 use crate::x86::{DescriptorTable, Gpr, Sregs, disassemble};
 
-use super::decode::Instruction;
+use super::decode::listing;
 use super::exit::to_python;
 use super::regs::{Msrs, Registers};
 use super::running::{detached, limits, poll};
@@ -168,14 +168,14 @@ impl Vcpu {
     }
 
     /// The next `count` instructions at the instruction pointer, as far as they are mapped.
-    #[pyo3(signature = (count = 1))]
-    fn disasm(&self, py: Python<'_>, count: usize) -> PyResult<Vec<Instruction>> {
-        let found = py.detach(|| {
+    #[pyo3(signature = (count = 1) -> "list[Instruction]")]
+    fn disasm<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Bound<'py, PyAny>> {
+        let (rip, found) = py.detach(|| -> CoreResult<_> {
             let rip = self.slot()?.with(|cpu| cpu.vcpu.regs())?[Gpr::Rip];
             let (code, bits) = self.vm.get().machine().code_at(self.id, rip, count.saturating_mul(15).min(1 << 16))?;
-            disassemble(&code, rip, bits, count)
+            Ok((rip, disassemble(&code, rip, bits, count)?))
         })?;
-        Ok(found.into_iter().map(Instruction).collect())
+        listing(py, found, Some(rip))
     }
 
     /// Runs this vCPU alone, on this thread: as VM.run.

@@ -52,7 +52,7 @@ impl VM {
     }
 
     /// The hooks that call functions, each with its function.
-    pub(super) fn handlers(&self) -> Vec<(Arc<Hook>, Arc<Function>)> {
+    pub(super) fn hooks(&self) -> Vec<(Arc<Hook>, Arc<Function>)> {
         let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         functions.iter().filter_map(|(hook, function)| Some((hook.upgrade()?, Arc::clone(function)))).collect()
     }
@@ -60,7 +60,7 @@ impl VM {
     pub(super) fn forget(&self, hook: &Arc<Hook>) {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         let at = functions.iter().position(|(h, _)| std::ptr::eq(h.as_ptr(), Arc::as_ptr(hook)));
-        let old = at.map(|at| functions.swap_remove(at));
+        let old = at.map(|at| functions.remove(at));
         drop(functions);
         drop(old);
     }
