@@ -11,7 +11,7 @@ Hlt(vcpu=0) [42]
 
 from __future__ import annotations
 
-from belljar import boot
+from belljar import boot, guest
 from belljar._belljar import (
     VCPU,
     VM,
@@ -41,6 +41,7 @@ from belljar._belljar import (
     Reset,
     Segment,
     Shutdown,
+    Symbols,
     SystemEvent,
     Timeout,
     UnknownExit,
@@ -58,6 +59,7 @@ from belljar.errors import (
     RegisterError,
     RunningError,
 )
+from belljar.guest import specimen
 from belljar.host import Host, host
 
 STOP = Action.STOP
@@ -106,6 +108,7 @@ __all__ = [
     "RunningError",
     "Segment",
     "Shutdown",
+    "Symbols",
     "SystemEvent",
     "Timeout",
     "UnknownExit",
@@ -113,5 +116,7 @@ __all__ = [
     "asm",
     "boot",
     "disasm",
+    "guest",
     "host",
+    "specimen",
 ]

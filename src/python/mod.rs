@@ -16,6 +16,7 @@ mod running;
 mod segment;
 mod shutdown;
 mod size;
+mod symbols;
 mod vcpu;
 mod vm;
 
@@ -54,6 +55,8 @@ mod _belljar {
     use super::regs::{Msrs, Registers};
     #[pymodule_export]
     use super::segment::Segment;
+    #[pymodule_export]
+    use super::symbols::Symbols;
     #[pymodule_export]
     use super::vcpu::Vcpu;
     #[pymodule_export]
