@@ -1,9 +1,15 @@
 #!/bin/sh
-# Builds the specimen guest: `build.sh [output]`, by default the committed binary in the package. gcc and binutils only.
-# The same compiler makes the same bytes: no build id, no time stamp, no path, no comment section.
+# Builds the specimen guest: `build.sh [output]`, by default the committed binary in the package, and then notes in
+# built-with what with. gcc and binutils only. `build.sh --tools` says which versions there are.
+# The same tools make the same bytes: no build id, no time stamp, no path, no comment section.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 output=${1:-$here/../../python/belljar/specimen.elf}
+tools="gcc $(${CC:-gcc} -dumpfullversion), ld $(ld --version | sed -n '1s/.* //p')"
+if [ "$output" = --tools ]; then
+	echo "$tools"
+	exit
+fi
 case $output in /*) ;; *) output=$PWD/$output ;; esac
 objects=$(mktemp -d)
 trap 'rm -rf "$objects"' EXIT
@@ -28,3 +34,5 @@ ld -nostdlib -static --build-id=none -z max-page-size=4096 -z noexecstack --orph
 	$parts -o specimen.elf
 objcopy --strip-debug --remove-section=.comment specimen.elf
 cp specimen.elf "$output"
+chmod 644 "$output"
+[ $# -gt 0 ] || echo "$tools" >"$here/built-with"

@@ -105,8 +105,10 @@ fn missing(table: &Table, name: &str) -> String {
     }
     let pattern = format!("*{name}*");
     let near: Vec<_> = table.find(&pattern).take(5).map(|s| &*s.name).collect();
-    let hint = if near.is_empty() { "look with find(\"*part*\")".to_owned() } else { near.join(", ") };
-    format!("no symbol {name:?}; there is: {hint}").replace("there is: look", "look")
+    match near.len() {
+        0 => format!("no symbol '{name}'; look for its like with find(\"*part*\")"),
+        _ => format!("no symbol '{name}'; there is: {}", near.join(", ")),
+    }
 }
 
 #[pymethods]

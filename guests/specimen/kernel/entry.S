@@ -23,6 +23,8 @@ stub_\number:
 	.endif
 	push \number
 	jmp trap_common
+.type stub_\number, @function
+.size stub_\number, . - stub_\number
 .endm
 
 .altmacro
@@ -84,6 +86,8 @@ resume: /* RAX: the frame to go on with, or 0 for none */
 	pop rax
 	add rsp, 16
 	iretq
+.type trap_common, @function
+.size trap_common, . - trap_common
 
 	.balign 16
 idle: /* nothing of it is worth keeping: each interrupt begins it anew */
@@ -91,6 +95,8 @@ idle: /* nothing of it is worth keeping: each interrupt begins it anew */
 1:	sti
 	hlt
 	jmp 1b
+.type idle, @function
+.size idle, . - idle
 
 	.balign 16
 _start:
@@ -114,6 +120,8 @@ _start:
 	xor ebp, ebp
 	call boot
 	jmp resume
+.type _start, @function
+.size _start, . - _start
 
 /* The interrupt table, made of the places of the handlers above. */
 .section .idt, "a"

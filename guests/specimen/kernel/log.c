@@ -14,24 +14,7 @@ struct log_line log_lines[LINES];
 u64 log_count;
 char panic_reason[80];
 
-struct text {
-	char *to;
-	u64 length, most;
-};
-
-static void put(struct text *text, char c)
-{
-	if (text->length + 1 < text->most)
-		text->to[text->length++] = c;
-}
-
-static void put_string(struct text *text, const char *string)
-{
-	while (*string)
-		put(text, *string++);
-}
-
-static void put_number(struct text *text, u64 value, u64 base)
+static char *put_number(char *to, char *end, u64 value, u64 base)
 {
 	char digits[20];
 	u64 count = 0;
@@ -39,33 +22,30 @@ static void put_number(struct text *text, u64 value, u64 base)
 		digits[count++] = "0123456789abcdef"[value % base];
 		value /= base;
 	} while (value);
-	while (count)
-		put(text, digits[--count]);
+	while (count && to < end)
+		*to++ = digits[--count];
+	return to;
 }
 
 /* Knows %s, %lu and %lx. */
-static u64 print(char *to, u64 most, const char *format, va_list values)
+static u64 print(char *text, u64 most, const char *format, va_list values)
 {
-	struct text text = { to, 0, most };
-	for (; *format; format++) {
-		if (*format != '%') {
-			put(&text, *format);
+	char *to = text, *end = text + most - 1;
+	for (char c; (c = *format) && to < end; format++) {
+		if (c != '%') {
+			*to++ = c;
 			continue;
 		}
 		format += format[1] == 'l' ? 2 : 1;
-		switch (*format) {
-		case 's':
-			put_string(&text, va_arg(values, const char *));
-			break;
-		case 'u':
-			put_number(&text, va_arg(values, u64), 10);
-			break;
-		default:
-			put_number(&text, va_arg(values, u64), 16);
+		if (*format == 's') {
+			for (const char *from = va_arg(values, const char *); *from && to < end;)
+				*to++ = *from++;
+		} else {
+			to = put_number(to, end, va_arg(values, u64), *format == 'u' ? 10 : 16);
 		}
 	}
-	to[text.length] = 0;
-	return text.length;
+	*to = 0;
+	return (u64)(to - text);
 }
 
 static void log_values(const char *format, va_list values)

@@ -94,6 +94,7 @@ void start_processes(void)
 			panic("no memory for %s", programs[program].name);
 		log("%s is process %lu", task->name, task->pid);
 	}
+	resched = 1;
 }
 
 void end_task(struct task *task, enum state state)
