@@ -9,6 +9,9 @@ extern struct __attribute__((packed)) {
 
 #define TSS_SELECTOR 0x28
 #define PAGE_WAS_PRESENT 1
+#define FIRST_INTERRUPT 32
+
+u64 interrupts[256]; /* how often each vector came */
 
 static void load_tss(void)
 {
@@ -50,27 +53,38 @@ static void user_exception(struct regs *regs)
 	end_task(current, FAULTED);
 }
 
-struct regs *trap(struct regs *regs)
+static bool is_served(struct regs *regs)
 {
-	bool user = regs->cs & 3;
 	switch (regs->vector) {
 	case VECTOR_TIMER:
 		tick();
-		apic_eoi();
 		break;
 	case VECTOR_CARD:
 		card_interrupt();
-		apic_eoi();
 		break;
 	case VECTOR_SPURIOUS:
-		break;
-	case SYSTEM_CALL:
-		system_call(current);
-		break;
+		return true;
 	default:
-		if (!user)
-			panic("vector %lu at 0x%lx, error 0x%lx, cr2 0x%lx", regs->vector, regs->rip, regs->error, read_cr2());
-		user_exception(regs);
+		if (regs->vector < FIRST_INTERRUPT)
+			return false;
 	}
+	apic_eoi();
+	return true;
+}
+
+struct regs *trap(struct regs *regs)
+{
+	bool user = regs->cs & 3;
+	interrupts[regs->vector]++;
+	if (regs->vector == VECTOR_NMI)
+		return regs; /* back to where it was, which may be in the kernel */
+	if (user && regs->vector == SYSTEM_CALL)
+		system_call(current);
+	else if (is_served(regs))
+		;
+	else if (user)
+		user_exception(regs);
+	else
+		panic("vector %lu at 0x%lx, error 0x%lx, cr2 0x%lx", regs->vector, regs->rip, regs->error, read_cr2());
 	return next_frame();
 }

@@ -36,10 +36,7 @@ stub_\number:
 	.endr
 .endm
 
-handlers 0, 31
-handler 64, 0
-handler 69, 0
-handler 255, 0
+handlers 0, 255
 
 	.balign 16
 trap_common:
@@ -128,21 +125,21 @@ _start:
 .globl idt, idt_pointer
 	.balign 16
 idt:
-.macro gate number, dpl
+.macro gate number, stack, attributes
 	.word stub_\number - entry_base
 	.word KERNEL_CODE
-	.byte 0, 0x8e + (\dpl << 5)
+	.byte \stack, \attributes
 	.word 0x10 /* entry_base >> 16 */
 	.quad 0
 .endm
 	.set n, 0
 	.rept 256
 	.if n == 4
-	gate %n, 3
-	.elseif n < 32 || n == 64 || n == 69 || n == 255
-	gate %n, 0
+	gate %n, 0, 0xee /* ring 3 may call it */
+	.elseif n == 8
+	gate %n, 1, 0x8e /* a stack of its own: the other one may be the reason */
 	.else
-	.quad 0, 0
+	gate %n, 0, 0x8e
 	.endif
 	.set n, n + 1
 	.endr
@@ -153,8 +150,10 @@ idt_pointer:
 .size idt, 256 * 16
 
 .section .bss
-.globl kernel_stack, kernel_stack_top
+.globl kernel_stack, kernel_stack_top, double_fault_stack_top
 	.balign 16
+	.skip 1024
+double_fault_stack_top:
 kernel_stack:
 	.skip 8192
 kernel_stack_top:

@@ -27,7 +27,9 @@ gdt_pointer:
 
 .balign 16
 tss:
-	.skip 102
+	.skip 36
+	.quad double_fault_stack_top
+	.skip 102 - 44
 	.word 104 /* the map of ports is past the end: none is ring 3's */
 .type tss, @object
 .size tss, 104
