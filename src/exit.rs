@@ -24,6 +24,17 @@ pub enum Exit {
         /// What is written.
         data: u32,
     },
+    /// The guest reads an I/O port into memory, several elements at once (`rep ins`).
+    PortStringIn {
+        /// Port number.
+        port: u16,
+        /// Bytes of one element: 1, 2 or 4.
+        size: u8,
+        /// How many elements; KVM splits a long string.
+        count: u32,
+    },
+    /// The guest writes several elements of memory to an I/O port (`rep outs`).
+    PortStringOut(Box<PortString>),
     /// The guest reads where no memory is.
     MmioRead {
         /// First byte read.
@@ -100,15 +111,88 @@ pub enum Exit {
         /// Its data words.
         data: Vec<u64>,
     },
+    /// A hypercall that KVM leaves to user space.
+    Hypercall(Box<Hypercall>),
+    /// The guest can take an interrupt now, which somebody waited for.
+    InterruptWindow,
+    /// The guest has lowered its task priority (CR8), where no local APIC is in the kernel.
+    TprLowered {
+        /// CR8, 0 to 15.
+        tpr: u8,
+    },
+    /// The guest accessed the task priority register of its local APIC, and that is reported.
+    TprAccess {
+        /// The instruction.
+        rip: u64,
+        /// Written, not read.
+        is_write: bool,
+    },
+    /// End of a level-triggered interrupt of an I/O APIC that is not in the kernel.
+    IoapicEoi {
+        /// Its vector.
+        vector: u8,
+    },
+    /// The ring of dirty pages is full.
+    DirtyRingFull,
+    /// The guest waits for an AP reset (SEV-ES).
+    ApResetHold,
+    /// The guest has locked the bus: an atomic access across two cache lines, or to uncached memory.
+    BusLock,
+    /// The guest kept interrupts from being delivered for longer than the notify window.
+    Notify {
+        /// `KVM_NOTIFY_*`.
+        flags: u32,
+    },
+    /// What a guest asks of Hyper-V that KVM leaves to user space.
+    HyperV(Box<Paravirtual>),
+    /// What a guest asks of Xen that KVM leaves to user space.
+    Xen(Box<Paravirtual>),
     /// The time given to `run` is over.
     Timeout,
     /// Somebody asked the machine to stop.
     Interrupted(Interruption),
     /// An exit reason that this version does not know.
-    Unknown {
-        /// `KVM_EXIT_*`.
-        reason: u32,
-    },
+    Unknown(Box<Unknown>),
+}
+
+/// What is written to a port by one string instruction, as far as KVM hands it over at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortString {
+    /// Port number.
+    pub port: u16,
+    /// Bytes of one element: 1, 2 or 4.
+    pub size: u8,
+    /// All elements, in the order of the string.
+    pub data: Vec<u8>,
+}
+
+/// A hypercall that KVM leaves to user space (`KVM_EXIT_HYPERCALL`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hypercall {
+    /// `KVM_HC_*`.
+    pub number: u64,
+    /// RBX, RCX, RDX, RSI, and what else there is.
+    pub args: [u64; 6],
+    /// Made in 64-bit mode.
+    pub long_mode: bool,
+}
+
+/// A request of another hypervisor's interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paravirtual {
+    /// `KVM_EXIT_HYPERV_*` or `KVM_EXIT_XEN_*`.
+    pub kind: u32,
+    /// The words that follow, as KVM laid them out.
+    pub data: Vec<u64>,
+}
+
+/// An exit reason that this version does not know, with all that KVM said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// `KVM_EXIT_*`.
+    pub reason: u32,
+    /// The first words of what came with it.
+    pub data: Vec<u64>,
 }
 
 /// Why an access to an MSR came to user space (`KVM_MSR_EXIT_REASON_*`).
@@ -133,6 +217,8 @@ pub enum Interruption {
     Stop,
     /// `close()`.
     Close,
+    /// What `run(until=...)` waited for holds.
+    Until,
 }
 
 /// A guest exception, as the processor reported it to its handler (Intel SDM vol. 3, 6.12 and 6.15).
@@ -168,39 +254,66 @@ impl InternalError {
     pub const EMULATION: u32 = 1;
 }
 
-/// The class of an exit, which `on_exit` selects by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-#[allow(missing_docs)] // the names of the `Exit` variants, documented there
-pub enum ExitKind {
-    PortIn,
-    PortOut,
-    MmioRead,
-    MmioWrite,
-    MsrRead,
-    MsrWrite,
-    Hlt,
-    Shutdown,
-    Reset,
-    Debug,
-    Exception,
-    InternalError,
-    FailEntry,
-    MemoryFault,
-    SystemEvent,
-    Timeout,
-    Interrupted,
-    Unknown,
+/// Defines [`ExitKind`] by its names.
+macro_rules! exit_kinds {
+    ($($name:ident)+) => {
+        /// The class of an exit, which `on_exit` selects by.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        #[allow(missing_docs)] // the names of the `Exit` variants, documented there
+        pub enum ExitKind {
+            $($name,)+
+        }
+
+        impl ExitKind {
+            /// All kinds, in the order of their indices.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+        }
+    };
+}
+
+exit_kinds! {
+    PortIn PortOut PortStringIn PortStringOut MmioRead MmioWrite MsrRead MsrWrite Hlt Shutdown Reset Debug Exception
+    InternalError FailEntry MemoryFault SystemEvent Hypercall InterruptWindow TprLowered TprAccess IoapicEoi
+    DirtyRingFull ApResetHold BusLock Notify HyperV Xen Timeout Interrupted Unknown
 }
 
 impl ExitKind {
     /// How many kinds there are.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = Self::ALL.len();
 
     /// The kind as an index of a table.
     #[allow(clippy::as_conversions)] // a fieldless enum's discriminant
     pub const fn index(self) -> usize {
         self as usize
+    }
+}
+
+/// A set of kinds of exit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds(u64);
+
+const _: () = assert!(ExitKind::COUNT <= 64);
+
+impl Kinds {
+    /// Every kind.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// These, and `kind`.
+    #[must_use]
+    pub const fn with(self, kind: ExitKind) -> Self {
+        Self(self.0 | 1 << kind.index())
+    }
+
+    /// These, and those of `other`.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Is `kind` one of them?
+    pub const fn contains(self, kind: ExitKind) -> bool {
+        self.0 >> kind.index() & 1 != 0
     }
 }
 
@@ -210,6 +323,8 @@ impl Exit {
         match self {
             Self::PortIn { .. } => ExitKind::PortIn,
             Self::PortOut { .. } => ExitKind::PortOut,
+            Self::PortStringIn { .. } => ExitKind::PortStringIn,
+            Self::PortStringOut(_) => ExitKind::PortStringOut,
             Self::MmioRead { .. } => ExitKind::MmioRead,
             Self::MmioWrite { .. } => ExitKind::MmioWrite,
             Self::MsrRead { .. } => ExitKind::MsrRead,
@@ -225,18 +340,31 @@ impl Exit {
             Self::SystemEvent { .. } => ExitKind::SystemEvent,
             Self::Timeout => ExitKind::Timeout,
             Self::Interrupted(_) => ExitKind::Interrupted,
-            Self::Unknown { .. } => ExitKind::Unknown,
+            Self::Hypercall(_) => ExitKind::Hypercall,
+            Self::InterruptWindow => ExitKind::InterruptWindow,
+            Self::TprLowered { .. } => ExitKind::TprLowered,
+            Self::TprAccess { .. } => ExitKind::TprAccess,
+            Self::IoapicEoi { .. } => ExitKind::IoapicEoi,
+            Self::DirtyRingFull => ExitKind::DirtyRingFull,
+            Self::ApResetHold => ExitKind::ApResetHold,
+            Self::BusLock => ExitKind::BusLock,
+            Self::Notify { .. } => ExitKind::Notify,
+            Self::HyperV(_) => ExitKind::HyperV,
+            Self::Xen(_) => ExitKind::Xen,
+            Self::Unknown(_) => ExitKind::Unknown,
         }
     }
 }
 
 /// What somebody who was asked about an exit says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Nothing: the next one, and in the end the default behaviour.
     Default,
     /// The data that a read gets.
     Value(u64),
+    /// The data that a string read gets, all elements in order.
+    Bytes(Vec<u8>),
     /// Do not do the default: drop the write, read all ones, go on after a halt.
     Skip,
     /// Do the default, then stop the machine and hand out this exit.

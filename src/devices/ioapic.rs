@@ -1,5 +1,5 @@
 //! The I/O APIC of the split irqchip: 24 redirection entries that become messages (Intel 82093AA data sheet).
-//! It never delivers an interrupt; who wires a pin asks the sink.
+//! It never knows who takes them.
 
 use crate::bus::{Device, Effect};
 
@@ -23,6 +23,9 @@ const READ_ONLY: u64 = 1 << 12 | REMOTE_IRR;
 pub trait MessageSink: Send {
     /// The routes of all pins have changed to these.
     fn route(&mut self, messages: &[(u8, u64, u32)]);
+
+    /// Sends one message: address and data.
+    fn send(&mut self, address: u64, data: u32);
 }
 
 /// The chip.
@@ -38,12 +41,54 @@ struct State {
     id: u32,
     select: u32,
     entries: [u64; 24],
+    /// Which pins are high.
+    high: u32,
 }
 
 impl<S: MessageSink> IoApic<S> {
     /// A chip after reset: every pin masked.
     pub fn new(sink: S) -> Self {
-        Self { sink, state: State { id: 0, select: 0, entries: [MASKED; 24] } }
+        Self { sink, state: State { id: 0, select: 0, entries: [MASKED; 24], high: 0 } }
+    }
+
+    /// Sets a pin. A rising edge, or a high level that is not in service, sends the pin's message.
+    pub fn set_pin(&mut self, pin: u8, high: bool) {
+        let was = self.is_high(pin);
+        self.state.high = self.state.high & !(1 << pin) | u32::from(high) << pin;
+        if high && (!was || self.state.entries[usize::from(pin)] & LEVEL != 0) {
+            self.service(pin);
+        }
+    }
+
+    /// Is the pin high?
+    pub fn is_high(&self, pin: u8) -> bool {
+        self.state.high >> pin & 1 != 0
+    }
+
+    /// A vCPU has ended the service of level-triggered `vector`: a pin that is still high asks again.
+    pub fn end_of_interrupt(&mut self, vector: u8) {
+        for pin in 0..PINS {
+            let entry = &mut self.state.entries[usize::from(pin)];
+            if *entry & LEVEL != 0 && *entry & 0xff == u64::from(vector) && *entry & REMOTE_IRR != 0 {
+                *entry &= !REMOTE_IRR;
+                if self.is_high(pin) {
+                    self.service(pin);
+                }
+            }
+        }
+    }
+
+    /// Sends the message of a pin that asks for it, unless it is masked or in service.
+    fn service(&mut self, pin: u8) {
+        let entry = &mut self.state.entries[usize::from(pin)];
+        if *entry & (MASKED | REMOTE_IRR) != 0 {
+            return;
+        }
+        if *entry & LEVEL != 0 {
+            *entry |= REMOTE_IRR;
+        }
+        let (_, address, data) = message(pin, *entry);
+        self.sink.send(address, data);
     }
 
     fn entry(&self) -> Option<(usize, bool)> {
@@ -76,6 +121,10 @@ impl<S: MessageSink> IoApic<S> {
         // An edge-triggered pin has no interrupt in service to remember.
         self.state.entries[pin] = if new & LEVEL == 0 { new & !REMOTE_IRR } else { new };
         self.publish();
+        let is_level = new & LEVEL != 0;
+        if let Some(pin) = u8::try_from(pin).ok().filter(|pin| is_level && self.is_high(*pin)) {
+            self.service(pin);
+        }
     }
 
     fn publish(&mut self) {
@@ -126,6 +175,74 @@ mod tests {
         fn route(&mut self, messages: &[(u8, u64, u32)]) {
             *self.0.lock().expect("not poisoned") = messages.to_vec();
         }
+
+        fn send(&mut self, _: u64, _: u32) {}
+    }
+
+    /// What was sent.
+    #[derive(Clone, Default)]
+    struct Sent(Arc<Mutex<Vec<u32>>>);
+
+    impl MessageSink for Sent {
+        fn route(&mut self, _: &[(u8, u64, u32)]) {}
+
+        fn send(&mut self, _: u64, data: u32) {
+            self.0.lock().expect("not poisoned").push(data & 0xff);
+        }
+    }
+
+    impl Sent {
+        fn take(&self) -> Vec<u32> {
+            std::mem::take(&mut self.0.lock().expect("not poisoned"))
+        }
+    }
+
+    fn program(chip: &mut IoApic<Sent>, pin: u64, entry: u64) {
+        chip.write(SELECT, 4, 0x10 + 2 * pin);
+        chip.write(WINDOW, 4, entry);
+    }
+
+    #[test]
+    fn an_edge_is_sent_once_and_a_masked_one_never() {
+        let sent = Sent::default();
+        let mut chip = IoApic::new(sent.clone());
+        chip.set_pin(5, true);
+        chip.set_pin(5, false);
+        program(&mut chip, 5, 0x31);
+        assert_eq!(sent.take(), [0; 0]);
+        chip.set_pin(5, true);
+        chip.set_pin(5, true);
+        assert_eq!(sent.take(), [0x31]);
+        chip.end_of_interrupt(0x31);
+        assert_eq!(sent.take(), [0; 0]);
+    }
+
+    #[test]
+    fn a_level_is_sent_again_after_its_service_for_as_long_as_it_is_high() {
+        let sent = Sent::default();
+        let mut chip = IoApic::new(sent.clone());
+        program(&mut chip, 5, LEVEL | 0x31);
+        chip.set_pin(5, true);
+        chip.set_pin(5, true);
+        assert_eq!(sent.take(), [0x31]);
+        chip.end_of_interrupt(0x32);
+        assert_eq!(sent.take(), [0; 0]);
+        chip.end_of_interrupt(0x31);
+        assert_eq!(sent.take(), [0x31]);
+        chip.set_pin(5, false);
+        chip.end_of_interrupt(0x31);
+        assert_eq!(sent.take(), [0; 0]);
+    }
+
+    #[test]
+    fn a_level_that_waited_behind_a_mask_is_sent_when_it_opens() {
+        let sent = Sent::default();
+        let mut chip = IoApic::new(sent.clone());
+        program(&mut chip, 5, MASKED | LEVEL | 0x31);
+        chip.set_pin(5, true);
+        assert_eq!(sent.take(), [0; 0]);
+        program(&mut chip, 5, LEVEL | 0x31);
+        assert_eq!(sent.take(), [0x31]);
     }
 
     fn write(chip: &mut IoApic<Routes>, register: u64, value: u64) {

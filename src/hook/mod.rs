@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::addr::Span;
 use crate::error::Result;
-use crate::exit::{Exit, ExitKind, Reply};
+use crate::exit::{Exit, ExitKind as K, Reply};
 
 pub use table::Tables;
 
@@ -17,6 +17,12 @@ pub use table::Tables;
 pub trait Callback: Send + Sync {
     /// Says what is to become of `exit`, which vCPU `vcpu` made.
     fn call(&self, exit: &Exit, vcpu: u32) -> Result<Reply>;
+}
+
+/// What is asked whether a run has come to where it was to go.
+pub trait Condition: Send + Sync {
+    /// Is it there? After each exit of vCPU `vcpu` has been answered, and every now and then without one.
+    fn holds(&self, exit: Option<&Exit>, vcpu: u32) -> Result<bool>;
 }
 
 /// Which exits a hook wants.
@@ -29,7 +35,7 @@ pub enum Subject {
     /// Accesses to MSRs.
     Msr(Span),
     /// All exits of one kind.
-    Kind(ExitKind),
+    Kind(K),
     /// All exits.
     Any,
 }
@@ -41,6 +47,13 @@ pub struct Wanted {
     pub reads: bool,
     /// Writes.
     pub writes: bool,
+    /// Of ports: several elements of a string instruction at once, not one by one.
+    pub strings: bool,
+}
+
+impl Wanted {
+    /// Every access, element by element.
+    pub const ALL: Self = Self { reads: true, writes: true, strings: false };
 }
 
 /// One registered callback.
@@ -86,15 +99,23 @@ impl Hook {
         self.enabled.store(yes, Ordering::Relaxed);
     }
 
-    fn is_for_reads(exit: &Exit) -> bool {
-        matches!(exit, Exit::PortIn { .. } | Exit::MmioRead { .. } | Exit::MsrRead { .. })
+    fn wants(&self, exit: &Exit, is_element: bool) -> bool {
+        let reads = matches!(exit.kind(), K::PortIn | K::PortStringIn | K::MmioRead | K::MsrRead);
+        let direction = if reads { self.wanted.reads } else { self.wanted.writes };
+        direction
+            && match self.subject {
+                Subject::Any => !is_element,
+                Subject::Kind(kind) => kind == exit.kind(),
+                Subject::Port(_) if is_element => !self.wanted.strings,
+                Subject::Port(_) => self.wanted.strings || !matches!(exit.kind(), K::PortStringIn | K::PortStringOut),
+                Subject::Mmio(_) | Subject::Msr(_) => true,
+            }
     }
 
-    /// Asks the callback, if it is enabled and wants this direction.
-    pub fn ask(&self, exit: &Exit, vcpu: u32) -> Result<Reply> {
-        let wants = if Self::is_for_reads(exit) { self.wanted.reads } else { self.wanted.writes };
-        let other_kind = matches!(self.subject, Subject::Kind(kind) if kind != exit.kind());
-        if !wants || other_kind || !self.is_enabled() {
+    /// Asks the callback, if it is enabled and wants this exit. `is_element`: the exit is one of a string's elements,
+    /// which was offered whole before.
+    pub fn ask(&self, exit: &Exit, is_element: bool, vcpu: u32) -> Result<Reply> {
+        if !self.is_enabled() || !self.wants(exit, is_element) {
             return Ok(Reply::Default);
         }
         self.hits.fetch_add(1, Ordering::Relaxed);

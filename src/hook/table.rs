@@ -71,7 +71,10 @@ impl Tables {
     /// The hooks for this exit, newest first.
     pub fn find(&self, exit: &Exit) -> Option<&Chain> {
         let specific = match exit {
-            Exit::PortIn { port, .. } | Exit::PortOut { port, .. } => self.port(*port),
+            Exit::PortIn { port, .. } | Exit::PortOut { port, .. } | Exit::PortStringIn { port, .. } => {
+                self.port(*port)
+            }
+            Exit::PortStringOut(string) => self.port(string.port),
             Exit::MmioRead { at, .. } | Exit::MmioWrite { at, .. } => self.mmio.get(at.0),
             Exit::MsrRead { index, .. } | Exit::MsrWrite { index, .. } => self.msrs.get(u64::from(*index)),
             _ => None,
@@ -122,7 +125,7 @@ impl Tables {
     }
 
     fn rebuild_kinds(&mut self) {
-        for kind in ALL_KINDS {
+        for kind in ExitKind::ALL {
             let wants = |h: &&Arc<Hook>| matches!(h.subject, Subject::Any) || h.subject == Subject::Kind(*kind);
             self.kinds[kind.index()] = chain(self.all.iter().filter(wants));
         }
@@ -186,30 +189,9 @@ fn chain<'a>(hooks: impl DoubleEndedIterator<Item = &'a Arc<Hook>>) -> Option<Ch
     (!chain.is_empty()).then_some(chain)
 }
 
-const PORT_KINDS: &[ExitKind] = &[ExitKind::PortIn, ExitKind::PortOut];
+const PORT_KINDS: &[ExitKind] = &[ExitKind::PortIn, ExitKind::PortOut, ExitKind::PortStringIn, ExitKind::PortStringOut];
 const MMIO_KINDS: &[ExitKind] = &[ExitKind::MmioRead, ExitKind::MmioWrite];
 const MSR_KINDS: &[ExitKind] = &[ExitKind::MsrRead, ExitKind::MsrWrite];
-const ALL_KINDS: &[ExitKind; ExitKind::COUNT] = &[
-    ExitKind::PortIn,
-    ExitKind::PortOut,
-    ExitKind::MmioRead,
-    ExitKind::MmioWrite,
-    ExitKind::MsrRead,
-    ExitKind::MsrWrite,
-    ExitKind::Hlt,
-    ExitKind::Shutdown,
-    ExitKind::Reset,
-    ExitKind::Debug,
-    ExitKind::Exception,
-    ExitKind::InternalError,
-    ExitKind::FailEntry,
-    ExitKind::MemoryFault,
-    ExitKind::SystemEvent,
-    ExitKind::Timeout,
-    ExitKind::Interrupted,
-    ExitKind::Unknown,
-];
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -229,7 +211,7 @@ mod tests {
     }
 
     fn hook(subject: Subject) -> Arc<Hook> {
-        Hook::new(subject, Wanted { reads: true, writes: true }, Box::new(Nothing))
+        Hook::new(subject, Wanted::ALL, Box::new(Nothing))
     }
 
     fn span(first: u64, len: u64) -> Span {

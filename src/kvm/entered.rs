@@ -2,7 +2,7 @@
 
 use kvm_bindings as kb;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, ExitKind};
 
 /// What `KVM_RUN` came back with.
 #[derive(Debug)]
@@ -20,8 +20,6 @@ pub enum Entered {
         /// The instruction's bytes, where KVM gave them.
         instruction: Vec<u8>,
     },
-    /// End of interrupt of a level-triggered IOAPIC vector, for the split irqchip.
-    Eoi(u8),
     /// A signal or a kick.
     Interrupted,
 }
@@ -50,6 +48,16 @@ pub struct Access {
 }
 
 impl Access {
+    /// The kind of exit that it is.
+    pub fn kind(&self) -> ExitKind {
+        match (self.direction, self.count > 1) {
+            (Direction::In, false) => ExitKind::PortIn,
+            (Direction::In, true) => ExitKind::PortStringIn,
+            (Direction::Out, false) => ExitKind::PortOut,
+            (Direction::Out, true) => ExitKind::PortStringOut,
+        }
+    }
+
     pub(super) fn element(&self, index: u32) -> usize {
         self.offset + usize::try_from(index).unwrap_or(usize::MAX / 8) * usize::from(self.size)
     }
@@ -94,6 +102,12 @@ impl Events {
         self.0.exception.nr = vector;
         self.0.exception.has_error_code = u8::from(error_code.is_some());
         self.0.exception.error_code = error_code.unwrap_or(0);
+    }
+
+    /// The exception that is on its way into the guest, if one is.
+    pub fn exception(&self) -> Option<u8> {
+        let exception = self.0.exception;
+        (exception.injected != 0 || exception.pending != 0).then_some(exception.nr)
     }
 
     /// Is an exception or interrupt on its way into the guest already?

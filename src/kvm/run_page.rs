@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU8;
 use kvm_bindings as kb;
 
 use crate::addr::GuestPhys;
-use crate::exit::{Exit, MsrReason};
+use crate::exit::{Exit, Hypercall, MsrReason, Paravirtual, Unknown};
 use crate::x86::{Regs, Sregs};
 
 use super::entered::{Access, Direction, Entered, Events};
@@ -114,17 +114,79 @@ impl RunPage {
             kb::KVM_EXIT_MMIO => self.mmio_access(),
             kb::KVM_EXIT_HLT => Entered::Exit(Exit::Hlt),
             kb::KVM_EXIT_SHUTDOWN => Entered::Exit(Exit::Shutdown),
-            // Without a local APIC in the kernel, KVM says when the guest lowers CR8. No interrupt waits for that here.
-            kb::KVM_EXIT_INTR | kb::KVM_EXIT_SET_TPR => Entered::Interrupted,
+            kb::KVM_EXIT_INTR => Entered::Interrupted,
             kb::KVM_EXIT_X86_RDMSR => self.msr_access(Direction::In),
             kb::KVM_EXIT_X86_WRMSR => self.msr_access(Direction::Out),
             kb::KVM_EXIT_DEBUG => Entered::Exit(self.debug()),
             kb::KVM_EXIT_INTERNAL_ERROR => self.internal_error(),
             kb::KVM_EXIT_FAIL_ENTRY => Entered::Exit(self.fail_entry()),
             kb::KVM_EXIT_SYSTEM_EVENT => Entered::Exit(self.system_event()),
-            kb::KVM_EXIT_IOAPIC_EOI => Entered::Eoi(get!(self, __bindgen_anon_1.eoi.vector)),
-            reason => Entered::Exit(Exit::Unknown { reason }),
+            reason => Entered::Exit(self.rare(reason)),
         }
+    }
+
+    /// The exits that few guests ever make.
+    fn rare(&self, reason: u32) -> Exit {
+        match reason {
+            kb::KVM_EXIT_HYPERCALL => self.hypercall(),
+            kb::KVM_EXIT_IRQ_WINDOW_OPEN => Exit::InterruptWindow,
+            kb::KVM_EXIT_SET_TPR => Exit::TprLowered { tpr: u8::try_from(get!(self, cr8) & 0xf).unwrap_or(0) },
+            kb::KVM_EXIT_TPR_ACCESS => {
+                let access = get!(self, __bindgen_anon_1.tpr_access);
+                Exit::TprAccess { rip: access.rip, is_write: access.is_write != 0 }
+            }
+            kb::KVM_EXIT_IOAPIC_EOI => Exit::IoapicEoi { vector: get!(self, __bindgen_anon_1.eoi.vector) },
+            kb::KVM_EXIT_DIRTY_RING_FULL => Exit::DirtyRingFull,
+            kb::KVM_EXIT_AP_RESET_HOLD => Exit::ApResetHold,
+            kb::KVM_EXIT_X86_BUS_LOCK => Exit::BusLock,
+            kb::KVM_EXIT_NOTIFY => Exit::Notify { flags: get!(self, __bindgen_anon_1.notify.flags) },
+            kb::KVM_EXIT_HYPERV => Exit::HyperV(Box::new(self.paravirtual())),
+            kb::KVM_EXIT_XEN => Exit::Xen(Box::new(self.paravirtual())),
+            reason => Exit::Unknown(Box::new(Unknown { reason, data: self.words() })),
+        }
+    }
+
+    fn hypercall(&self) -> Exit {
+        const LONG_MODE: u64 = 1; // KVM_EXIT_HYPERCALL_LONG_MODE
+        let call = get!(self, __bindgen_anon_1.hypercall);
+        // SAFETY: both members are a 64-bit word.
+        let flags = unsafe { call.__bindgen_anon_1.flags };
+        let long_mode = flags & LONG_MODE != 0;
+        Exit::Hypercall(Box::new(Hypercall { number: call.nr, args: call.args, long_mode }))
+    }
+
+    /// Answers a hypercall.
+    pub(super) fn set_hypercall_result(&self, result: u64) {
+        set!(self, result, __bindgen_anon_1.hypercall.ret);
+    }
+
+    /// A kind, padding, and the words of a union.
+    fn paravirtual(&self) -> Paravirtual {
+        let mut words = self.words();
+        Paravirtual { kind: u32::try_from(words.remove(0) & 0xffff_ffff).unwrap_or(0), data: words }
+    }
+
+    /// The first words of what comes with an exit.
+    fn words(&self) -> Vec<u64> {
+        const WORDS: usize = 8;
+        let bytes = get!(self, __bindgen_anon_1.padding);
+        let bytes: Vec<u8> = bytes.iter().take(8 * WORDS).map(|byte| byte.cast_unsigned()).collect();
+        bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes)).collect()
+    }
+
+    /// Would an interrupt that is injected now be delivered? As of the last exit.
+    pub(super) fn takes_interrupts(&self) -> bool {
+        get!(self, ready_for_interrupt_injection) != 0
+    }
+
+    /// Were interrupts enabled at the last exit?
+    pub(super) fn interrupts_enabled(&self) -> bool {
+        get!(self, if_flag) != 0
+    }
+
+    /// Has KVM exit as soon as the guest takes interrupts, or no more.
+    pub(super) fn request_interrupt_window(&self, yes: bool) {
+        set!(self, u8::from(yes), request_interrupt_window);
     }
 
     /// `KVM_EXIT_MEMORY_FAULT`, which alone comes with an error of the ioctl.
@@ -141,7 +203,7 @@ impl RunPage {
         let offset = usize::try_from(io.data_offset).unwrap_or(usize::MAX);
         let end = offset.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
         if end > self.size || !matches!(io.size, 1 | 2 | 4) {
-            return Entered::Exit(Exit::Unknown { reason: kb::KVM_EXIT_IO });
+            return Entered::Exit(Exit::Unknown(Box::new(Unknown { reason: kb::KVM_EXIT_IO, data: self.words() })));
         }
         let direction = if u32::from(io.direction) == kb::KVM_EXIT_IO_IN { Direction::In } else { Direction::Out };
         Entered::Port(Access { port: io.port, size: io.size, count: io.count, direction, offset })
@@ -251,3 +313,7 @@ impl RunPage {
         Entered::InternalError { suberror: error.suberror, data, instruction }
     }
 }
+
+#[cfg(test)]
+#[path = "run_page_tests.rs"]
+mod tests;

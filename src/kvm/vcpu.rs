@@ -11,7 +11,7 @@ use kvm_bindings as kb;
 use kvm_ioctls::VcpuFd;
 
 use crate::error::{Error, Result};
-use crate::x86::{Regs, Sregs};
+use crate::x86::{Gpr, Regs, Sregs, rflags};
 
 use super::entered::{Access, Entered, Events, Sync};
 use super::kick::Kick;
@@ -19,6 +19,8 @@ use super::run_page::RunPage;
 
 /// `_IO(KVMIO, 0x80)`.
 const KVM_RUN: libc::c_ulong = 0xae80;
+/// `_IOW(KVMIO, 0x86, struct kvm_interrupt)`.
+const KVM_INTERRUPT: libc::c_ulong = 0x4004_ae86;
 
 /// A vCPU and its run page. Whoever owns it may run it.
 #[derive(Debug)]
@@ -121,6 +123,11 @@ impl Vcpu {
     /// Answers an MSR access: the data of a read (anything for a write), or `None` for a #GP.
     pub fn answer_msr(&mut self, answer: Option<u64>) {
         self.page.set_msr_answer(answer);
+    }
+
+    /// Answers a hypercall with what RAX is to be.
+    pub fn answer_hypercall(&mut self, result: u64) {
+        self.page.set_hypercall_result(result);
     }
 
     /// Has KVM copy `group` out at every exit from now on (or no more).
@@ -245,11 +252,17 @@ impl Vcpu {
             self.put(Sync::Regs);
             self.fd.set_regs(&kernel).map_err(&refused)?;
         }
+        self.flush_events()
+    }
+
+    /// As [`Vcpu::flush`], of the pending events alone. They are read again afterwards.
+    fn flush_events(&mut self) -> Result<()> {
         if self.is_dirty(Sync::Events) {
             let kernel = self.page.events().0;
             self.put(Sync::Events);
-            self.fd.set_vcpu_events(&kernel).map_err(&refused)?;
+            self.fd.set_vcpu_events(&kernel).map_err(self.refused())?;
         }
+        self.fresh &= !Sync::Events.bit();
         Ok(())
     }
 
@@ -293,6 +306,38 @@ impl Vcpu {
         let entry = kb::kvm_msr_entry { index, data, ..Default::default() };
         let msrs = kb::Msrs::from_entries(&[entry]).map_err(|_| Error::Invalid("one MSR".into()))?;
         Ok(self.fd.set_msrs(&msrs).map_err(Error::host("KVM_SET_MSRS"))? == 1)
+    }
+
+    /// Could an interrupt be injected before the next entry? Where no local APIC is in the kernel.
+    pub fn takes_interrupts(&self) -> bool {
+        let enabled = if self.is_dirty(Sync::Regs) {
+            self.page.regs()[Gpr::Rflags] & rflags::IF != 0
+        } else {
+            self.page.interrupts_enabled()
+        };
+        let is_busy = self.is_dirty(Sync::Events) && self.page.events().is_busy();
+        enabled && self.page.takes_interrupts() && !is_busy
+    }
+
+    /// Injects an interrupt on the next entry (`KVM_INTERRUPT`). KVM does not look at RFLAGS.IF: ask
+    /// [`Vcpu::takes_interrupts`] before.
+    pub fn interrupt(&mut self, vector: u8) -> Result<()> {
+        self.flush_events()?;
+        let request = kb::kvm_interrupt { irq: u32::from(vector) };
+        // SAFETY: the descriptor is a vCPU, and KVM reads one `kvm_interrupt`.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_INTERRUPT, &raw const request) };
+        if result == 0 { Ok(()) } else { Err(Error::last_os("KVM_INTERRUPT")) }
+    }
+
+    /// Has KVM exit as soon as the guest takes interrupts, or no more.
+    pub fn request_interrupt_window(&mut self, yes: bool) {
+        self.page.request_interrupt_window(yes);
+    }
+
+    /// Queues a non-maskable interrupt.
+    pub fn nmi(&mut self) -> Result<()> {
+        self.flush_events()?;
+        self.fd.nmi().map_err(Error::host("KVM_NMI"))
     }
 
     /// The guest's CPUID leaves.

@@ -60,6 +60,7 @@ impl Vm {
         fd.set_tss_address(TSS_ADDRESS).map_err(Error::host("KVM_SET_TSS_ADDR"))?;
         let vm = Self { fd };
         vm.leave_hypercalls_alone();
+        vm.hand_out_hypercalls();
         Ok(vm)
     }
 
@@ -67,6 +68,23 @@ impl Vm {
     fn leave_hypercalls_alone(&self) {
         let patching = u64::from(kb::KVM_X86_QUIRK_FIX_HYPERCALL_INSN);
         let _ = self.enable(kb::KVM_CAP_DISABLE_QUIRKS2, [patching, 0, 0, 0]); // refused where there is no such quirk
+    }
+
+    /// Has the one hypercall that KVM can leave to user space come here: unanswered, it fails as it does in KVM.
+    fn hand_out_hypercalls(&self) {
+        const MAP_GPA_RANGE: u32 = 12; // KVM_HC_MAP_GPA_RANGE
+        let _ = self.enable(kb::KVM_CAP_EXIT_HYPERCALL, [1 << MAP_GPA_RANGE, 0, 0, 0]); // refused where there is no such exit
+    }
+
+    /// Has a guest that locks the bus exit. Before any vCPU.
+    pub fn report_bus_locks(&self) -> Result<()> {
+        self.enable(kb::KVM_CAP_X86_BUS_LOCK_EXIT, [u64::from(kb::KVM_BUS_LOCK_DETECTION_EXIT), 0, 0, 0])
+    }
+
+    /// Has a guest that keeps interrupts out for `window` cycles exit. Before any vCPU.
+    pub fn report_blocked_interrupts(&self, window: u32) -> Result<()> {
+        let flags = kb::KVM_X86_NOTIFY_VMEXIT_ENABLED | kb::KVM_X86_NOTIFY_VMEXIT_USER;
+        self.enable(kb::KVM_CAP_X86_NOTIFY_VMEXIT, [u64::from(window) << 32 | u64::from(flags), 0, 0, 0])
     }
 
     fn enable(&self, cap: u32, args: [u64; 4]) -> Result<()> {
@@ -110,6 +128,18 @@ impl Vm {
     pub fn create_pit(&self) -> Result<()> {
         let config = kb::kvm_pit_config { flags: kb::KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         self.fd.create_pit2(config).map_err(Error::host("KVM_CREATE_PIT2"))
+    }
+
+    /// Sets interrupt line `gsi` of the interrupt controllers in the kernel.
+    pub fn set_irq_line(&self, gsi: u32, level: bool) -> Result<()> {
+        self.fd.set_irq_line(gsi, level).map_err(Error::host("KVM_IRQ_LINE"))
+    }
+
+    /// Sends a message-signalled interrupt; false if no vCPU takes it.
+    pub fn signal(&self, message: MsiMessage) -> Result<bool> {
+        let [address_lo, address_hi] = split(message.address);
+        let msi = kb::kvm_msi { address_lo, address_hi, data: message.data, ..Default::default() };
+        Ok(self.fd.signal_msi(msi).map_err(Error::host("KVM_SIGNAL_MSI"))? > 0)
     }
 
     /// Has writes to `event` raise interrupt line `gsi`.

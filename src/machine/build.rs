@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)] // a memory slot names host memory
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -17,6 +17,7 @@ use crate::kvm::{Host, Irqchip, Kick, MsiMessage, Quirks, Vm};
 use crate::memory::Memory;
 
 use super::cpu::{Cpu, Slot};
+use super::interrupts::Lines;
 use super::repair::Repair;
 use super::{IrqEvent, Life, Machine, SerialLine};
 
@@ -35,11 +36,24 @@ pub struct Config {
     pub serial: bool,
     /// The keyboard controller's reset line, ports 0x60 to 0x64.
     pub i8042: bool,
+    /// Exit when the guest locks the bus.
+    pub bus_lock: bool,
+    /// Exit when the guest keeps interrupts out for longer than so many cycles.
+    pub notify_window: Option<u32>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { memory: Some(64 << 20), vcpus: 1, irqchip: Irqchip::None, pit: false, serial: false, i8042: false }
+        Self {
+            memory: Some(64 << 20),
+            vcpus: 1,
+            irqchip: Irqchip::None,
+            pit: false,
+            serial: false,
+            i8042: false,
+            bus_lock: false,
+            notify_window: None,
+        }
     }
 }
 
@@ -53,6 +67,7 @@ impl Machine {
         let host = Host::open()?;
         let vcpus = vcpu_count(&host, config.vcpus)?;
         let vm = Arc::new(Vm::new(&host)?);
+        report_rare_exits(&vm, config)?;
         let irqchip = make_irqchip(&vm, config)?;
         let memory = Arc::new(Memory::default());
         for (at, len) in config.memory.map(layout::ram_ranges).unwrap_or_default() {
@@ -68,6 +83,8 @@ impl Machine {
             serial: None,
             quirks,
             irqchip,
+            lines: Lines::default(),
+            ioapic: Weak::new(),
             vm: Mutex::new(Some(Arc::clone(&vm))),
             filtering: Mutex::default(),
             life: Mutex::new(Life::default()),
@@ -83,9 +100,11 @@ impl Machine {
 
     fn connect_devices(&mut self, vm: &Arc<Vm>, config: &Config) -> Result<()> {
         if self.irqchip == Irqchip::Split {
-            let chip = IoApic::new(Routes(Arc::clone(vm)));
+            let chip = Arc::new(Mutex::new(IoApic::new(Routes(Arc::clone(vm)))));
             let span = Span::new(ioapic::ADDRESS, ioapic::LENGTH, u64::MAX)?;
-            self.mmio.insert(span, "ioapic", Arc::new(Mutex::new(chip)))?;
+            self.ioapic = Arc::downgrade(&chip);
+            let shared: SharedDevice = chip;
+            self.mmio.insert(span, "ioapic", shared)?;
         }
         if config.serial {
             self.connect_serial(vm)?;
@@ -114,6 +133,7 @@ impl Machine {
         self.hooks.clear();
         self.ports.clear();
         self.mmio.clear();
+        self.cpus.iter().for_each(|slot| slot.injections.clear());
         drop(self.vm.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
@@ -126,6 +146,14 @@ fn vcpu_count(host: &Host, asked: u64) -> Result<u32> {
     let max = host.max_vcpus();
     let fits = u32::try_from(asked).ok().filter(|n| *n >= 1 && asked <= max);
     fits.ok_or(Error::VcpuCount { asked, max })
+}
+
+/// Exits that not every processor has.
+fn report_rare_exits(vm: &Vm, config: &Config) -> Result<()> {
+    if config.bus_lock {
+        vm.report_bus_locks()?;
+    }
+    config.notify_window.map_or(Ok(()), |window| vm.report_blocked_interrupts(window))
 }
 
 fn make_irqchip(vm: &Vm, config: &Config) -> Result<Irqchip> {
@@ -180,7 +208,7 @@ fn beyond_this_host(error: Error, at: GuestPhys, len: u64) -> Error {
 
 /// Sends what the I/O APIC says to KVM.
 #[derive(Debug)]
-struct Routes(Arc<Vm>);
+pub(super) struct Routes(Arc<Vm>);
 
 impl MessageSink for Routes {
     fn route(&mut self, messages: &[(u8, u64, u32)]) {
@@ -191,6 +219,12 @@ impl MessageSink for Routes {
         if let Err(error) = self.0.route_messages(&routes) {
             // Not a guest's doing: KVM takes any address and data.
             log::debug!("interrupt routes: {error}");
+        }
+    }
+
+    fn send(&mut self, address: u64, data: u32) {
+        if let Err(error) = self.0.signal(MsiMessage { address, data }) {
+            log::debug!("interrupt message {data:#x} to {address:#x}: {error}");
         }
     }
 }

@@ -8,7 +8,9 @@ use crate::boot::bare::{Place, Shim};
 use crate::error::{Error, Result};
 use crate::kvm::{Kick, Vcpu};
 
+use super::interrupts::Injections;
 use super::repair::Repair;
+use super::stats::Counters;
 
 /// A vCPU and what the machine keeps beside it.
 #[derive(Debug)]
@@ -51,6 +53,10 @@ pub struct Slot {
     pub id: u32,
     /// Gets it out of the guest.
     pub kick: Arc<Kick>,
+    /// What is to be injected into it.
+    pub injections: Injections,
+    /// What it has done.
+    pub counters: Counters,
     state: Mutex<State>,
     back: Condvar,
 }
@@ -65,7 +71,8 @@ impl Slot {
             ready: false,
             tables: None,
         };
-        Self { id, kick, state: Mutex::new(state), back: Condvar::new() }
+        let (injections, counters) = (Injections::default(), Counters::default());
+        Self { id, kick, injections, counters, state: Mutex::new(state), back: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -10,7 +10,7 @@ use crate::kvm::Irqchip;
 
 use super::cpu::Slot;
 use super::run::{Poll, Run};
-use super::session::{Outcome, Session};
+use super::session::{Limits, Outcome, Session};
 use super::{Life, Machine};
 
 /// What a machine is doing.
@@ -73,13 +73,7 @@ impl Machine {
         if self.cpus.iter().any(Slot::is_in_handler) { Err(Error::InHandler { what }) } else { Ok(()) }
     }
 
-    fn open_session(
-        &self,
-        ids: &[u32],
-        phase: Phase,
-        timeout: Option<Duration>,
-        most_exits: Option<u64>,
-    ) -> Result<Arc<Session>> {
+    fn open_session(&self, ids: &[u32], phase: Phase, limits: Limits) -> Result<Arc<Session>> {
         if self.is_inherited() {
             return Err(Error::Invalid(
                 "this VM belongs to the process that made it; a forked child makes its own".into(),
@@ -97,7 +91,7 @@ impl Machine {
         if let Some(failure) = life.session.as_ref().and_then(|s| s.take_failure()) {
             return Err(failure); // of the last run in the background, which nobody has joined
         }
-        let session = Arc::new(Session::new(ids, timeout, most_exits));
+        let session = Arc::new(Session::new(ids, limits));
         life.phase = phase;
         life.session = Some(Arc::clone(&session));
         self.promise(ids, true);
@@ -109,23 +103,17 @@ impl Machine {
     }
 
     /// Runs all vCPUs, the first on this thread, until one stops.
-    pub fn run(self: &Arc<Self>, timeout: Option<Duration>, most_exits: Option<u64>, poll: Poll<'_>) -> Outcome {
+    pub fn run(self: &Arc<Self>, limits: Limits, poll: Poll<'_>) -> Outcome {
         let ids = self.runnable();
-        self.run_these(&ids, timeout, most_exits, poll)
+        self.run_these(&ids, limits, poll)
     }
 
     /// Runs the vCPUs `ids`, the first on this thread, until one stops.
-    pub fn run_these(
-        self: &Arc<Self>,
-        ids: &[u32],
-        timeout: Option<Duration>,
-        most_exits: Option<u64>,
-        poll: Poll<'_>,
-    ) -> Outcome {
-        if most_exits == Some(0) {
+    pub fn run_these(self: &Arc<Self>, ids: &[u32], limits: Limits, poll: Poll<'_>) -> Outcome {
+        if limits.exits == Some(0) {
             return Err(Error::Invalid("max_exits is at least 1".into()));
         }
-        let session = self.open_session(ids, Phase::Foreground, timeout, most_exits)?;
+        let session = self.open_session(ids, Phase::Foreground, limits)?;
         let (first, others) = ids.split_first().ok_or(Error::Invalid("no vCPU to run".into()))?;
         std::thread::scope(|scope| {
             let run: &Session = &session;
@@ -135,7 +123,7 @@ impl Machine {
             });
             self.drive(*first, &session, Some(poll));
         });
-        self.leave_session(&session);
+        self.leave_session(&session, Phase::Paused);
         session.take_outcome()
     }
 
@@ -160,13 +148,13 @@ impl Machine {
         }
     }
 
-    /// Forgets a run that is over, and whose outcome is handed out.
-    fn leave_session(&self, session: &Arc<Session>) {
+    /// Forgets a run that is over, and whose outcome is handed out; from now on the machine is in `phase`.
+    fn leave_session(&self, session: &Arc<Session>, phase: Phase) {
         let mut life = self.life();
         if life.is_of(session) {
             life.session = None;
             if !matches!(life.phase, Phase::Closing | Phase::Closed) {
-                life.phase = Phase::Stopped;
+                life.phase = phase;
             }
         }
         drop(life);
@@ -177,7 +165,7 @@ impl Machine {
     pub fn start(self: &Arc<Self>) -> Result<()> {
         self.join_threads();
         let ids = self.runnable();
-        let session = self.open_session(&ids, Phase::Background, None, None)?;
+        let session = self.open_session(&ids, Phase::Background, Limits::default())?;
         self.set_console_ended(false);
         self.spawn_all(&ids, &session, |id| self.spawn(id, &session));
         Ok(())
@@ -274,7 +262,7 @@ impl Machine {
         self.join_threads();
         let background = matches!(phase, Phase::Background | Phase::Paused);
         if why == Interruption::Stop && background {
-            self.leave_session(&session);
+            self.leave_session(&session, Phase::Stopped);
         }
         if background { session.take_outcome().map(Some) } else { Ok(None) }
     }

@@ -3,6 +3,7 @@
 
 mod build;
 mod cpu;
+mod interrupts;
 mod lifecycle;
 mod merge;
 mod probe;
@@ -10,6 +11,7 @@ pub mod repair;
 mod ring3;
 mod run;
 mod session;
+mod stats;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -20,7 +22,7 @@ use crate::addr::{GuestPhys, Span};
 use crate::boot::bare::{self, Mode};
 use crate::boot::start::Start;
 use crate::bus::Bus;
-use crate::devices::{Console, Serial};
+use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
 use crate::exit::Interruption;
 use crate::hook::{Hook, Hooks, Subject};
@@ -30,12 +32,15 @@ use crate::source::ReadMemory;
 use crate::x86::{Gpr, msr, rflags};
 
 pub use build::Config;
+use build::Routes;
 pub use cpu::{Cpu, Slot};
+use interrupts::Lines;
 pub use lifecycle::Phase;
 pub use probe::probe;
 pub use run::Poll;
-pub use session::Outcome;
 use session::Session;
+pub use session::{Limits, Outcome};
+pub use stats::Stats;
 
 /// A serial line of a machine: the far end, and the device to nudge when input waits.
 #[derive(Clone)]
@@ -115,6 +120,9 @@ pub struct Machine {
     /// How this KVM behaves.
     pub quirks: Quirks,
     irqchip: Irqchip,
+    lines: Lines,
+    /// On the bus, as the serial device is; only with a split irqchip.
+    ioapic: Weak<Mutex<IoApic<Routes>>>,
     vm: Mutex<Option<Arc<Vm>>>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::kvm::{Host, Quirks, Sync, Vcpu};
 use crate::x86::{Gpr, cr0, efer, msr};
 
-use super::{Config, Machine};
+use super::{Config, Limits, Machine};
 
 /// Long enough for a few instructions on an emulated PC, short enough for a question that hangs.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -87,7 +87,8 @@ impl Guest {
     }
 
     fn go(&self) -> Result<Exit> {
-        self.0.run(Some(PATIENCE), Some(16), &|| Ok(())).map(|(_, exit)| exit)
+        let limits = Limits { timeout: Some(PATIENCE), exits: Some(16), ..Limits::default() };
+        self.0.run(limits, &|| Ok(())).map(|(_, exit)| exit)
     }
 
     fn run(&self, mode: Mode, code: &[u8]) -> Result<Exit> {

@@ -8,7 +8,7 @@ use crate::exit::Exception;
 use crate::memory::Memory;
 use crate::source::ReadMemory;
 use crate::x86::segment::kind;
-use crate::x86::{Gpr, Segment};
+use crate::x86::{Gpr, Segment, exception};
 
 use super::cpu::Cpu;
 
@@ -27,7 +27,7 @@ impl Cpu {
             frame = frame.wrapping_add(8);
             word
         };
-        let error_code = has_error_code(vector).then(&mut pop).transpose()?;
+        let error_code = exception::has_error_code(vector).then(&mut pop).transpose()?;
         let error_code = error_code.and_then(|code| u32::try_from(code & 0xffff_ffff).ok());
         let [rip, cs, rflags, rsp, ss] = [pop()?, pop()?, pop()?, pop()?, pop()?];
         (regs[Gpr::Rip], regs[Gpr::Rflags], regs[Gpr::Rsp]) = (rip, rflags, rsp);
@@ -38,9 +38,4 @@ impl Cpu {
         vcpu.set_sregs(&sregs);
         Ok(Some(Exception { vector, error_code, rip, cr2: sregs.cr2 }))
     }
-}
-
-/// Exceptions that push an error code (Intel SDM vol. 3, table 6-1).
-fn has_error_code(vector: u8) -> bool {
-    matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
 }

@@ -1,11 +1,13 @@
 //! One run of a machine, from its beginning to its first reason to stop. It never touches a vCPU.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::exit::{Exit, Interruption};
+use crate::exit::{Exit, ExitKind, Interruption, Kinds};
+use crate::hook::Condition;
 
 /// The exit by which a run ended, and the vCPU that made it.
 pub type Outcome = Result<(u32, Exit)>;
@@ -16,8 +18,20 @@ struct State {
     running: usize,
 }
 
+/// When a run is to end.
+#[derive(Clone, Default)]
+pub struct Limits {
+    /// The most time that it takes.
+    pub timeout: Option<Duration>,
+    /// After so many exits.
+    pub exits: Option<u64>,
+    /// After an exit of one of these kinds; with a condition, if that holds.
+    pub until: Kinds,
+    /// Asked after each of them, and every now and then.
+    pub condition: Option<Arc<dyn Condition>>,
+}
+
 /// What the vCPUs of one run share.
-#[derive(Debug)]
 pub struct Session {
     stopping: AtomicBool,
     /// Exits left, where they are limited.
@@ -25,20 +39,30 @@ pub struct Session {
     /// One vCPU alone counts them.
     alone: bool,
     deadline: Option<Instant>,
+    until: Kinds,
+    condition: Option<Arc<dyn Condition>>,
     /// The vCPU that stands for the whole run, in exits that no single one made.
     first: u32,
     state: Mutex<State>,
     changed: Condvar,
 }
 
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("stopping", &self.stopping).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
 impl Session {
     /// A run of `vcpus`, with its limits.
-    pub(super) fn new(vcpus: &[u32], timeout: Option<Duration>, most_exits: Option<u64>) -> Self {
+    pub(super) fn new(vcpus: &[u32], limits: Limits) -> Self {
         Self {
             stopping: AtomicBool::new(false),
-            exits: most_exits.map(AtomicU64::new),
+            exits: limits.exits.map(AtomicU64::new),
             alone: vcpus.len() == 1,
-            deadline: timeout.and_then(|t| Instant::now().checked_add(t)),
+            deadline: limits.timeout.and_then(|t| Instant::now().checked_add(t)),
+            until: limits.until,
+            condition: limits.condition,
             first: vcpus.first().copied().unwrap_or(0),
             state: Mutex::new(State { outcome: None, running: vcpus.len() }),
             changed: Condvar::new(),
@@ -76,6 +100,16 @@ impl Session {
     /// Is the run over?
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// May an exit of this kind be what the run is to come to?
+    pub(super) fn awaits(&self, kind: ExitKind) -> bool {
+        self.until.contains(kind)
+    }
+
+    /// What says whether it is.
+    pub(super) fn condition(&self) -> Option<&Arc<dyn Condition>> {
+        self.condition.as_ref()
     }
 
     /// Counts one exit; true if it was the last one allowed.

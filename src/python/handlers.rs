@@ -28,17 +28,19 @@ impl VM {
     ///
     /// `access` is "r", "w" or "rw", seen from the guest. The guest waits. Returns a Handle, which is a decorator if no
     /// handler is given. For a read, an integer is what the guest gets; None answers as without the handler, bj.SKIP drops
-    /// a write, bj.STOP ends the run with this exit.
-    #[pyo3(signature = (port: "int | range", handler = None, *, size = None, access = "rw"))]
+    /// a write, bj.STOP ends the run with this exit. String instructions come element by element; with `strings=True`,
+    /// whole, as PortStringIn (answered by bytes) and PortStringOut.
+    #[pyo3(signature = (port: "int | range", handler = None, *, size = None, access = "rw", strings = false))]
     fn on_port(
         slf: &Bound<'_, Self>,
         port: &Bound<'_, PyAny>,
         handler: Option<&Bound<'_, PyAny>>,
         size: Option<u64>,
         access: &str,
+        strings: bool,
     ) -> PyResult<Py<Handle>> {
         let subject = Subject::Port(span(port, size, u64::from(u16::MAX))?);
-        hook(slf, subject, wanted(access)?, handler)
+        hook(slf, subject, Wanted { strings, ..wanted(access)? }, handler)
     }
 
     /// Has `handler(exit)` answer accesses to guest-physical addresses that no RAM backs, and with access="w" to ROM.
@@ -83,6 +85,6 @@ impl VM {
         handler: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
         let subject = kind.map_or(Ok(None), kind_of)?.map_or(Subject::Any, Subject::Kind);
-        hook(slf, subject, Wanted { reads: true, writes: true }, handler)
+        hook(slf, subject, Wanted::ALL, handler)
     }
 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
 use crate::addr::Span;
 use crate::error::Result as CoreResult;
-use crate::exit::{Exit, Reply};
+use crate::exit::{Exit, ExitKind as Kind, Reply};
 use crate::hook::{Callback, Hook, Subject, Wanted};
 use crate::machine::Machine;
 
@@ -68,13 +68,14 @@ fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
             Action::Skip => Reply::Skip,
         });
     }
-    let takes_data =
-        matches!(exit, Exit::PortIn { .. } | Exit::MmioRead { .. } | Exit::MsrRead { .. } | Exit::MsrWrite { .. });
-    if !takes_data {
+    if let (Exit::PortStringIn { size, count, .. }, Ok(data)) = (exit, result.cast::<PyBytes>()) {
+        return string(data.as_bytes(), u64::from(*size) * u64::from(*count));
+    }
+    let kind = exit.kind();
+    if !TAKES_DATA.contains(&kind) {
         let got = result.get_type().name()?;
         return Err(PyTypeError::new_err(format!(
-            "a handler of {:?} returns None, bj.STOP or bj.SKIP, not {got}: only reads take data",
-            exit.kind()
+            "a handler of {kind:?} returns None, bj.STOP or bj.SKIP, not {got}: only reads take data"
         )));
     }
     match result.extract::<u64>() {
@@ -82,12 +83,23 @@ fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
         Err(_) => match result.extract::<i64>() {
             Ok(negative) => Ok(Reply::Value(negative.cast_unsigned())),
             Err(_) => Err(PyTypeError::new_err(format!(
-                "a handler of {:?} returns an integer of up to 64 bits, None, bj.STOP or bj.SKIP, not {}",
-                exit.kind(),
+                "a handler of {kind:?} returns an integer of up to 64 bits, None, bj.STOP or bj.SKIP, not {}",
                 result.repr()?
             ))),
         },
     }
+}
+
+/// What takes an integer: reads, and writes that may be of another value.
+const TAKES_DATA: [Kind; 6] =
+    [Kind::PortIn, Kind::PortStringIn, Kind::MmioRead, Kind::MsrRead, Kind::MsrWrite, Kind::Hypercall];
+
+/// The data of a whole string of `wanted` bytes.
+fn string(data: &[u8], wanted: u64) -> PyResult<Reply> {
+    if u64::try_from(data.len()).ok() == Some(wanted) {
+        return Ok(Reply::Bytes(data.to_vec()));
+    }
+    Err(PyValueError::new_err(format!("the guest reads {wanted} bytes (size * count), not {}", data.len())))
 }
 
 /// A registered handler. Use it as a decorator, as a context manager, or keep it to remove the handler later.
@@ -230,9 +242,9 @@ impl Handle {
 /// Which direction of access `access` names, seen from the guest.
 pub fn wanted(access: &str) -> PyResult<Wanted> {
     match access {
-        "r" => Ok(Wanted { reads: true, writes: false }),
-        "w" => Ok(Wanted { reads: false, writes: true }),
-        "rw" => Ok(Wanted { reads: true, writes: true }),
+        "r" => Ok(Wanted { writes: false, ..Wanted::ALL }),
+        "w" => Ok(Wanted { reads: false, ..Wanted::ALL }),
+        "rw" => Ok(Wanted::ALL),
         _ => {
             Err(PyValueError::new_err(format!("access is \"r\", \"w\" or \"rw\", seen from the guest, not {access:?}")))
         }

@@ -9,6 +9,7 @@ mod handlers;
 mod hook;
 mod host;
 mod internal_error;
+mod interrupts;
 mod log;
 mod memory;
 mod regs;
@@ -16,6 +17,7 @@ mod running;
 mod segment;
 mod shutdown;
 mod size;
+mod stats;
 mod symbols;
 mod vcpu;
 mod vm;
@@ -40,8 +42,10 @@ mod _belljar {
     use super::decode::{Instruction, disasm};
     #[pymodule_export]
     use super::exit::{
-        Debug, Exit, FailEntry, GuestException, Hlt, Interrupted, MemoryFault, MmioRead, MmioWrite, MsrRead, MsrWrite,
-        PortIn, PortOut, Reset, Shutdown, SystemEvent, Timeout, UnknownExit,
+        ApResetHold, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV, Hypercall,
+        InterruptWindow, Interrupted, IoapicEoi, MemoryFault, MmioRead, MmioWrite, MsrRead, MsrWrite, Notify, PortIn,
+        PortOut, PortStringIn, PortStringOut, Reset, Shutdown, SystemEvent, Timeout, TprAccess, TprLowered,
+        UnknownExit, Xen,
     };
     #[pymodule_export]
     use super::hook::{Action, Handle};
@@ -49,6 +53,8 @@ mod _belljar {
     use super::host::{Quirks, capabilities, probe};
     #[pymodule_export]
     use super::internal_error::InternalError;
+    #[pymodule_export]
+    use super::interrupts::IrqLine;
     #[pymodule_export]
     use super::memory::{Memory, Region};
     #[pymodule_export]

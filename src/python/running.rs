@@ -1,15 +1,19 @@
 //! Running a machine from Python: the run, start, pause and stop of `VM`. They never hold the interpreter while waiting.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType};
 
 use crate::error::Result as CoreResult;
-use crate::exit::Interruption;
+use crate::exit::{Exit, Interruption, Kinds};
+use crate::hook::Condition;
+use crate::machine::Limits;
 
 use super::error::foreign;
-use super::exit::to_python;
+use super::exit::{kinds_of, to_python};
 use super::vm::VM;
 
 /// Looks for signals, as the core's runs and waits ask now and then.
@@ -33,17 +37,93 @@ pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
     value.filter(|v| *v != f64::INFINITY).map(|v| Duration::try_from_secs_f64(v).map_err(|_| wrong())).transpose()
 }
 
+/// When a run is to end, as Python says it.
+pub fn limits(
+    vm: &Bound<'_, VM>,
+    timeout: Option<f64>,
+    exits: Option<u64>,
+    until: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Limits> {
+    let limits = Limits { timeout: seconds("timeout", timeout)?, exits, ..Limits::default() };
+    let Some(until) = until else { return Ok(limits) };
+    if until.is_instance_of::<PyType>() || until.is_instance_of::<PyTuple>() {
+        return Ok(Limits { until: kinds_of(until)?, ..limits });
+    }
+    // An expression becomes a function of an exit by getting its machine.
+    let bound = until.getattr_opt("bind")?.map(|bind| bind.call1((vm,))).transpose()?;
+    let until = bound.as_ref().unwrap_or(until);
+    if !until.is_callable() {
+        return Err(PyTypeError::new_err(format!(
+            "until is a class of exits such as bj.Hlt, a tuple of them, an expression, or a function of an exit, not {}",
+            until.repr()?
+        )));
+    }
+    let condition: Arc<dyn Condition> = Arc::new(PythonCondition(until.clone().unbind()));
+    Ok(Limits { until: Kinds::ALL, condition: Some(condition), ..limits })
+}
+
+/// A Python function that says whether a run is where it was to come to.
+struct PythonCondition(Py<PyAny>);
+
+impl Condition for PythonCondition {
+    fn holds(&self, exit: Option<&Exit>, vcpu: u32) -> CoreResult<bool> {
+        Python::attach(|py| {
+            let exit = exit.map(|exit| to_python(py, exit, vcpu)).transpose()?;
+            self.0.bind(py).call1((exit,))?.is_truthy()
+        })
+        .map_err(foreign)
+    }
+}
+
 #[pymethods]
 impl VM {
     /// Runs the guest on this thread until something stops it, and returns that exit.
     ///
     /// `timeout` is in seconds (then a Timeout comes back); `max_exits` counts exits, and the last one comes back after
-    /// it has been answered. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
-    #[pyo3(signature = (timeout = None, max_exits = None) -> "Exit")]
-    fn run(&self, py: Python<'_>, timeout: Option<f64>, max_exits: Option<u64>) -> PyResult<Py<PyAny>> {
-        let timeout = seconds("timeout", timeout)?;
-        let (vcpu, exit) = detached(py, || self.machine().run(timeout, max_exits, &poll))?;
+    /// it has been answered. `until` is a class of exits, or a tuple of them, one of which ends the run after it has been
+    /// answered; or an expression such as `bj.reg.rax == 5`, or a function, asked with each answered exit, and with None
+    /// some 25 times a second: the run ends when it holds. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
+    #[pyo3(signature = (timeout = None, max_exits = None, *, until: "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None" = None) -> "Exit")]
+    fn run(
+        slf: &Bound<'_, Self>,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        max_exits: Option<u64>,
+        until: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let (limits, machine) = (limits(slf, timeout, max_exits, until)?, slf.get().machine());
+        let (vcpu, exit) = detached(py, || machine.run(limits, &poll))?;
         to_python(py, &exit, vcpu)
+    }
+
+    /// Runs the guest on this thread, exit by exit: `for exit in vm.exits(): ...`, the guest being stopped in the body.
+    ///
+    /// Yields each exit of the classes `kinds` (by default all) after it has been answered, and at last the one that ended
+    /// the run: one that is none of these, or by default one after which the machine does not go on by itself (Hlt,
+    /// Shutdown, Timeout ...). Who wants to answer uses a handler. `timeout` is in seconds, for the whole iteration.
+    #[pyo3(signature = (*kinds: "type[Exit]", timeout = None) -> "Iterator[Exit]")]
+    fn exits<'py>(
+        slf: &Bound<'py, Self>,
+        kinds: &Bound<'py, PyTuple>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        kinds_of(kinds)?;
+        seconds("timeout", timeout)?;
+        slf.py().import("belljar.running")?.getattr("exits")?.call1((slf, kinds, timeout))
+    }
+
+    /// Runs the guest on a thread of its own: `exit = await vm.run_async(timeout=1)`, otherwise as run().
+    ///
+    /// Handlers and `until` are called on that thread. Cancelling the task stops the guest, between two instructions.
+    #[pyo3(signature = (timeout = None, max_exits = None, *, until: "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None" = None) -> "Coroutine[object, object, Exit]")]
+    fn run_async<'py>(
+        slf: &Bound<'py, Self>,
+        timeout: Option<f64>,
+        max_exits: Option<u64>,
+        until: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        limits(slf, timeout, max_exits, until)?;
+        slf.py().import("belljar.running")?.getattr("run_async")?.call1((slf, timeout, max_exits, until))
     }
 
     /// Runs the guest on threads of its own, one per vCPU, and returns at once: join() waits, stop() ends it.

@@ -11,7 +11,7 @@ use crate::x86::{DescriptorTable, Gpr, Sregs, disassemble};
 use super::decode::Instruction;
 use super::exit::to_python;
 use super::regs::{Msrs, Registers};
-use super::running::{detached, poll, seconds};
+use super::running::{detached, limits, poll};
 use super::segment::Segment;
 use super::vm::VM;
 
@@ -25,6 +25,14 @@ pub struct Vcpu {
 impl Vcpu {
     pub(super) fn new(vm: Py<VM>, id: u32) -> Self {
         Self { vm, id }
+    }
+
+    pub(super) fn vm(&self) -> &Py<VM> {
+        &self.vm
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.id
     }
 
     fn slot(&self) -> CoreResult<&Slot> {
@@ -171,10 +179,16 @@ impl Vcpu {
     }
 
     /// Runs this vCPU alone, on this thread: as VM.run.
-    #[pyo3(signature = (timeout = None, max_exits = None) -> "Exit")]
-    fn run(&self, py: Python<'_>, timeout: Option<f64>, max_exits: Option<u64>) -> PyResult<Py<PyAny>> {
-        let timeout = seconds("timeout", timeout)?;
-        let (vcpu, exit) = detached(py, || self.vm.get().machine().run_these(&[self.id], timeout, max_exits, &poll))?;
+    #[pyo3(signature = (timeout = None, max_exits = None, *, until: "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None" = None) -> "Exit")]
+    fn run(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        max_exits: Option<u64>,
+        until: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let limits = limits(self.vm.bind(py), timeout, max_exits, until)?;
+        let (vcpu, exit) = detached(py, || self.vm.get().machine().run_these(&[self.id], limits, &poll))?;
         to_python(py, &exit, vcpu)
     }
 

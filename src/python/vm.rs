@@ -29,7 +29,9 @@ use super::vcpu::Vcpu;
 /// A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
 ///
 /// `memory` is bytes or a string such as "64M" (RAM from address 0 on; None for none); `vcpus` counts; `irqchip` is
-/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices. Raises HostError where there is no KVM.
+/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices. `bus_lock` has a guest that locks the bus exit
+/// (BusLock), `notify_window` one that keeps interrupts out for so many cycles (Notify). Raises HostError where there is
+/// no KVM, or where the processor does not offer such an exit.
 #[pyclass(frozen, weakref, name = "VM", module = "belljar")]
 pub struct VM {
     machine: Arc<Machine>,
@@ -62,8 +64,8 @@ impl VM {
 impl VM {
     #[new]
     #[pyo3(
-        signature = (memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false),
-        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False)"
+        signature = (memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false, bus_lock = false, notify_window = None),
+        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False, bus_lock=False, notify_window=None)"
     )]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments of a constructor
     fn new(
@@ -74,6 +76,8 @@ impl VM {
         serial: bool,
         i8042: bool,
         pit: bool,
+        bus_lock: bool,
+        notify_window: Option<u32>,
     ) -> PyResult<Self> {
         let irqchip = match irqchip {
             None => Irqchip::None,
@@ -85,7 +89,7 @@ impl VM {
         };
         let vcpus = u64::try_from(vcpus)
             .map_err(|_| PyValueError::new_err(format!("{vcpus} vCPUs asked; a VM has at least 1")))?;
-        let config = Config { memory: memory.0, vcpus, irqchip, pit, serial, i8042 };
+        let config = Config { memory: memory.0, vcpus, irqchip, pit, serial, i8042, bus_lock, notify_window };
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
         super::shutdown::watch(py, &machine)?;

@@ -66,6 +66,19 @@ pub mod rflags {
     pub const AC: u64 = 1 << 18;
 }
 
+/// Exception vectors (Intel SDM vol. 3, 6.15; AMD APM vol. 2, 8.2).
+pub mod exception {
+    /// The non-maskable interrupt, which is none.
+    pub const NMI: u8 = 2;
+    /// Page fault.
+    pub const PAGE_FAULT: u8 = 14;
+
+    /// Does the processor push an error code with this exception?
+    pub fn has_error_code(vector: u8) -> bool {
+        matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
+    }
+}
+
 /// Page-table entry bits (Intel SDM vol. 3, 4.5).
 pub mod pte {
     /// Present.

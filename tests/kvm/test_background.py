@@ -77,7 +77,7 @@ def test_a_paused_machine_may_go_on_in_the_foreground(vm):
     vm.start()
     vm.pause()
     assert vm.run(timeout=0.01) == bj.Timeout()
-    assert vm.state == "stopped"
+    assert vm.state == "paused"
 
 
 def test_a_guest_that_stops_by_itself_can_be_started_again(vm):

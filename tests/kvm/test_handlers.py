@@ -115,7 +115,7 @@ def test_what_a_handler_raises_comes_out_of_run_with_its_traceback_and_the_vm_go
         vm.run(timeout=5)
     assert raised.value is error
     assert [frame.name for frame in traceback.extract_tb(error.__traceback__)][-2:] == ["<lambda>", "deep"]
-    assert vm.state == "stopped"
+    assert vm.state == "paused"
     handle.remove()
     vm.load("mov ebx, 3; hlt")
     assert vm.run(timeout=5) == bj.Hlt()

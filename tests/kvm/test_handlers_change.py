@@ -194,7 +194,7 @@ def test_two_machines_may_call_each_other_through_handlers(vm, new_vm):
     vm.on_port(0x10, lambda exit: other.run() and None)
     with pytest.raises(bj.RunningError):
         vm.run(timeout=5)
-    assert (vm.state, other.state) == ("stopped", "stopped")
+    assert (vm.state, other.state) == ("paused", "paused")
 
 
 def test_a_handler_reads_and_writes_guest_memory(vm):

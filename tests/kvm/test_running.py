@@ -151,7 +151,7 @@ def test_ctrl_c_ends_a_guest_that_never_does_within_100_ms(vm, mode, code):
         vm.run()
     assert time.monotonic() - sent[0] < SOON
     thread.join()
-    assert vm.state == "stopped"
+    assert vm.state == "paused"
     assert usable(vm)
 
 

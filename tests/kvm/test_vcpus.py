@@ -129,7 +129,7 @@ def test_an_error_of_one_vcpus_handler_stops_all(new_vm):
     vm.on_port(0x10, lambda exit: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         vm.run(timeout=5)
-    assert vm.state == "stopped"
+    assert vm.state == "paused"
 
 
 def test_max_exits_counts_the_exits_of_all(new_vm):

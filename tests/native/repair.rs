@@ -13,7 +13,7 @@ use belljar::boot::start::selector;
 use belljar::error::Error;
 use belljar::exit::Exit;
 use belljar::kvm::Quirks;
-use belljar::machine::{Config, Machine};
+use belljar::machine::{Config, Limits, Machine};
 use belljar::source::ReadMemory;
 use belljar::x86::segment::{interrupt_gate, kind};
 use belljar::x86::{Gpr, Regs, Segment, msr, pte};
@@ -51,7 +51,7 @@ fn interpreted(code: &[u8], mode: Mode) -> Option<Arc<Machine>> {
 }
 
 fn run(machine: &Arc<Machine>) -> Exit {
-    machine.run(Some(Duration::from_secs(5)), None, &|| Ok(())).unwrap().1
+    machine.run(Limits { timeout: Some(Duration::from_secs(5)), ..Limits::default() }, &|| Ok(())).unwrap().1
 }
 
 fn regs(machine: &Machine) -> Regs {

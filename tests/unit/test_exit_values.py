@@ -29,7 +29,20 @@ VALUES = [
     (bj.SystemEvent, (2, [1, 2])),
     (bj.Timeout, ()),
     (bj.Interrupted, ("kick",)),
-    (bj.UnknownExit, (77,)),
+    (bj.UnknownExit, (77, [1, 2])),
+    (bj.PortStringIn, (0x60, 2, 5)),
+    (bj.PortStringOut, (0x60, 1, 3, b"a'\xff")),
+    (bj.Hypercall, (12, [0x1000, 1, 0, 0, 0, 0], True)),
+    (bj.InterruptWindow, ()),
+    (bj.TprLowered, (3,)),
+    (bj.TprAccess, (0x1000, True)),
+    (bj.IoapicEoi, (0x31,)),
+    (bj.DirtyRingFull, ()),
+    (bj.ApResetHold, ()),
+    (bj.BusLock, ()),
+    (bj.Notify, (1,)),
+    (bj.HyperV, (1, [2, 3])),
+    (bj.Xen, (1, [2, 3])),
 ]
 every = pytest.mark.parametrize(("kind", "args"), VALUES, ids=[kind.__name__ for kind, _ in VALUES])
 

@@ -7,22 +7,26 @@
 //!         <- answer in the run page <-
 //! ```
 
+mod interrupt;
 mod msr;
+mod port;
+mod until;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bus::{Devices, Effect, all_ones};
 use crate::error::Result;
-use crate::exit::{Exit, InternalError, Reply};
+use crate::exit::{Exit, InternalError, Interruption, Reply};
 use crate::hook::Tables;
-use crate::kvm::{Access, Direction, Entered, RunGuard, TICK, Vcpu};
+use crate::kvm::{Entered, RunGuard, TICK, Vcpu};
 use crate::x86::{Gpr, Regs};
 
 use super::Machine;
 use super::cpu::{Cpu, Lease, Slot};
 use super::merge::merged;
 use super::session::Session;
+use super::stats::{Counters, Stopwatch};
 
 /// Called now and then on a foreground run, to look for signals; its error ends the run.
 pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + std::marker::Sync);
@@ -53,8 +57,11 @@ pub(super) struct Run<'a> {
     guard: RunGuard<'a>,
     lease: Lease<'a>,
     machine: &'a Machine,
+    slot: &'a Slot,
     session: &'a Session,
     poll: Option<Poll<'a>>,
+    counters: &'a Counters,
+    watch: Stopwatch,
     tables: Arc<Tables>,
     generation: Option<u64>,
     ports: Arc<Devices>,
@@ -92,10 +99,13 @@ impl<'a> Run<'a> {
         let (generation, rewritten) = (None, None);
         Ok(Self {
             machine,
+            slot,
             lease,
             session,
             guard,
             poll,
+            counters: &slot.counters,
+            watch: Stopwatch::start(),
             tables,
             generation,
             ports,
@@ -122,12 +132,17 @@ impl<'a> Run<'a> {
     fn turn_until_stop(&mut self) -> Result<Exit> {
         loop {
             if self.session.is_stopping() {
-                return Ok(Exit::Interrupted(crate::exit::Interruption::Stop));
+                return Ok(Exit::Interrupted(Interruption::Stop));
             }
             self.look_up_hooks();
+            if self.slot.injections.are_waiting() {
+                self.inject()?;
+            }
             self.pending = false;
-            let entered = self.vcpu().enter()?;
-            if let Next::Stop(exit) = self.answer(entered)? {
+            self.counters.native(&mut self.watch);
+            let entered = self.vcpu().enter();
+            self.counters.guest(&mut self.watch);
+            if let Next::Stop(exit) = self.answer(entered?)? {
                 return Ok(exit);
             }
         }
@@ -146,7 +161,6 @@ impl<'a> Run<'a> {
     fn answer(&mut self, entered: Entered) -> Result<Next> {
         let (exit, stop) = match entered {
             Entered::Interrupted => return self.interrupted(),
-            Entered::Eoi(_) => return Ok(Next::Go),
             Entered::Port(access) => match self.lease.cpu().ring3_exception(access.port, &self.machine.memory)? {
                 Some(exception) => self.decide(Exit::Exception(Box::new(exception)))?,
                 None => return self.port_access(&access),
@@ -155,12 +169,14 @@ impl<'a> Run<'a> {
             Entered::InternalError { suberror, data, instruction } => {
                 let error = self.describe(suberror, data, instruction)?;
                 if self.repair(&error)? {
+                    self.counters.repaired();
                     return Ok(Next::Go);
                 }
                 self.decide(Exit::InternalError(Box::new(error)))?
             }
         };
-        Ok(if stop || self.session.count() { Next::Stop(exit) } else { Next::Go })
+        self.counters.count(exit.kind());
+        if self.session.count() || stop { Ok(Next::Stop(exit)) } else { self.wait_for(exit) }
     }
 
     /// A kick, a tick or a signal: looks for the reason.
@@ -174,7 +190,8 @@ impl<'a> Run<'a> {
             Some(left) if left < TICK => self.guard.tick_in(left)?,
             _ => {}
         }
-        Ok(Next::Go)
+        let reached = self.poll.is_some() && self.session.condition().is_some() && self.holds(None)?;
+        Ok(if reached { Next::Stop(Exit::Interrupted(Interruption::Until)) } else { Next::Go })
     }
 
     /// Completes the last access, so that what others see and change is the state after it; also if a handler fails on
@@ -189,7 +206,7 @@ impl<'a> Run<'a> {
             let answered = match self.vcpu().complete()? {
                 Entered::Port(access) => self.port(&access).map(drop), // the rest of a string
                 Entered::Exit(exit) => self.exit(exit).map(drop),
-                Entered::Interrupted | Entered::Eoi(_) | Entered::InternalError { .. } => break,
+                Entered::Interrupted | Entered::InternalError { .. } => break,
             };
             self.has_failed |= answered.is_err();
             result = result.and(answered);
@@ -199,7 +216,12 @@ impl<'a> Run<'a> {
 
     /// Asks the hooks that want `exit`, the vCPU being put back meanwhile.
     fn consult(&mut self, exit: &Exit) -> Result<Reply> {
-        let Self { lease, tables, rewritten, has_failed, .. } = self;
+        self.consult_about(exit, false)
+    }
+
+    /// As `consult`; `is_element`: the exit is one of a string's elements.
+    fn consult_about(&mut self, exit: &Exit, is_element: bool) -> Result<Reply> {
+        let Self { lease, tables, rewritten, has_failed, counters, watch, .. } = self;
         let Some(chain) = tables.find(exit).filter(|_| !*has_failed) else { return Ok(Reply::Default) };
         let vcpu = &mut lease.cpu().vcpu;
         let id = vcpu.id();
@@ -208,56 +230,18 @@ impl<'a> Run<'a> {
             let regs = merged(exit, before, &vcpu.regs()?, wanted);
             vcpu.set_regs(&regs);
         }
-        lease.lend(|| {
+        counters.native(watch);
+        let reply = lease.lend(|| {
             for hook in chain.iter() {
-                match hook.ask(exit, id)? {
+                match hook.ask(exit, is_element, id)? {
                     Reply::Default => {}
                     reply => return Ok(reply),
                 }
             }
             Ok(Reply::Default)
-        })
-    }
-
-    /// Answers a port access. An exit to hand out is made only where one is: moving one about costs more than the rest.
-    fn port_access(&mut self, access: &Access) -> Result<Next> {
-        Ok(match self.port(access)? {
-            Verdict::Go if !self.session.count() => Next::Go,
-            Verdict::Go | Verdict::Stop => Next::Stop(self.element(access, access.count.saturating_sub(1))),
-            Verdict::Reset => Next::Stop(Exit::Reset),
-        })
-    }
-
-    /// Answers a port access, element by element.
-    fn port(&mut self, access: &Access) -> Result<Verdict> {
-        self.pending = true;
-        if access.direction == Direction::In {
-            // What a handler that fails leaves unanswered reads as an empty bus does.
-            (1..access.count).for_each(|index| self.vcpu().answer_port(access, index, u32::MAX));
-        }
-        let answered = (0..access.count).try_fold(Verdict::Go, |verdict, index| {
-            let exit = self.element(access, index);
-            Ok(verdict.max(match access.direction {
-                Direction::Out => self.write(&exit)?,
-                Direction::In => self.answer_read(&exit, |vcpu, data| {
-                    vcpu.answer_port(access, index, u32::try_from(data & 0xffff_ffff).unwrap_or(0));
-                })?,
-            }))
         });
-        if access.direction == Direction::In || self.is_settling {
-            let exit = self.element(access, 0);
-            self.settle(&exit)?;
-        }
-        answered
-    }
-
-    /// Element `index` of a port access, as an exit.
-    fn element(&mut self, access: &Access, index: u32) -> Exit {
-        let (port, size) = (access.port, access.size);
-        match access.direction {
-            Direction::Out => Exit::PortOut { port, size, data: self.vcpu().port_data(access, index) },
-            Direction::In => Exit::PortIn { port, size },
-        }
+        counters.handlers(watch);
+        reply
     }
 
     /// Answers any other exit. Hands it back, and whether to stop.
@@ -265,13 +249,13 @@ impl<'a> Run<'a> {
         match exit {
             Exit::MmioRead { .. } => {
                 self.pending = true;
-                let answered = self.answer_read(&exit, Vcpu::answer_mmio);
+                let answered = self.answer_read(&exit, false, Vcpu::answer_mmio);
                 self.settle(&exit)?;
                 Ok((exit, answered? != Verdict::Go))
             }
             Exit::MmioWrite { .. } => {
                 self.pending = true;
-                let written = self.write(&exit);
+                let written = self.write(&exit, false);
                 if self.is_settling {
                     self.settle(&exit)?;
                 }
@@ -282,6 +266,14 @@ impl<'a> Run<'a> {
             }
             Exit::MsrRead { index, reason } => self.msr_read(exit, index, reason),
             Exit::MsrWrite { index, data, reason } => self.msr_write(exit, index, data, reason),
+            Exit::Hypercall(_) => self.hypercall(exit),
+            Exit::Hlt => self.halted(),
+            Exit::IoapicEoi { vector } => {
+                self.machine.end_of_interrupt(vector);
+                self.note(exit)
+            }
+            // What is reported and asks for nothing.
+            Exit::InterruptWindow | Exit::TprLowered { .. } | Exit::TprAccess { .. } | Exit::BusLock => self.note(exit),
             other => self.decide(other),
         }
     }
@@ -292,9 +284,26 @@ impl<'a> Run<'a> {
         Ok((exit, stop))
     }
 
+    /// An exit that the machine goes on after unless a hook stops it.
+    fn note(&mut self, exit: Exit) -> Result<(Exit, bool)> {
+        let stop = self.consult(&exit)? == Reply::Stop;
+        Ok((exit, stop))
+    }
+
+    /// A hypercall: a hook's answer, or that there is none of that number (`-KVM_ENOSYS`).
+    fn hypercall(&mut self, exit: Exit) -> Result<(Exit, bool)> {
+        const NOT_IMPLEMENTED: i64 = -1000;
+        self.pending = true;
+        let reply = self.consult(&exit);
+        let result = if let Ok(Reply::Value(value)) = reply { value } else { NOT_IMPLEMENTED.cast_unsigned() };
+        self.vcpu().answer_hypercall(result);
+        self.settle(&exit)?;
+        Ok((exit, reply? == Reply::Stop))
+    }
+
     /// The data for a read: a hook's, a device's, or all ones.
-    fn read(&mut self, exit: &Exit) -> Result<(u64, Verdict)> {
-        let reply = self.consult(exit)?;
+    fn read(&mut self, exit: &Exit, is_element: bool) -> Result<(u64, Verdict)> {
+        let reply = self.consult_about(exit, is_element)?;
         let (devices, at, size) = match *exit {
             Exit::PortIn { port, size } => (&self.ports, u64::from(port), size),
             Exit::MmioRead { at, size } => (&self.mmio, at.0, size),
@@ -303,22 +312,22 @@ impl<'a> Run<'a> {
         let ones = all_ones(size);
         Ok(match reply {
             Reply::Value(value) => (value & ones, Verdict::Go),
-            Reply::Skip => (ones, Verdict::Go),
+            Reply::Skip | Reply::Bytes(_) => (ones, Verdict::Go),
             Reply::Default => (devices.read(at, size).unwrap_or(ones), Verdict::Go),
             Reply::Stop => (devices.read(at, size).unwrap_or(ones), Verdict::Stop),
         })
     }
 
     /// Brings a write to its device, unless a hook keeps it.
-    fn write(&mut self, exit: &Exit) -> Result<Verdict> {
-        let reply = self.consult(exit)?;
+    fn write(&mut self, exit: &Exit, is_element: bool) -> Result<Verdict> {
+        let reply = self.consult_about(exit, is_element)?;
         let (devices, at, size, data) = match *exit {
             Exit::PortOut { port, size, data } => (&self.ports, u64::from(port), size, u64::from(data)),
             Exit::MmioWrite { at, size, data } => (&self.mmio, at.0, size, data),
             _ => return Ok(Verdict::Go),
         };
         let effect = match reply {
-            Reply::Skip | Reply::Value(_) => None,
+            Reply::Skip | Reply::Value(_) | Reply::Bytes(_) => None,
             Reply::Default | Reply::Stop => devices.write(at, size, data),
         };
         Ok(match effect {
@@ -329,8 +338,8 @@ impl<'a> Run<'a> {
     }
 
     /// Gives a read its data: all ones where a handler failed.
-    fn answer_read(&mut self, exit: &Exit, answer: impl FnOnce(&mut Vcpu, u64)) -> Result<Verdict> {
-        let read = self.read(exit);
+    fn answer_read(&mut self, exit: &Exit, is_element: bool, answer: impl FnOnce(&mut Vcpu, u64)) -> Result<Verdict> {
+        let read = self.read(exit, is_element);
         let data = read.as_ref().map_or(u64::MAX, |(data, _)| *data);
         answer(self.vcpu(), data);
         read.map(|(_, verdict)| verdict)

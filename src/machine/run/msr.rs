@@ -13,7 +13,7 @@ impl Run<'_> {
         let reply = self.consult(&exit)?;
         let answer = match reply {
             Reply::Value(value) => Some(value),
-            Reply::Skip => Some(0),
+            Reply::Skip | Reply::Bytes(_) => Some(0),
             Reply::Default | Reply::Stop if reason == MsrReason::Filter => self.vcpu().msr(index)?,
             Reply::Default | Reply::Stop => None,
         };
@@ -26,7 +26,7 @@ impl Run<'_> {
         self.pending = true;
         let reply = self.consult(&exit)?;
         let accepted = match reply {
-            Reply::Skip => true,
+            Reply::Skip | Reply::Bytes(_) => true,
             Reply::Value(other) => self.write_msr(index, other)?,
             Reply::Default | Reply::Stop => reason == MsrReason::Filter && self.write_msr(index, data)?,
         };

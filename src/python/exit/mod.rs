@@ -1,18 +1,21 @@
 //! Exits as Python values: frozen, typed, comparable, ready for `match`. They never refer to a machine.
 
-use std::fmt::Write as _;
+mod access;
+mod event;
 
-use pyo3::IntoPyObjectExt;
 use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::PyTuple;
 
-use crate::exit::{Exit as Core, ExitKind, Interruption as CoreInterruption, MsrReason};
+use crate::exit::{Exit as Core, ExitKind, Interruption as CoreInterruption, Kinds, MsrReason};
 use crate::x86::msr;
 
 use super::internal_error::InternalError;
+
+pub use access::*;
+pub use event::*;
 
 /// Why a vCPU came out of the guest: the base of all exits.
 #[pyclass(frozen, subclass, module = "belljar")]
@@ -54,6 +57,24 @@ impl Show for Option<u32> {
     }
 }
 
+impl Show for Vec<u8> {
+    fn show(&self, _: &str) -> String {
+        format!("b'{}'", self.escape_ascii())
+    }
+}
+
+impl Show for bool {
+    fn show(&self, _: &str) -> String {
+        if *self { "True".into() } else { "False".into() }
+    }
+}
+
+impl Show for [u64; 6] {
+    fn show(&self, name: &str) -> String {
+        self.to_vec().show(name)
+    }
+}
+
 impl Show for Vec<u64> {
     fn show(&self, _: &str) -> String {
         format!("[{}]", self.iter().map(|w| format!("{w:#x}")).collect::<Vec<_>>().join(", "))
@@ -76,7 +97,7 @@ macro_rules! exit_class {
         #[pyclass(frozen, extends = Exit, module = "belljar")]
         #[derive(Clone, PartialEq, Eq)]
         pub struct $name {
-            $($(#[doc = $field_doc])* #[pyo3(get)] $field: $type,)*
+            $($(#[doc = $field_doc])* #[pyo3(get)] pub(super) $field: $type,)*
         }
 
         exit_class!(@match_args $name $($field)*);
@@ -132,151 +153,7 @@ macro_rules! exit_class {
     (@str $field:ident) => { &'static str };
 }
 
-exit_class! {
-    /// The guest reads an I/O port; a handler's integer is what it gets.
-    PortIn {
-        /// Port number, 0 to 0xffff.
-        port: u16,
-        /// Bytes: 1, 2 or 4.
-        size: u8,
-    }
-}
-exit_class! {
-    /// The guest writes an I/O port.
-    PortOut {
-        /// Port number, 0 to 0xffff.
-        port: u16,
-        /// Bytes: 1, 2 or 4.
-        size: u8,
-        /// What is written, zero-extended.
-        data: u32,
-    }
-}
-exit_class! {
-    /// The guest reads a guest-physical address that no memory backs.
-    MmioRead {
-        /// First byte, guest-physical.
-        address: u64,
-        /// Bytes: 1 to 8.
-        size: u8,
-    }
-}
-exit_class! {
-    /// The guest writes a guest-physical address that no memory backs, or ROM.
-    MmioWrite {
-        /// First byte, guest-physical.
-        address: u64,
-        /// Bytes: 1 to 8.
-        size: u8,
-        /// What is written, little-endian, zero-extended.
-        data: u64,
-    }
-}
-exit_class! {
-    /// The guest reads an MSR that a handler watches (reason "filter"), or that KVM does not have ("unknown", "invalid").
-    MsrRead {
-        /// MSR number.
-        index: u32,
-        /// "filter", "unknown" or "invalid".
-        reason: String,
-    }
-}
-exit_class! {
-    /// The guest writes an MSR that a handler watches (reason "filter"), or that KVM refuses ("unknown", "invalid").
-    MsrWrite {
-        /// MSR number.
-        index: u32,
-        /// What is written.
-        data: u64,
-        /// "filter", "unknown" or "invalid".
-        reason: String,
-    }
-}
-exit_class! {
-    /// The guest executed HLT, and no in-kernel interrupt controller waits for the next interrupt.
-    Hlt {}
-}
-exit_class! {
-    /// Triple fault, or a VM that cannot be entered any more (KVM_EXIT_SHUTDOWN).
-    Shutdown {}
-}
-exit_class! {
-    /// The guest pulled the reset line of its keyboard controller.
-    Reset {}
-}
-exit_class! {
-    /// A breakpoint, watchpoint or single step (KVM_EXIT_DEBUG).
-    Debug {
-        /// Vector: 1 for #DB, 3 for #BP.
-        exception: u32,
-        /// Linear address.
-        pc: u64,
-        /// DR6 at the exit.
-        dr6: u64,
-        /// DR7 at the exit.
-        dr7: u64,
-    }
-}
-exit_class! {
-    /// An exception of code loaded with mode="user". The vCPU is back where it happened: change registers and run on.
-    GuestException {
-        /// 0 to 255 (Intel SDM vol. 3, 6.3).
-        vector: u8,
-        /// For the vectors that have one, else None.
-        error_code: Option<u32>,
-        /// The faulting instruction (or the next one, for traps).
-        rip: u64,
-        /// The address that faulted, for vector 14.
-        cr2: u64,
-    }
-}
-exit_class! {
-    /// The processor refused the guest's state (KVM_EXIT_FAIL_ENTRY).
-    FailEntry {
-        /// The hardware's reason.
-        reason: u64,
-        /// Host CPU on which it happened.
-        cpu: u32,
-    }
-}
-exit_class! {
-    /// A guest-physical address that KVM could not resolve (KVM_EXIT_MEMORY_FAULT).
-    MemoryFault {
-        /// Flags of the exit.
-        flags: u64,
-        /// First byte, guest-physical.
-        address: u64,
-        /// Bytes.
-        length: u64,
-    }
-}
-exit_class! {
-    /// Shutdown, reset or crash that the guest reported to the hypervisor.
-    SystemEvent {
-        /// KVM_SYSTEM_EVENT_*: 1 shutdown, 2 reset, 3 crash.
-        kind: u32,
-        /// Its data words.
-        data: Vec<u64>,
-    }
-}
-exit_class! {
-    /// The time given to run() is over; the guest goes on with the next run().
-    Timeout {}
-}
-exit_class! {
-    /// Somebody stopped the machine: by "kick", "pause", "stop" or "close".
-    Interrupted {
-        /// Who.
-        by: String,
-    }
-}
-exit_class! {
-    /// An exit reason that this version does not know.
-    UnknownExit {
-        /// KVM_EXIT_*.
-        reason: u32,
-    }
-}
+use exit_class;
 
 /// The Python value of an exit.
 pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> {
@@ -289,6 +166,12 @@ pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> 
     match exit {
         Core::PortIn { port, size } => value!(PortIn { port: *port, size: *size }),
         Core::PortOut { port, size, data } => value!(PortOut { port: *port, size: *size, data: *data }),
+        Core::PortStringIn { port, size, count } => value!(PortStringIn { port: *port, size: *size, count: *count }),
+        Core::PortStringOut(string) => {
+            let (size, data) = (string.size, string.data.clone());
+            let count = u32::try_from(data.len() / usize::from(size.max(1))).unwrap_or(u32::MAX);
+            value!(PortStringOut { port: string.port, size, count, data })
+        }
         Core::MmioRead { at, size } => value!(MmioRead { address: at.0, size: *size }),
         Core::MmioWrite { at, size, data } => value!(MmioWrite { address: at.0, size: *size, data: *data }),
         Core::MsrRead { index, reason } => value!(MsrRead { index: *index, reason: reason_name(*reason).into() }),
@@ -310,7 +193,20 @@ pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> 
         Core::SystemEvent { kind, data } => value!(SystemEvent { kind: *kind, data: data.clone() }),
         Core::Timeout => value!(Timeout {}),
         Core::Interrupted(by) => value!(Interrupted { by: interruption_name(*by).into() }),
-        Core::Unknown { reason } => value!(UnknownExit { reason: *reason }),
+        Core::Hypercall(call) => {
+            value!(Hypercall { number: call.number, args: call.args, long_mode: call.long_mode })
+        }
+        Core::InterruptWindow => value!(InterruptWindow {}),
+        Core::TprLowered { tpr } => value!(TprLowered { tpr: *tpr }),
+        Core::TprAccess { rip, is_write } => value!(TprAccess { rip: *rip, is_write: *is_write }),
+        Core::IoapicEoi { vector } => value!(IoapicEoi { vector: *vector }),
+        Core::DirtyRingFull => value!(DirtyRingFull {}),
+        Core::ApResetHold => value!(ApResetHold {}),
+        Core::BusLock => value!(BusLock {}),
+        Core::Notify { flags } => value!(Notify { flags: *flags }),
+        Core::HyperV(call) => value!(HyperV { kind: call.kind, data: call.data.clone() }),
+        Core::Xen(call) => value!(Xen { kind: call.kind, data: call.data.clone() }),
+        Core::Unknown(exit) => value!(UnknownExit { reason: exit.reason, data: exit.data.clone() }),
     }
 }
 
@@ -328,7 +224,38 @@ fn interruption_name(by: CoreInterruption) -> &'static str {
         CoreInterruption::Pause => "pause",
         CoreInterruption::Stop => "stop",
         CoreInterruption::Close => "close",
+        CoreInterruption::Until => "until",
     }
+}
+
+/// Each kind's class, but for those that no handler sees.
+macro_rules! classes {
+    ($with:ident) => {
+        $with! {
+            PortIn => PortIn, PortOut => PortOut, PortStringIn => PortStringIn, PortStringOut => PortStringOut,
+            MmioRead => MmioRead, MmioWrite => MmioWrite, MsrRead => MsrRead, MsrWrite => MsrWrite, Hlt => Hlt,
+            Shutdown => Shutdown, Reset => Reset, Debug => Debug, GuestException => Exception,
+            InternalError => InternalError, FailEntry => FailEntry, MemoryFault => MemoryFault,
+            SystemEvent => SystemEvent, Hypercall => Hypercall, InterruptWindow => InterruptWindow,
+            TprLowered => TprLowered, TprAccess => TprAccess, IoapicEoi => IoapicEoi, DirtyRingFull => DirtyRingFull,
+            ApResetHold => ApResetHold, BusLock => BusLock, Notify => Notify, HyperV => HyperV, Xen => Xen,
+            UnknownExit => Unknown,
+        }
+    };
+}
+
+/// The name of the class of a kind of exit.
+pub fn class_name(kind: ExitKind) -> &'static str {
+    macro_rules! name {
+        ($($class:ident => $kind:ident,)+) => {
+            match kind {
+                $(ExitKind::$kind => stringify!($class),)+
+                ExitKind::Timeout => "Timeout",
+                ExitKind::Interrupted => "Interrupted",
+            }
+        };
+    }
+    classes!(name)
 }
 
 /// The kind of exit that a class stands for; `None` for the base class, which is all of them.
@@ -341,12 +268,7 @@ pub fn kind_of(class: &Bound<'_, PyAny>) -> PyResult<Option<ExitKind>> {
             }
         )+};
     }
-    find! {
-        PortIn => PortIn, PortOut => PortOut, MmioRead => MmioRead, MmioWrite => MmioWrite, MsrRead => MsrRead,
-        MsrWrite => MsrWrite, Hlt => Hlt, Shutdown => Shutdown, Reset => Reset, Debug => Debug,
-        GuestException => Exception, InternalError => InternalError, FailEntry => FailEntry,
-        MemoryFault => MemoryFault, SystemEvent => SystemEvent, UnknownExit => Unknown,
-    }
+    classes!(find);
     if class.is(py.get_type::<Exit>()) {
         return Ok(None);
     }
@@ -357,6 +279,15 @@ pub fn kind_of(class: &Bound<'_, PyAny>) -> PyResult<Option<ExitKind>> {
     Err(PyTypeError::new_err(format!(
         "on_exit takes a class of exits such as bj.Hlt (as a decorator: @vm.on_exit(bj.Hlt)), not {shown}"
     )))
+}
+
+/// The kinds that a class, or a tuple of classes, stands for.
+pub fn kinds_of(classes: &Bound<'_, PyAny>) -> PyResult<Kinds> {
+    let one = |class: &Bound<'_, PyAny>| Ok(kind_of(class)?.map_or(Kinds::ALL, |kind| Kinds::default().with(kind)));
+    match classes.cast::<PyTuple>() {
+        Ok(several) => several.iter().try_fold(Kinds::default(), |all, class| Ok(all.and(one(&class)?))),
+        Err(_) => one(classes),
+    }
 }
 
 /// Numbers and names of MSRs, as Python gives them.

@@ -1,0 +1,111 @@
+//! Accesses to ports: one by one, and strings, which are offered whole before they go element by element.
+//! They never answer anything else.
+
+use crate::bus::all_ones;
+use crate::error::Result;
+use crate::exit::{Exit, ExitKind, PortString, Reply};
+use crate::kvm::{Access, Direction};
+
+use super::{Next, Run, Verdict};
+
+impl Run<'_> {
+    /// Answers a port access. An exit to hand out is made only where one is: moving one about costs more than the rest.
+    pub(super) fn port_access(&mut self, access: &Access) -> Result<Next> {
+        let verdict = self.port(access)?;
+        let kind = access.kind();
+        self.counters.count(kind);
+        let is_last = self.session.count();
+        match verdict {
+            Verdict::Reset => Ok(Next::Stop(Exit::Reset)),
+            Verdict::Go if !is_last && !self.session.awaits(kind) => Ok(Next::Go),
+            Verdict::Go if !is_last => {
+                let exit = self.whole(access, kind);
+                self.wait_for(exit)
+            }
+            Verdict::Go | Verdict::Stop => Ok(Next::Stop(self.whole(access, kind))),
+        }
+    }
+
+    /// Answers a port access: a string first whole, then what nobody answered element by element.
+    pub(super) fn port(&mut self, access: &Access) -> Result<Verdict> {
+        self.pending = true;
+        if access.direction == Direction::In {
+            // What a handler that fails leaves unanswered reads as an empty bus does.
+            (1..access.count).for_each(|index| self.vcpu().answer_port(access, index, u32::MAX));
+        }
+        let answered = if access.count == 1 { self.elements(access) } else { self.string(access) };
+        if access.direction == Direction::In || self.is_settling {
+            let exit = self.element(access, 0);
+            self.settle(&exit)?;
+        }
+        answered
+    }
+
+    /// Offers a string whole, and then its elements.
+    fn string(&mut self, access: &Access) -> Result<Verdict> {
+        let exit = self.whole(access, access.kind());
+        let reply = match self.consult(&exit)? {
+            Reply::Default => return self.elements(access),
+            Reply::Stop => return self.elements(access).map(|verdict| verdict.max(Verdict::Stop)),
+            reply => reply,
+        };
+        if access.direction == Direction::In {
+            for index in 0..access.count {
+                let data = element_of(&reply, access, index);
+                self.vcpu().answer_port(access, index, data);
+            }
+        }
+        Ok(Verdict::Go)
+    }
+
+    fn elements(&mut self, access: &Access) -> Result<Verdict> {
+        let is_element = access.count > 1;
+        (0..access.count).try_fold(Verdict::Go, |verdict, index| {
+            let exit = self.element(access, index);
+            Ok(verdict.max(match access.direction {
+                Direction::Out => self.write(&exit, is_element)?,
+                Direction::In => self.answer_read(&exit, is_element, |vcpu, data| {
+                    vcpu.answer_port(access, index, u32::try_from(data & 0xffff_ffff).unwrap_or(0));
+                })?,
+            }))
+        })
+    }
+
+    /// Element `index` of a port access, as an exit.
+    fn element(&mut self, access: &Access, index: u32) -> Exit {
+        let (port, size) = (access.port, access.size);
+        match access.direction {
+            Direction::Out => Exit::PortOut { port, size, data: self.vcpu().port_data(access, index) },
+            Direction::In => Exit::PortIn { port, size },
+        }
+    }
+
+    /// A port access of `kind`, as one exit.
+    fn whole(&mut self, access: &Access, kind: ExitKind) -> Exit {
+        let Access { port, size, count, .. } = *access;
+        match kind {
+            ExitKind::PortStringIn => Exit::PortStringIn { port, size, count },
+            ExitKind::PortStringOut => {
+                let element = |index| self.vcpu().port_data(access, index).to_le_bytes();
+                let data = (0..count).map(element).flat_map(|word| word.into_iter().take(usize::from(size))).collect();
+                Exit::PortStringOut(Box::new(PortString { port, size, data }))
+            }
+            _ => self.element(access, 0),
+        }
+    }
+}
+
+/// What element `index` of a string read gets by `reply`.
+fn element_of(reply: &Reply, access: &Access, index: u32) -> u32 {
+    let size = usize::from(access.size);
+    let word = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or(0);
+    match reply {
+        Reply::Value(value) => word(*value),
+        Reply::Bytes(bytes) => {
+            let from = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(size);
+            let element = bytes.get(from..from.saturating_add(size)).unwrap_or(&[0xff; 4]);
+            element.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte))
+        }
+        _ => word(all_ones(access.size)),
+    }
+}

@@ -1,0 +1,83 @@
+"""Expressions over a guest: written as Python writes them, computed when it has stopped."""
+
+import operator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import belljar as bj
+
+words = st.integers(0, 2**64 - 1)
+OPERATORS = [operator.add, operator.sub, operator.mul, operator.and_, operator.or_, operator.xor]
+COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
+
+
+def computed(expression, exit=None):
+    return expression.bind(None)(exit)
+
+
+@given(words, words, st.sampled_from(OPERATORS), st.sampled_from(COMPARISONS), words)
+def test_arithmetic_and_comparisons_are_those_of_64_bit_words(a, b, apply, compare, c):
+    exit = bj.MmioWrite(a, 8, b)
+    expression = compare(apply(bj.exit.address, bj.exit.data), c)
+    assert computed(expression, exit) == compare(apply(a, b) % 2**64, c)
+
+
+@given(words, st.integers(0, 100))
+def test_shifts_leave_nothing_beyond_64_bits(a, n):
+    exit = bj.MmioWrite(a, 8, 0)
+    assert computed((bj.exit.address << n) == (a << n) % 2**64, exit)
+    assert computed((bj.exit.address >> n) == a >> n, exit)
+
+
+def test_a_field_that_the_exit_has_not_makes_no_comparison_hold():
+    assert not computed(bj.exit.port == 0x10, bj.Hlt())
+    assert not computed(bj.exit.port != 0x10, bj.Hlt())
+    assert not computed(bj.exit.port == 0x10)
+    assert computed(~(bj.exit.port == 0x10), bj.Hlt())
+    assert computed((bj.exit.port == 0x10) | (bj.exit.vcpu == 0), bj.Hlt())
+
+
+def test_truths_are_combined_by_signs_and_not_by_words():
+    both = (bj.exit.port == 0x10) & (bj.exit.data > 3)
+    assert computed(both, bj.PortOut(0x10, 1, 4))
+    assert not computed(both, bj.PortOut(0x10, 1, 3))
+    with pytest.raises(TypeError, match=r"& \| ~ instead of and, or, not"):
+        assert bj.exit.port == 0x10 and bj.exit.data > 3
+
+
+def test_one_of_several_values():
+    assert computed(bj.exit.data.isin([1, 2, -1]), bj.PortOut(0x10, 1, 2))
+    assert not computed(bj.exit.data.isin([]), bj.PortOut(0x10, 1, 2))
+
+
+def test_an_expression_shows_how_it_is_written():
+    assert repr((bj.reg.rip > 0x1000) & (bj.mem.u64(bj.reg.rsp + 8) != 0)) == (
+        "(reg.rip > 0x1000) & (mem.u64(reg.rsp + 0x8) != 0x0)"
+    )
+
+
+@pytest.mark.parametrize("wrong", [lambda: bj.reg.nothing, lambda: bj.mem.u128, lambda: bj.reg.__len__])
+def test_what_there_is_not_is_refused_when_it_is_written(wrong):
+    with pytest.raises(AttributeError):
+        wrong()
+
+
+def test_other_values_are_refused_when_they_are_written():
+    with pytest.raises(TypeError, match="not of str"):
+        _ = bj.reg.rax == "five"
+
+
+def test_a_run_goes_on_until_an_expression_holds(vm):
+    vm.load("l: inc rbx; mov [0x3000], rbx; out 0x10, al; jmp l")
+    assert vm.run(timeout=5, until=bj.reg.rbx == 7) == bj.PortOut(0x10, 1, 0)
+    assert vm.cpu.regs.rbx == 7
+    vm.run(timeout=5, until=(bj.mem.u64(0x3000) >= 9) & (bj.exit.port == 0x10))
+    assert vm.cpu.regs.rbx == 9
+    assert vm.run(timeout=0.1, until=bj.mem.u64(0x4000_0000) == 0) == bj.Timeout()
+
+
+def test_an_expression_is_asked_where_the_guest_makes_no_exits(vm):
+    vm.load("l: inc qword ptr [0x3000]; jmp l", mode="user")
+    assert vm.run(timeout=10, until=bj.mem.u64(0x3000) > 1000) == bj.Interrupted("until")
