@@ -11,7 +11,7 @@ Hlt(vcpu=0) [42]
 
 from __future__ import annotations
 
-from belljar import boot
+from belljar import boot, guest
 from belljar._belljar import (
     VCPU,
     VM,
@@ -54,6 +54,7 @@ from belljar._belljar import (
     Reset,
     Segment,
     Shutdown,
+    Symbols,
     SystemEvent,
     Timeout,
     TprAccess,
@@ -77,6 +78,7 @@ from belljar.errors import (
     RunningError,
 )
 from belljar.expression import exit, mem, reg
+from belljar.guest import specimen
 from belljar.host import Host, host
 from belljar.listing import Listing
 from belljar.register import Field, Register
@@ -153,6 +155,7 @@ __all__ = [
     "Segment",
     "Shutdown",
     "Stats",
+    "Symbols",
     "SystemEvent",
     "Timeout",
     "TprAccess",
@@ -165,8 +168,10 @@ __all__ = [
     "boot",
     "disasm",
     "exit",
+    "guest",
     "hexdump",
     "host",
     "mem",
     "reg",
+    "specimen",
 ]

@@ -16,6 +16,7 @@ pub mod pvh;
 pub mod multiboot;
 pub mod plain;
 pub mod elf;
+pub mod symbols;
 pub mod mptable;
 mod e820;
 mod handover;

@@ -23,6 +23,7 @@ mod shutdown;
 mod size;
 mod stats;
 mod subject;
+mod symbols;
 mod vcpu;
 mod vm;
 
@@ -69,6 +70,8 @@ mod _belljar {
     use super::regs::{Msrs, Registers};
     #[pymodule_export]
     use super::segment::Segment;
+    #[pymodule_export]
+    use super::symbols::Symbols;
     #[pymodule_export]
     use super::vcpu::Vcpu;
     #[pymodule_export]

@@ -11,6 +11,7 @@ use pyo3::types::{PyList, PyString, PyTuple};
 use crate::addr::GuestPhys;
 use crate::boot::bare::Mode;
 use crate::boot::image;
+use crate::boot::symbols::Symbols;
 use crate::error::{Error, Result as CoreResult};
 use crate::exit::Interruption;
 use crate::hook::Hook;
@@ -39,6 +40,8 @@ pub struct VM {
     functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
     /// The devices that are attached, which belljar.attachment keeps.
     pub(super) devices: Py<PyList>,
+    /// Of the image that was booted last.
+    pub(super) symbols: Mutex<Arc<Symbols>>,
 }
 
 impl VM {
@@ -104,7 +107,8 @@ impl VM {
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
         super::shutdown::watch(py, &machine)?;
-        Ok(Self { machine, functions: Mutex::default(), devices: PyList::empty(py).unbind() })
+        let (functions, symbols, devices) = (Mutex::default(), Mutex::default(), PyList::empty(py).unbind());
+        Ok(Self { machine, functions, devices, symbols })
     }
 
     /// The first vCPU.
@@ -165,7 +169,7 @@ impl VM {
 
     /// Loads a kernel image (bzImage, vmlinux, ELF, Multiboot 1) and has vCPU 0 begin at its entry.
     ///
-    /// Returns the format and the entry point. Raises ImageError for a file that is none of these or is damaged.
+    /// Returns the format and the entry point; `vm.symbols` then has the image's symbol table. Raises ImageError for a file that is none of these or is damaged.
     #[pyo3(signature = (image, *, initrd = None, cmdline = "", tables = true))]
     fn boot(
         &self,
@@ -183,6 +187,7 @@ impl VM {
             let reset = self.machine.cpu(0)?.with(|cpu| cpu.vcpu.sregs())?;
             let loaded = image::load(&self.machine.memory, &bytes, &options, &reset)?;
             self.machine.begin_at(&loaded.start, 0)?;
+            *self.symbols.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Symbols::parse(&bytes));
             Ok(loaded)
         })?;
         Ok((loaded.format, loaded.entry.0))
