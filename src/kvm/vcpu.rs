@@ -37,6 +37,10 @@ pub struct Vcpu {
     running: bool,
     /// The groups that somebody looked at or set since the last run began.
     looked_at: u64,
+    /// The general registers when the last run began, where they were known.
+    at_begin: Option<Regs>,
+    /// Somebody asks what a run has changed: they are to be known.
+    keeps_begin: bool,
 }
 
 impl Drop for Vcpu {
@@ -49,7 +53,19 @@ impl Vcpu {
     pub(super) fn new(mut fd: VcpuFd, id: u32, run_size: usize, kick: Arc<Kick>) -> Self {
         let page = RunPage::new(NonNull::from(fd.get_kvm_run()), run_size);
         kick.arm(page.immediate_exit());
-        Self { page, fd, kick, id, fresh: 0, register_ioctls: 0, before: None, running: false, looked_at: 0 }
+        Self {
+            page,
+            fd,
+            kick,
+            id,
+            fresh: 0,
+            register_ioctls: 0,
+            before: None,
+            running: false,
+            looked_at: 0,
+            at_begin: None,
+            keeps_begin: false,
+        }
     }
 
     /// The number of this vCPU.
@@ -202,9 +218,21 @@ impl Vcpu {
     /// costs one ioctl, after which it is. So a run begins with the groups that were looked at since the run before
     /// began: handlers that never look pay for nothing, and those that do pay with one ioctl at the first look of all.
     pub fn begin_run(&mut self) {
+        let known = self.fresh & Sync::Regs.bit() != 0 || self.keeps_begin && self.regs().is_ok();
+        self.at_begin = known.then(|| self.page.regs());
         self.running = true;
         self.page.want(self.looked_at);
         self.looked_at = 0;
+    }
+
+    /// The general registers when the last run began; nothing if nobody had looked at them.
+    pub fn regs_at_begin(&self) -> Option<Regs> {
+        self.at_begin
+    }
+
+    /// From now on they are known at each beginning, for an ioctl where nobody has looked at them.
+    pub fn keep_regs_at_begin(&mut self) {
+        self.keeps_begin = true;
     }
 
     /// A run has ended.
@@ -255,7 +283,7 @@ impl Vcpu {
 
     /// As [`Vcpu::flush`], of the system registers alone, of which some are MSRs too. Setting the general ones between
     /// an exit and the completion of its instruction would lose the instruction's results.
-    fn flush_sregs(&mut self) -> Result<()> {
+    pub(super) fn flush_sregs(&mut self) -> Result<()> {
         if self.is_dirty(Sync::Sregs) {
             // SAFETY: the same integers in the same order (asserted in run_page.rs).
             let kernel = unsafe { std::mem::transmute::<Sregs, kb::kvm_sregs>(self.page.sregs()) };
@@ -293,6 +321,31 @@ impl Vcpu {
         let entry = kb::kvm_msr_entry { index, data, ..Default::default() };
         let msrs = kb::Msrs::from_entries(&[entry]).map_err(|_| Error::Invalid("one MSR".into()))?;
         Ok(self.fd.set_msrs(&msrs).map_err(Error::host("KVM_SET_MSRS"))? == 1)
+    }
+
+    /// The descriptor, for the ioctls of state.rs.
+    pub(super) fn fd(&self) -> &VcpuFd {
+        &self.fd
+    }
+
+    /// What is known of `group` is no longer true.
+    pub(super) fn forget(&mut self, group: Sync) {
+        self.fresh &= !group.bit();
+    }
+
+    /// Nothing that is known is true any longer, and no change waits.
+    pub(super) fn forget_all(&mut self) {
+        self.page.set_dirty(0);
+        self.fresh = 0;
+        self.before = None;
+    }
+
+    /// A look at everything, which does not make later exits synchronise what it looked at.
+    pub(super) fn apart<T>(&mut self, look: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let (running, looked_at) = (std::mem::replace(&mut self.running, false), self.looked_at);
+        let result = look(self);
+        (self.running, self.looked_at) = (running, looked_at);
+        result
     }
 
     /// The guest's CPUID leaves.
