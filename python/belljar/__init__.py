@@ -11,7 +11,7 @@ Hlt(vcpu=0) [42]
 
 from __future__ import annotations
 
-from belljar import boot
+from belljar import bits, boot
 from belljar._belljar import (
     VCPU,
     VM,
@@ -20,12 +20,15 @@ from belljar._belljar import (
     Debug,
     Exit,
     FailEntry,
+    FloatStack,
+    Fpu,
     GuestException,
     Handle,
     Hlt,
     Instruction,
     InternalError,
     Interrupted,
+    Lapic,
     Memory,
     MemoryFault,
     MmioRead,
@@ -44,6 +47,7 @@ from belljar._belljar import (
     SystemEvent,
     Timeout,
     UnknownExit,
+    VectorRegisters,
     __version__,
     disasm,
 )
@@ -58,7 +62,9 @@ from belljar.errors import (
     RegisterError,
     RunningError,
 )
+from belljar.events import Events
 from belljar.host import Host, host
+from belljar.state import State
 
 STOP = Action.STOP
 """A handler returns it to stop the machine after the default behaviour; run() then returns the exit."""
@@ -76,8 +82,11 @@ __all__ = [
     "ClosedError",
     "Console",
     "Debug",
+    "Events",
     "Exit",
     "FailEntry",
+    "FloatStack",
+    "Fpu",
     "GuestException",
     "GuestMemoryError",
     "Handle",
@@ -88,6 +97,7 @@ __all__ = [
     "Instruction",
     "InternalError",
     "Interrupted",
+    "Lapic",
     "Memory",
     "MemoryFault",
     "MmioRead",
@@ -106,11 +116,14 @@ __all__ = [
     "RunningError",
     "Segment",
     "Shutdown",
+    "State",
     "SystemEvent",
     "Timeout",
     "UnknownExit",
+    "VectorRegisters",
     "__version__",
     "asm",
+    "bits",
     "boot",
     "disasm",
     "host",

@@ -166,6 +166,15 @@ impl Vcpu {
         self.fd().get_tsc_khz().map_err(Error::host("KVM_GET_TSC_KHZ"))
     }
 
+    /// Sets the TSC; false if it did not take the value, to within the five seconds that KVM may move it by to keep the
+    /// vCPUs of a VM together.
+    pub fn set_tsc(&mut self, value: u64) -> Result<bool> {
+        let near = u64::from(self.tsc_khz()?) * 5000;
+        let is_set = self.set_msr(msr::TSC, value)?;
+        let now = self.msr(msr::TSC)?.unwrap_or(0);
+        Ok(is_set && now.wrapping_sub(value).min(value.wrapping_sub(now)) < near)
+    }
+
     /// Pending exceptions and interrupts, all of them.
     pub fn pending(&mut self) -> Result<Pending> {
         Ok(Pending::from(&self.events()?))

@@ -1,23 +1,31 @@
 //! The Python face of the core: one class family per file, named after its core file.
 //! It never holds logic: each method converts, detaches, asks the core, and wraps the answer.
 
+mod aliases;
+mod bits;
 mod console;
 mod decode;
 mod error;
 mod exit;
+mod fpu;
 mod handlers;
 mod hook;
 mod host;
 mod internal_error;
+mod lapic;
 mod log;
 mod memory;
+mod msrs;
 mod regs;
 mod running;
 mod segment;
 mod shutdown;
 mod size;
+mod state;
+mod typed;
 mod vcpu;
 mod vm;
+mod wide;
 
 use pyo3::prelude::*;
 
@@ -43,17 +51,25 @@ mod _belljar {
         PortIn, PortOut, Reset, Shutdown, SystemEvent, Timeout, UnknownExit,
     };
     #[pymodule_export]
+    use super::fpu::{FloatStack, Fpu, VectorRegisters};
+    #[pymodule_export]
     use super::hook::{Action, Handle};
     #[pymodule_export]
     use super::host::{Quirks, capabilities, probe};
     #[pymodule_export]
     use super::internal_error::InternalError;
     #[pymodule_export]
+    use super::lapic::Lapic;
+    #[pymodule_export]
     use super::memory::{Memory, Region};
     #[pymodule_export]
-    use super::regs::{Msrs, Registers};
+    use super::msrs::Msrs;
+    #[pymodule_export]
+    use super::regs::Registers;
     #[pymodule_export]
     use super::segment::Segment;
+    #[pymodule_export]
+    use super::state::{state_values, volatile_values};
     #[pymodule_export]
     use super::vcpu::Vcpu;
     #[pymodule_export]

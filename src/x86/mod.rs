@@ -6,6 +6,7 @@ pub mod float80;
 pub mod lapic;
 pub mod msr;
 mod msr_names;
+pub mod part;
 pub mod pending;
 pub mod regs;
 pub mod segment;
@@ -14,6 +15,7 @@ pub mod translate;
 pub mod xsave;
 
 pub use decode::{Instruction, disassemble};
+pub use part::Part;
 pub use pending::Pending;
 pub use regs::{Gpr, Regs, Sregs};
 pub use segment::{DescriptorTable, Segment};

@@ -1,7 +1,7 @@
 //! Segment registers and descriptors. They never know which table they are in.
 
 /// A segment register with its hidden part. Laid out as `struct kvm_segment`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 #[allow(missing_docs)] // their names are the manual's (Intel SDM vol. 3, 3.4.5)
 pub struct Segment {
