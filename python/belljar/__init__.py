@@ -11,7 +11,7 @@ Hlt(vcpu=0) [42]
 
 from __future__ import annotations
 
-from belljar import boot, guest
+from belljar import bits, boot, guest
 from belljar._belljar import (
     VCPU,
     VM,
@@ -23,6 +23,8 @@ from belljar._belljar import (
     DirtyRingFull,
     Exit,
     FailEntry,
+    FloatStack,
+    Fpu,
     GuestException,
     Handle,
     Hlt,
@@ -34,6 +36,7 @@ from belljar._belljar import (
     InterruptWindow,
     IoapicEoi,
     IrqLine,
+    Lapic,
     Memory,
     MemoryFault,
     MemoryMap,
@@ -60,6 +63,7 @@ from belljar._belljar import (
     TprAccess,
     TprLowered,
     UnknownExit,
+    VectorRegisters,
     Xen,
     __version__,
     disasm,
@@ -77,6 +81,7 @@ from belljar.errors import (
     RegisterError,
     RunningError,
 )
+from belljar.events import Events
 from belljar.expression import exit, mem, reg
 from belljar.guest import specimen
 from belljar.host import Host, host
@@ -84,6 +89,7 @@ from belljar.listing import Listing
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
+from belljar.state import State
 from belljar.stats import Stats
 from belljar.wire import Wire
 
@@ -108,9 +114,12 @@ __all__ = [
     "Debug",
     "Device",
     "DirtyRingFull",
+    "Events",
     "Exit",
     "FailEntry",
     "Field",
+    "FloatStack",
+    "Fpu",
     "GuestException",
     "GuestMemoryError",
     "Handle",
@@ -126,6 +135,7 @@ __all__ = [
     "Interrupted",
     "IoapicEoi",
     "IrqLine",
+    "Lapic",
     "Listing",
     "Memory",
     "MemoryFault",
@@ -154,6 +164,7 @@ __all__ = [
     "RunningError",
     "Segment",
     "Shutdown",
+    "State",
     "Stats",
     "Symbols",
     "SystemEvent",
@@ -161,10 +172,12 @@ __all__ = [
     "TprAccess",
     "TprLowered",
     "UnknownExit",
+    "VectorRegisters",
     "Wire",
     "Xen",
     "__version__",
     "asm",
+    "bits",
     "boot",
     "disasm",
     "exit",

@@ -3,10 +3,12 @@
 
 mod entered;
 mod host;
+mod inject;
 mod kick;
 mod msr_filter;
 mod quirks;
 mod run_page;
+mod state;
 mod vcpu;
 mod vm;
 
@@ -16,5 +18,6 @@ pub use kick::{Kick, RunGuard, TICK};
 #[cfg(feature = "python")]
 pub(crate) use quirks::quirk_list;
 pub use quirks::{Answer, Quirks};
+pub use state::XsaveForm;
 pub use vcpu::Vcpu;
 pub use vm::{Irqchip, MsiMessage, Vm};

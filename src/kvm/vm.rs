@@ -149,6 +149,17 @@ impl Vm {
         Ok(self.fd.signal_msi(msi).map_err(Error::host("KVM_SIGNAL_MSI"))? > 0)
     }
 
+    /// The guest's clock (kvmclock), in nanoseconds.
+    pub fn clock(&self) -> Result<u64> {
+        Ok(self.fd.get_clock().map_err(Error::host("KVM_GET_CLOCK"))?.clock)
+    }
+
+    /// Sets the guest's clock, in nanoseconds.
+    pub fn set_clock(&self, clock: u64) -> Result<()> {
+        let data = kb::kvm_clock_data { clock, ..Default::default() };
+        self.fd.set_clock(&data).map_err(Error::host("KVM_SET_CLOCK"))
+    }
+
     /// Has writes to `event` raise interrupt line `gsi`.
     pub fn connect_irq(&self, event: &EventFd, gsi: u32) -> Result<()> {
         self.fd.register_irqfd(event, gsi).map_err(Error::host("KVM_IRQFD"))

@@ -29,10 +29,10 @@ use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
 use crate::exit::Interruption;
 use crate::hook::{Hook, Hooks, Subject};
-use crate::kvm::{Irqchip, Quirks, Vm};
+use crate::kvm::{Host, Irqchip, Quirks, Vm};
 use crate::memory::{Memory, RegionInfo};
 use crate::source::ReadMemory;
-use crate::x86::{Gpr, msr, rflags};
+use crate::x86::{Gpr, State, msr, rflags};
 
 pub use build::Config;
 use build::Routes;
@@ -234,6 +234,36 @@ impl Machine {
     /// The MSR of vCPU `id`, as the guest would read it.
     pub fn read_msr(&self, id: u32, index: u32) -> Result<Option<u64>> {
         self.cpu(id)?.with(|cpu| cpu.vcpu.msr(index))
+    }
+
+    /// The MSRs that hold the state of vCPU `id`, with their values: KVM's list, and those that it keeps elsewhere.
+    pub fn read_msrs(&self, id: u32) -> Result<Vec<(u32, u64)>> {
+        let elsewhere = [msr::APIC_BASE, msr::EFER, msr::FS_BASE, msr::GS_BASE];
+        let mut numbers: Vec<_> = Host::open()?.msr_numbers()?.iter().copied().chain(elsewhere).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        self.cpu(id)?.with(|cpu| cpu.vcpu.msrs(&numbers))
+    }
+
+    /// Puts a state back into vCPU `id`, outside of handlers: an access that waits for its answer would complete into it.
+    pub fn restore(&self, id: u32, state: &State, counters: bool) -> Result<Vec<u32>> {
+        let slot = self.cpu(id)?;
+        if slot.is_in_handler() {
+            return Err(Error::InHandler { what: "restore" });
+        }
+        let refused = slot.with(|cpu| cpu.vcpu.restore(state, counters))?;
+        slot.set_ready();
+        Ok(refused)
+    }
+
+    /// The guest's clock (kvmclock), in nanoseconds.
+    pub fn clock(&self) -> Result<u64> {
+        self.vm()?.clock()
+    }
+
+    /// Sets the guest's clock, in nanoseconds.
+    pub fn set_clock(&self, clock: u64) -> Result<()> {
+        self.vm()?.set_clock(clock)
     }
 
     /// The bytes at the linear address `rip` of a stopped vCPU, as far as they are mapped.

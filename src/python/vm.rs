@@ -139,6 +139,17 @@ impl VM {
         }
     }
 
+    /// The guest's clock (kvmclock) in nanoseconds, which runs on while the VM is stopped. Settable.
+    #[getter]
+    fn clock(&self) -> PyResult<u64> {
+        Ok(self.machine.clock()?)
+    }
+
+    #[setter]
+    fn set_clock(&self, nanoseconds: u64) -> PyResult<()> {
+        Ok(self.machine.set_clock(nanoseconds)?)
+    }
+
     /// "stopped", "running", "paused" or "closed".
     #[getter]
     fn state(&self) -> &'static str {
