@@ -33,7 +33,7 @@ EXITS = [
     (bj.SystemEvent(1, [0]), "reports shutdown"),
     (bj.Timeout(), "still running"),
     (bj.Interrupted("kick"), "stopped by kick()"),
-    (bj.UnknownExit(77), "reason= 0x4d"),
+    (bj.UnknownExit(77, []), "reason= 0x4d"),
 ]
 
 
