@@ -9,18 +9,24 @@ import sys
 from pathlib import Path
 
 import belljar as bj
+from belljar.testcard import TestCard
 
 THEMES = {"light": ("true", "#fff", "#111"), "dark": ("false", "#111", "#e6e6e6")}
 DOOR = bytes([0xB0, 42, 0xE6, 0x10, 0xF4])
 EXITS = [
     bj.PortIn(0x10, 1),
     bj.PortOut(0x10, 1, 42),
+    bj.PortStringOut(0xE9, 1, 6, b"hello\n"),
     bj.MmioWrite(0xFEE00000, 4, 1),
     bj.MsrRead(0xC0000082, "filter"),
     bj.Hlt(),
     bj.Shutdown(),
     bj.Debug(1, 0x1000, 1, 0x400),
     bj.GuestException(14, 7, 0x1000, 0x123456789000),
+    bj.Hypercall(12, [0x1000, 1, 0, 0, 0, 0], True),
+    bj.BusLock(),
+    bj.Notify(1),
+    bj.Xen(1, [1, 2]),
     bj.InternalError(1, 0x1000, b"\xcc"),
     bj.FailEntry(0x21, 1),
     bj.Timeout(),
@@ -43,12 +49,30 @@ def things():
             vm.run(timeout=5, max_exits=1)
         running.load(b"\xeb\xfe", mode="user")
         running.start()
+        vm.load(DOOR, mode="long")
+        before = vm.cpu.state()
+        vm.cpu.regs.changed()
+        vm.run(timeout=5, max_exits=1)
         yield "VM", [vm, running]
         yield "VCPU", [vm.cpu, running.cpu]
         yield "Registers, Msrs, Segment", [vm.cpu.regs, vm.cpu.msr, vm.cpu.cs]
+        yield "Bits", [vm.cpu.cr0, vm.cpu.cr4, vm.cpu.efer, vm.cpu.dr7, vm.cpu.rflags]
+        yield "State, Diff", [before, vm.cpu.state().diff(before), before.diff(before)]
         yield "Memory, Region", [vm.memory, *vm.memory.regions]
+        yield "MemoryMap", [vm.memory_map(), vm.memory_map()[0]]
+        yield "Stats", [vm.stats, bj.Stats()]
+        yield "Fpu", [vm.cpu.fpu]
         yield "Instructions", [vm.cpu.disasm(3), bj.disasm(DOOR)[0]]
         yield "Handlers", vm.handlers
+    with bj.specimen() as guest:
+        guest.start()
+        guest.console.read_until("line 5 ")
+        bj.guest.order(guest, "write_null")
+        guest.console.read_until("line 12 ")
+        guest.pause()
+        yield "The specimen", [guest, bj.guest.tasks(guest), bj.guest.tasks(guest)[2], bj.guest.log(guest)]
+        yield "Its devices and lines", [*guest.devices, TestCard(), guest.irq(5), guest.cpu.lapic]
+        yield "Its statistics, symbols and map", [guest.stats, guest.symbols, guest.memory_map()]
     yield "A closed VM", [vm, vm.cpu, vm.memory]
     yield "Exits", EXITS
     yield "Host, Quirks", [bj.host, bj.host.quirks]

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
+from belljar.shown import Shown
+
 if TYPE_CHECKING:
     from belljar._belljar import VCPU
 
@@ -62,7 +64,7 @@ class Field:
 
     def __set__(self, register: Bits, value: int) -> None:
         """Set the bits in the vCPU that this register was read from."""
-        register._set(**{self.name: value})
+        register._set(**{self.name: value})  # noqa: SLF001  # Bits, in this file
 
 
 class Flag(Field):
@@ -81,10 +83,10 @@ class Flag(Field):
         return self if register is None else bool(self.of(int(register)))
 
 
-class Bits(int):
+class Bits(int, Shown):
     """A register as an int with named bits. It keeps the value of the moment in which it was read.
 
-    Setting a bit reads the register of the vCPU anew, changes that bit alone, and writes it; this value stays what it was.
+    Setting a bit reads the register of the vCPU anew, changes that bit alone, and writes it; this value stays as it is.
     """
 
     FIELDS: ClassVar[dict[str, Field]] = {}
@@ -279,7 +281,8 @@ class DR6(Bits):
 class DR7(Bits):
     """Which breakpoints are on, and for what (Intel SDM vol. 3, 18.2.4).
 
-    ``rw`` is 0 for execution, 1 for writes, 2 for ports, 3 for reads and writes; ``len`` 0, 1, 3, 2 for 1, 2, 4, 8 bytes.
+    ``rw`` is 0 for execution, 1 for writes, 2 for ports, 3 for reads and writes; ``len`` is 0, 1, 3, 2 for 1, 2, 4, 8
+    bytes.
     """
 
     l0 = Flag(0, "Breakpoint 0, in this task.")

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from belljar._belljar import Action, MmioRead, MmioWrite, PortIn, PortOut
+from belljar.shown import Shown
 from belljar.wire import Wire
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Range:
         return f"{what} {self.first:#x}..{self.end - 1:#x}" + (f" ({self.name})" if self.name else "")
 
 
-class Device:
+class Device(Shown):
     """A device written in Python: derive from it, say where it is, write ``read`` and ``write``, and ``vm.attach`` it.
 
     ``ports`` and ``mmio`` say where: ``range(0x3f8, 0x400)``, a single port, or several ranges by name:

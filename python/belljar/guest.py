@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from belljar._belljar import VM
+from belljar.shown import Shown
 
 IMAGE = Path(__file__).parent / "specimen.elf"
 """The kernel, with its symbol table."""
@@ -51,7 +52,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Shown):
     """A process of the specimen, as it was when it was read.
 
     ``rip`` and ``rsp`` are those of its last interruption: of the running one, the vCPU knows better. ``ticks`` counts
@@ -81,6 +82,27 @@ class LogLine:
     sequence: int
     tick: int
     text: str
+
+
+class Tasks(list[Task], Shown):
+    """A list of processes that prints as a table."""
+
+    def __repr__(self) -> str:
+        """One process a line."""
+        lines = [f"{'pid':>4} {'name':<10} {'state':<8} {'ticks':>8} {'switches':>8} {'calls':>8}"]
+        for task in self:
+            counts = f"{task.ticks:>8} {task.switches:>8} {task.syscalls:>8}"
+            lines.append(f"{task.pid:>4} {task.name:<10} {task.state:<8} {counts}")
+            lines += [f"     {task.fault}"] if task.fault else []
+        return "\n".join(lines)
+
+
+class Log(list[LogLine], Shown):
+    """Lines of the kernel's log, which prints as they were written."""
+
+    def __repr__(self) -> str:
+        """One line a line."""
+        return "\n".join(f"{line.sequence:>4} [tick {line.tick}] {line.text}" for line in self)
 
 
 def specimen(
@@ -166,13 +188,13 @@ def programs(vm: VM) -> list[str]:
     return [_record(vm, fields, at)["name"] for at in ends]
 
 
-def tasks(vm: VM) -> list[Task]:
+def tasks(vm: VM) -> Tasks:
     """Return the kernel's list of processes: the idle one (process 0) first, then the others from old to new.
 
     Ended ones stay in it for a while, as "zombie" or "faulted". Pause the VM for a list that is of one moment.
     """
     known, states = layout(vm), _names(vm, "state_names", 12)
-    return [_task(vm, known, states, address) for address in _addresses(vm, known)]
+    return Tasks(_task(vm, known, states, address) for address in _addresses(vm, known))
 
 
 def current(vm: VM) -> Task:
@@ -180,13 +202,13 @@ def current(vm: VM) -> Task:
     return _task(vm, layout(vm), _names(vm, "state_names", 12), vm.memory.read_u64(vm.symbols["current"]))
 
 
-def log(vm: VM) -> list[LogLine]:
+def log(vm: VM) -> Log:
     """Return what the kernel's log holds, from old to new: its last 64 lines."""
     fields = _fields(layout(vm), "log_line")
     start, size = vm.symbols["log_lines"], _size(fields)
     lines = [_record(vm, fields, at) for at in range(start, start + vm.symbols.size("log_lines"), size)]
     lines = [line for line in lines if line["sequence"]]
-    return [LogLine(**line) for line in sorted(lines, key=lambda line: int(line["sequence"]))]
+    return Log(LogLine(**line) for line in sorted(lines, key=lambda line: int(line["sequence"])))
 
 
 def board(vm: VM) -> dict[str, int]:

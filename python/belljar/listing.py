@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from belljar._belljar import Instruction
+from belljar.shown import Shown
 
 
-class Listing(list[Instruction]):
+class Listing(list[Instruction], Shown):
     """A list of instructions that prints as a listing, with the one at ``here`` (the vCPU's RIP, say) marked.
 
     >>> import belljar as bj
@@ -27,9 +28,3 @@ class Listing(list[Instruction]):
             f"{'>' if line.address == self.here else ' '} {line.address:#6x}  {line.bytes.hex():<20} {line.text}"
             for line in self
         )
-
-    def _repr_html_(self) -> str:
-        """Return the listing as a notebook shows it."""
-        from belljar.html import show
-
-        return show(self)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from belljar._belljar import Action
 from belljar.device import Answer, Device
 from belljar.register import Register
-from belljar.register_table import as_html, as_text
+from belljar.register_table import as_text
 from belljar.register_value import Cell, RegisterArray, RegisterValue
 
 
@@ -85,6 +85,10 @@ class RegisterDevice(Device):
     def registers(self) -> dict[str, RegisterValue | RegisterArray]:
         """The values by name, in the order of their offsets."""
         return self._values
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Return what the registers hold, in the order of their offsets, for tables."""
+        return tuple(self._cells)
 
     def _connect(self, cell: Cell) -> None:
         """Look up the methods that accesses call, a subclass's own if it overrides them."""
@@ -225,9 +229,6 @@ class RegisterDevice(Device):
 
     def __str__(self) -> str:
         return as_text(repr(self), self._cells)
-
-    def _repr_html_(self) -> str:
-        return as_html(repr(self), self._cells)
 
 
 def refuse_overlaps(registers: tuple[Register, ...]) -> None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from belljar import _belljar
 from belljar._belljar import Segment
 from belljar.bits import REGISTERS, Bits
+from belljar.shown import Shown
 
 VOLATILE = frozenset(_belljar.volatile_values())
 """Values that change while the vCPU is stopped: the TSC and other counters, the LAPIC timer's count."""
@@ -75,7 +76,7 @@ class Change(NamedTuple):
         return f" ({' '.join(shown)})" if shown else ""
 
 
-class Diff(list[Change]):
+class Diff(list[Change], Shown):
     """What differs between two states, in the order in which a state lists it; ``by_name`` finds one."""
 
     @property
@@ -92,7 +93,7 @@ class Diff(list[Change]):
         return "\n".join(map(str, self)) or "no difference"
 
 
-class State(Mapping[str, int]):
+class State(Mapping[str, int], Shown):
     """One vCPU's whole state: a mapping of names ("regs.rip", "cr0", "cs.base", "xmm3", "msr.LSTAR") to integers.
 
     Two states are equal if all is equal but what counts by itself (``belljar.state.VOLATILE``). ``cpu.state()`` makes
@@ -170,19 +171,21 @@ class State(Mapping[str, int]):
         rip, mode = self._values["regs.rip"], _named("cr0", self._values["cr0"])
         return f"<State at {rip:#x}, {mode}, {len(self)} values>"
 
+    def sections(self) -> dict[str, list[str]]:
+        """Return the names of what is not zero (and of all general registers), by section, for tables."""
+        found: dict[str, list[str]] = {}
+        left = [name for name, value in self._values.items() if value or name.startswith("regs.")]
+        for title, prefixes in _SECTIONS:
+            found[title] = [name for name in left if name.startswith(prefixes)]
+            left = [name for name in left if not name.startswith(prefixes)]
+        return found
+
     def __str__(self) -> str:
         """Show everything that is not zero, in sections."""
-        parts, left = [], dict(self._values)
-        for title, prefixes in _SECTIONS:
-            lines = [self._line(name) for name in self._values if name in left and name.startswith(prefixes)]
-            left = {name: value for name, value in left.items() if not name.startswith(prefixes)}
-            if shown := [line for line in lines if line]:
-                parts.append("\n".join([f"-- {title}", *shown]))
-        return "\n".join(parts)
+        sections = ((title, map(self._line, names)) for title, names in self.sections().items() if names)
+        return "\n".join("\n".join([f"-- {title}", *lines]) for title, lines in sections)
 
     def _line(self, name: str) -> str:
         value = self._values[name]
-        if not value and not name.startswith("regs."):
-            return ""
         bits = _named(name, value)
         return f"{name:>26}  {value:#x}" + (f"  {_bits(bits)}" if bits is not None else "")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from belljar.shown import Shown
+
 
 @dataclass(frozen=True)
-class Stats:
+class Stats(Shown):
     """What one vCPU, or all of a VM, have done up to one moment; ``b - a`` is what happened in between.
 
     ``exits`` counts by the class that ``run()`` returns and ``on_exit`` takes. ``guest``, ``native`` and ``handlers``

@@ -4,12 +4,17 @@ use pyo3::prelude::*;
 
 use super::decode::Instruction;
 use super::exit::Exit;
+use super::fpu::Fpu;
 use super::hook::Handle;
 use super::host::Quirks;
+use super::interrupts::IrqLine;
+use super::lapic::Lapic;
 use super::memory::{Memory, Region};
+use super::memory_map::{MemoryMap, MemoryRange};
 use super::msrs::Msrs;
 use super::regs::Registers;
 use super::segment::Segment;
+use super::symbols::Symbols;
 use super::vcpu::Vcpu;
 use super::vm::VM;
 
@@ -25,4 +30,7 @@ macro_rules! shown_in_notebooks {
     )+};
 }
 
-shown_in_notebooks! { Exit Handle Instruction Memory Msrs Quirks Region Registers Segment VM Vcpu }
+shown_in_notebooks! {
+    Exit Fpu Handle Instruction IrqLine Lapic Memory MemoryMap MemoryRange Msrs Quirks Region Registers Segment Symbols VM
+    Vcpu
+}

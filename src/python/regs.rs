@@ -58,11 +58,11 @@ impl Registers {
 }
 
 macro_rules! general_registers {
-    ($($get:ident $set:ident $which:ident;)+) => {
+    ($($get:ident $set:ident $which:ident $name:literal;)+) => {
         #[pymethods]
         impl Registers {
             $(
-                #[doc = concat!("The 64 bits of ", stringify!($which), ".")]
+                #[doc = concat!($name, ", 64 bits.")]
                 #[getter]
                 fn $get(&self) -> PyResult<u64> {
                     self.get(Gpr::$which)
@@ -78,11 +78,24 @@ macro_rules! general_registers {
 }
 
 general_registers! {
-    rax set_rax Rax; rbx set_rbx Rbx; rcx set_rcx Rcx; rdx set_rdx Rdx;
-    rsi set_rsi Rsi; rdi set_rdi Rdi; rsp set_rsp Rsp; rbp set_rbp Rbp;
-    r8 set_r8 R8; r9 set_r9 R9; r10 set_r10 R10; r11 set_r11 R11;
-    r12 set_r12 R12; r13 set_r13 R13; r14 set_r14 R14; r15 set_r15 R15;
-    rip set_rip Rip; rflags set_rflags Rflags;
+    rax set_rax Rax "RAX";
+    rbx set_rbx Rbx "RBX";
+    rcx set_rcx Rcx "RCX";
+    rdx set_rdx Rdx "RDX";
+    rsi set_rsi Rsi "RSI";
+    rdi set_rdi Rdi "RDI";
+    rsp set_rsp Rsp "RSP";
+    rbp set_rbp Rbp "RBP";
+    r8 set_r8 R8 "R8";
+    r9 set_r9 R9 "R9";
+    r10 set_r10 R10 "R10";
+    r11 set_r11 R11 "R11";
+    r12 set_r12 R12 "R12";
+    r13 set_r13 R13 "R13";
+    r14 set_r14 R14 "R14";
+    r15 set_r15 R15 "R15";
+    rip set_rip Rip "RIP";
+    rflags set_rflags Rflags "RFLAGS";
 }
 
 #[pymethods]

@@ -12,6 +12,9 @@ from belljar.html.style import STYLE
 EXITS = [
     (bj.PortIn(0x10, 1), "reads 1 byte from port 0x10"),
     (bj.PortOut(0x10, 2, 0x2A), "writes 0x2a to port 0x10 (2 bytes)"),
+    (bj.PortStringIn(0x1F0, 2, 256), "reads 256 elements of 2 bytes from port 0x1f0 into memory"),
+    (bj.PortStringOut(0xE9, 1, 2, b"hi"), "writes 2 elements of 1 byte of memory to port 0xe9 68 69"),
+    (bj.PortStringOut(0xE9, 1, 99, bytes(99)), "00 00 ..."),
     (bj.MmioRead(0xFEE00000, 4), "reads 4 bytes at address 0xfee00000"),
     (bj.MmioWrite(0xFEE00000, 4, 7), "writes 0x7 at address 0xfee00000"),
     (bj.MsrRead(0xC0000082, "filter"), "LSTAR"),
@@ -33,6 +36,18 @@ EXITS = [
     (bj.SystemEvent(1, [0]), "reports shutdown"),
     (bj.Timeout(), "still running"),
     (bj.Interrupted("kick"), "stopped by kick()"),
+    (bj.Interrupted("until"), "came to where it was to run until"),
+    (bj.Hypercall(12, [0x1000, 1, 2, 3, 4, 5], True), "number 12 (0x1000, 0x1, 0x2, 0x3)"),
+    (bj.InterruptWindow(), "can take the interrupt"),
+    (bj.TprLowered(3), "task priority to 3"),
+    (bj.TprAccess(0x1000, True), "writes its task priority at 0x1000"),
+    (bj.IoapicEoi(0x31), "ended the service of interrupt 0x31"),
+    (bj.DirtyRingFull(), "ring of dirty pages is full"),
+    (bj.ApResetHold(), "waits for the reset of a processor"),
+    (bj.BusLock(vcpu=1), "vCPU 1 locked the bus"),
+    (bj.Notify(1), "flags= 1"),
+    (bj.HyperV(1, [2]), "kind= 1 data= [2]"),
+    (bj.Xen(1, [2]), "kind= 1 data= [2]"),
     (bj.UnknownExit(77, []), "reason= 0x4d"),
 ]
 
@@ -79,18 +94,43 @@ def test_the_stylesheet_knows_who_may_be_dark(theme):
     assert theme in STYLE
 
 
-def test_a_map_names_the_holes_and_the_larger_piece_is_wider():
+def test_the_larger_piece_of_a_map_is_wider_and_handlers_are_drawn_where_nothing_else_is():
     class Fake:
-        def __init__(self, start, size, kind):
-            self.start, self.size, self.kind = start, size, kind
+        def __init__(self, start, end, kind, name=""):
+            self.start, self.end, self.kind, self.name = start, end, kind, name
 
-    found = memory.pieces([Fake(0x100000, 0x1000, "ROM"), Fake(0, 0x80000, "RAM")])
-    assert [(p.start, p.stop, p.kind) for p in found] == [
-        (0, 0x80000, "RAM"),
-        (0x80000, 0x100000, "hole"),
-        (0x100000, 0x101000, "ROM"),
+    ranges = [Fake(0, 0x80000, "RAM"), Fake(0x80000, 0x100000, "hole"), Fake(0x100000, 0x101000, "device", "pic")]
+    ranges += [
+        Fake(0x100800, 0x101000, "handler"),
+        Fake(0x101000, 0x102000, "handler"),
+        Fake(0x102000, 1 << 48, "hole"),
     ]
+    found = memory.pieces(ranges)
+    assert [(p.start, p.kind) for p in found] == [(r.start, r.kind) for r in [*ranges[:3], *ranges[4:]]]
     assert found[0].weight > found[1].weight > found[2].weight
+    assert memory.used(found) == found[:-1] and memory.used(found[:1]) == found[:1]
+
+
+def test_bits_show_all_their_names_and_those_that_are_not_set_faintly(seen):
+    shown = bj.bits.CR0(0x80000011)._repr_html_()
+    assert seen(bj.bits.CR0(0x80000011)) == "CR0 0x80000011PE MP EM TS ET NE WP AM NW CD PG"
+    assert (
+        '<span class="flag" title="Paging.">PG</span>' in shown and 'class="flag off" title="Cache disable."' in shown
+    )
+
+
+def test_statistics_of_nothing_are_shown(seen):
+    assert seen(bj.Stats()) == "Statistics0 exits0"
+    assert "1 exit" in seen(bj.Stats({"Hlt": 1}, guest=0.5)) and "500 ms" in seen(bj.Stats({"Hlt": 1}, guest=0.5))
+
+
+def test_a_device_that_is_not_attached_is_shown(seen):
+    class Dice(bj.Device):
+        """Rolls."""
+
+        ports = 0x10
+
+    assert seen(Dice()) == "Dice not attachedRolls."
 
 
 @pytest.mark.parametrize(

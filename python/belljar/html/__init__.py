@@ -10,26 +10,47 @@ from collections.abc import Callable
 from typing import Any
 
 import belljar._belljar as native
+from belljar.bits import Bits
+from belljar.device import Device
+from belljar.guest import Log, Task, Tasks
 from belljar.host import Host
-from belljar.html import exits, hosts, machine, memory, processor
+from belljar.html import connections, exits, figures, guests, hosts, machine, memory, processor, states
 from belljar.html.parts import Markup, join, tag
 from belljar.html.style import STYLE
 from belljar.listing import Listing
+from belljar.register_device import RegisterDevice
+from belljar.state import Diff, State
+from belljar.stats import Stats
 
 _SHOWN: dict[type, Callable[[Any], Markup]] = {
     native.Exit: exits.exit,
+    native.Fpu: processor.fpu,
     native.Handle: machine.handle,
     native.Instruction: processor.instruction,
+    native.IrqLine: connections.irq_line,
+    native.Lapic: connections.lapic,
     native.Memory: memory.memory,
+    native.MemoryMap: memory.memory_map,
+    native.MemoryRange: memory.memory_range,
     native.Msrs: processor.msrs,
     native.Quirks: hosts.quirks,
     native.Region: memory.region,
     native.Registers: processor.registers,
     native.Segment: processor.segment,
+    native.Symbols: guests.symbols,
     native.VCPU: processor.vcpu,
     native.VM: machine.vm,
+    Bits: states.bits,
+    Device: connections.device,
+    Diff: states.diff,
     Host: hosts.host,
     Listing: lambda listing: processor.lines(listing, listing.here),
+    Log: guests.log,
+    RegisterDevice: connections.register_device,
+    State: states.state,
+    Stats: figures.stats,
+    Task: guests.task,
+    Tasks: guests.tasks,
 }
 
 

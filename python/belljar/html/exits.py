@@ -11,6 +11,10 @@ from belljar.html.parts import Markup, code, dim, flags, head, join, pill, plura
 
 MOODS = {"Hlt": "good", "Timeout": "", "Interrupted": "", "Debug": "warn", "GuestException": "warn", "Reset": "warn"}
 MOODS |= {"Shutdown": "bad", "InternalError": "bad", "FailEntry": "bad", "MemoryFault": "bad", "UnknownExit": "bad"}
+MOODS |= {"BusLock": "warn", "Notify": "warn"}
+SHOWN = 16
+"""So many bytes of string I/O are shown."""
+
 SYSTEM_EVENTS = {1: "shutdown", 2: "reset", 3: "crash", 4: "wakeup", 5: "suspend", 6: "SEV termination"}
 
 
@@ -49,9 +53,24 @@ def _msr(exit: Any, verb: str) -> Markup:
     return join([verb, code(msr(exit.index)), dim(f" ({why})")])
 
 
+def _elements(exit: Any) -> str:
+    return f"{plural(exit.count, 'element')} of {plural(exit.size, 'byte')}"
+
+
+def _bytes(data: bytes) -> Markup:
+    return dim(code(data[:SHOWN].hex(" ") + (" ..." if len(data) > SHOWN else "")))
+
+
+def _hypercall(exit: native.Hypercall) -> Markup:
+    arguments = ", ".join(f"{value:#x}" for value in exit.args[:4])
+    return join([f"calls the hypervisor, number {exit.number} ", dim(code(f"({arguments})"))])
+
+
 SENTENCES: dict[str, Callable[[Any], object]] = {
     "PortIn": lambda e: f"reads {plural(e.size, 'byte')} from port {e.port:#x}",
     "PortOut": lambda e: f"writes {e.data:#x} to port {e.port:#x} ({plural(e.size, 'byte')})",
+    "PortStringIn": lambda e: f"reads {_elements(e)} from port {e.port:#x} into memory",
+    "PortStringOut": lambda e: join([f"writes {_elements(e)} of memory to port {e.port:#x} ", _bytes(e.data)]),
     "MmioRead": lambda e: f"reads {plural(e.size, 'byte')} at address {e.address:#x}, which is no memory",
     "MmioWrite": lambda e: f"writes {e.data:#x} at address {e.address:#x} ({plural(e.size, 'byte')}), which is no RAM",
     "MsrRead": lambda e: _msr(e, "reads the MSR "),
@@ -59,7 +78,14 @@ SENTENCES: dict[str, Callable[[Any], object]] = {
     "GuestException": _exception,
     "InternalError": _internal,
     "SystemEvent": lambda e: f"reports {SYSTEM_EVENTS.get(e.kind, f'event {e.kind}')}",
-    "Interrupted": lambda e: f"stopped by {e.by}()",
+    "Interrupted": lambda e: "came to where it was to run until" if e.by == "until" else f"stopped by {e.by}()",
+    "Hypercall": _hypercall,
+    "InterruptWindow": lambda _: "can take the interrupt that waits",
+    "TprLowered": lambda e: f"lowered its task priority to {e.tpr}",
+    "TprAccess": lambda e: f"{'writes' if e.is_write else 'reads'} its task priority at {e.rip:#x}",
+    "IoapicEoi": lambda e: f"ended the service of interrupt {e.vector:#x}",
+    "BusLock": lambda _: "locked the bus",
+    "DirtyRingFull": lambda _: "the ring of dirty pages is full",
     "Hlt": lambda _: "halts",
     "Timeout": lambda _: "was still running when the time was over",
     "Shutdown": lambda _: "triple fault: the machine shut down",

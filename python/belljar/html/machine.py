@@ -29,7 +29,7 @@ def vm(value: VM) -> Markup:
     ram = size(sum(r.size for r in found if r.kind == "RAM"))
     parts = [head(name, f"{plural(len(cpus), 'vCPU')}, {ram}"), *map(processor, cpus[:MOST]), _more(len(cpus))]
     if found:
-        parts += [title("memory"), memory.strip(memory.pieces(found, handlers))]
+        parts += [title("memory"), memory.strip(memory.used(memory.pieces(value.memory_map())))]
     if handlers:
         parts += [title("who answers in Python"), handler_rows(handlers[:MOST]), _more(len(handlers))]
     return card(*parts)

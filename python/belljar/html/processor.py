@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from belljar.bits import RFLAGS
 from belljar.errors import BelljarError
 from belljar.html import bits
-from belljar.html.parts import Markup, card, code, dim, flags, fold, head, hexadecimal, join, table, tag, title
+from belljar.html.parts import Markup, card, code, dim, fold, head, hexadecimal, join, table, tag, title
+from belljar.html.states import pills
 
 if TYPE_CHECKING:
-    from belljar._belljar import VCPU, Instruction, Msrs, Registers, Segment
+    from belljar._belljar import VCPU, Fpu, Instruction, Msrs, Registers, Segment
 
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs", "tr", "ldt")
 LINES = 200
@@ -47,13 +49,12 @@ def instruction(value: Instruction) -> Markup:
 
 
 def changed(registers: Registers) -> Mapping[str, tuple[int, int]]:
-    """Return what changed since the last stop: name to (before, now)."""
-    ask: Callable[[], Mapping[str, tuple[int, int]]] | None = getattr(registers, "changed", None)
-    return ask() if ask else {}
+    """Return what changed since the vCPU was last run: name to (before, now); nothing where that is not known."""
+    return registers.changed() or {}
 
 
 def grid(registers: Registers) -> Markup:
-    """Show the 18 registers, those marked that changed since the last stop."""
+    """Show the 18 registers, those marked that changed since the vCPU was last run."""
     values, new = registers.as_dict(), changed(registers)
     cells = []
     for name, value in values.items():
@@ -61,9 +62,9 @@ def grid(registers: Registers) -> Markup:
         shown = join([f"{name:>6} ", hexadecimal(value, 16)])
         mark = tag("span", shown, of="changed", title=f"was {was[0]:#x}" if was else None)
         cells.append(tag("span", mark if was else shown, of="m r"))
-    note: list[object] = [dim("RFLAGS "), flags(bits.rflags(values["rflags"]))]
+    note: list[object] = [dim("RFLAGS "), pills(RFLAGS(values["rflags"] & ~2))]
     if new:
-        note += ["  ", tag("span", "marked", of="changed"), dim(" changed since the last stop")]
+        note += ["  ", tag("span", "marked", of="changed"), dim(" changed in the last run")]
     return join([tag("div", *cells, of="regs"), tag("div", *note)])
 
 
@@ -77,8 +78,8 @@ def registers(value: Registers) -> Markup:
 
 def control(cpu: VCPU) -> Markup:
     """Show the control registers with their set bits named."""
-    named = [("CR0", cpu.cr0, bits.CR0), ("CR4", cpu.cr4, bits.CR4), ("EFER", cpu.efer, bits.EFER)]
-    rows = [[name, hexadecimal(value), flags(bits.names(int(value), of))] for name, value, of in named]
+    named = {"CR0": cpu.cr0, "CR4": cpu.cr4, "EFER": cpu.efer, "XCR0": cpu.xcr0}
+    rows = [[name, hexadecimal(int(value)), pills(value)] for name, value in named.items() if value]
     rows += [["CR2", hexadecimal(cpu.cr2), dim("the address of the last page fault")]]
     rows += [["CR3", hexadecimal(cpu.cr3), dim("the root page table")]]
     for name, (base, limit) in (("GDT", cpu.gdt), ("IDT", cpu.idt)):
@@ -135,7 +136,20 @@ def msrs(value: Msrs) -> Markup:
         except BelljarError as error:
             return card(head("MSRs", dim(error)))
     rows = [[name, hexadecimal(number), hexadecimal(now, 16)] for name, (number, now) in found.items() if now]
-    zero = ", ".join(name for name, (_, now) in found.items() if not now)
-    return card(
-        head("MSRs"), table(rows, ["name", "number", "value"]), tag("div", dim(f"zero: {zero}")) if zero else ""
-    )
+    zero = [name for name, (_, now) in found.items() if not now]
+    left = fold(f"{len(zero)} more are zero", dim(", ".join(zero))) if zero else ""
+    return card(head("MSRs"), table(rows, ["name", "number", "value"]), left)
+
+
+def fpu(value: Fpu) -> Markup:
+    """Show x87 and vector registers; those that are zero are left out."""
+    try:
+        words = {name: getattr(value, name) for name in ("fcw", "fsw", "ftw", "mxcsr")}
+        floats, vectors = list(value.st), list(value.ymm) or list(value.xmm)
+    except BelljarError as error:
+        return card(head("x87, SSE, AVX", dim(error)))
+    facts = [join([dim(f"{name.upper()} "), hexadecimal(word)]) for name, word in words.items()]
+    rows = [[f"ST({n})", code(number)] for n, number in enumerate(floats) if number]
+    name, digits = ("YMM", 64) if len(value.ymm) else ("XMM", 32)
+    rows += [[f"{name}{n}", hexadecimal(number, digits)] for n, number in enumerate(vectors) if number]
+    return card(head("x87, SSE, AVX", *facts), table(rows) if rows else dim("ST and vector registers are all zero"))
