@@ -14,8 +14,12 @@ version = release = belljar.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "myst_parser", "docstrings", "pages_of_notebooks"]
 default_role = "code"  # docstrings are plain text with `code` in it
 nitpick_ignore_regex = [("py:.*", r"(?!belljar)\w.*")]  # Python's own types: their pages are not fetched
+nitpick_ignore = [("py:class", "belljar.register.Hook")]  # a type variable
 
-autodoc_default_options = {"members": True, "undoc-members": True, "exclude-members": "with_traceback, add_note"}
+not_for_users = (
+    "with_traceback, add_note, wiring, cells, connect, disconnect, refresh, read_hook, write_hook, bare_length"
+)
+autodoc_default_options = {"members": True, "undoc-members": True, "exclude-members": not_for_users}
 autodoc_member_order = "groupwise"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
+from sphinx.errors import PycodeError
 from sphinx.ext import autosummary
+from sphinx.pycode import ModuleAnalyzer
 
 import belljar
 
@@ -21,6 +23,10 @@ PLAIN = {"SupportsIndex": "int", "SupportsFloat | SupportsIndex": "float"}
 
 ABBREVIATION = "vol"
 """Ends no sentence, though a full stop follows: docstrings cite manuals by it."""
+
+NOT_MADE = {"RegisterValue", "RegisterArray", "Below", "Wire", "Expression", "Log", "Tasks", "Diff"}
+NOT_MADE |= {"Device", "RegisterDevice", "TestCard", "CR0", "CR4", "EFER", "RFLAGS", "DR6", "DR7", "XCR0"}
+"""Classes of Python whose values a user is given, or whose arguments are none of a page's business."""
 
 FEW = 3
 """A class of so few members needs no table of them."""
@@ -67,27 +73,55 @@ SIGNATURES = _signatures()
 
 def typed(_app, _what, name, _thing, _options, arguments, returned):
     """Give a native function the signature that the stubs know."""
+    if name.rpartition(".")[2] in NOT_MADE:
+        return "", None
     known = SIGNATURES.get(name)
     if known is None:
         return None
     return (arguments if "..." in known[0] or not known[0] else known[0]), known[1] or returned
 
 
-def summarised(_app, what, name, thing, _options, lines):
+def summarised(_app, what, name, thing, options, lines):
     """Put a table of its members behind the docstring of a class."""
     if what == "module" or not inspect.isclass(thing):
         return
-    own = sorted((member for member in vars(thing) if not member.startswith("_")), key=str.lower)
+    if issubclass(thing, belljar.bits.Bits):
+        lines += [*_bits(thing)]
+        return
+    hidden = options.exclude_members or ()
+    own = sorted((n for n in vars(thing) if not n.startswith("_") and n not in hidden), key=str.lower)
     if len(own) > FEW:
-        lines += ["", ".. list-table::", "   :class: autosummary", ""]
+        lines += ["", ".. list-table::", "   :class: autosummary", "   :align: left", ""]
         for member in own:
-            lines += [f"   * - :py:obj:`{member} <{name}.{member}>`", f"     - {_first_line(getattr(thing, member))}"]
+            lines += [f"   * - :py:obj:`{member} <{name}.{member}>`", f"     - {_first_line(thing, member)}"]
         lines.append("")
 
 
-def _first_line(member):
+def _bits(register):
+    """Yield a table of a register's fields: their bits, names and meanings."""
+    if register.FIELDS:
+        yield from ["", ".. list-table::", "   :class: autosummary", "   :align: left", ""]
+    for name, field in register.FIELDS.items():
+        last = field.first + field.width - 1
+        where = str(field.first) if field.width == 1 else f"{last}:{field.first}"
+        yield from [f"   * - {where}", f"     - ``{name}``", f"     - {field.__doc__}"]
+    yield ""
+
+
+def _documented(owner, name):
+    """Return the docstring of a member; of an attribute, the text that follows it in the source."""
+    member = inspect.getattr_static(owner, name)
+    if callable(getattr(owner, name)) or inspect.isdatadescriptor(member):
+        return inspect.getdoc(getattr(owner, name))
+    try:
+        return "\n".join(ModuleAnalyzer.for_module(owner.__module__).find_attr_docs().get((owner.__name__, name), []))
+    except PycodeError:
+        return ""
+
+
+def _first_line(owner, name):
     """Return what the first paragraph of a docstring says, up to its first full stop."""
-    documented = inspect.getdoc(member) if callable(member) or inspect.isdatadescriptor(member) else ""
+    documented = _documented(owner, name)
     paragraph = " ".join((documented or "").split("\n\n")[0].split())
     first = re.split(rf"(?<!{ABBREVIATION})\. ", paragraph)[0]
     return first if first.endswith((".", "?")) or not first else f"{first}."

@@ -26,8 +26,8 @@ EXCEPTIONS = {0: "#DE divide error", 6: "#UD undefined instruction", 13: "#GP pr
 
 
 @dataclass(frozen=True)
-class Field:
-    """Where a field of one of the kernel's structures is: ``offset`` and ``size`` in bytes, and its ``kind``."""
+class Member:
+    """Where a member of one of the kernel's structures is: ``offset`` and ``size`` in bytes, and its ``kind``."""
 
     name: str
     kind: str
@@ -163,15 +163,15 @@ def _mask(vm: VM, processes: Iterable[str]) -> int:
     return mask
 
 
-def layout(vm: VM) -> dict[str, dict[str, Field]]:
+def layout(vm: VM) -> dict[str, dict[str, Member]]:
     """Return what the kernel's structures look like, as its own table says: fields by structure and name."""
-    structures: dict[str, dict[str, Field]] = {}
+    structures: dict[str, dict[str, Member]] = {}
     table = vm.memory.read(vm.symbols["layout"], vm.symbols.size("layout"))
     for structure, name, kind, offset, size in struct.iter_unpack("<16s16s8sII", table):
         if not structure.strip(b"\0"):
             break
         fields = structures.setdefault(_text(structure), {})
-        fields[_text(name)] = Field(_text(name), _text(kind), offset, size)
+        fields[_text(name)] = Member(_text(name), _text(kind), offset, size)
     return structures
 
 
@@ -260,7 +260,7 @@ def read_user(vm: VM, task: Task, address: int, size: int) -> bytes:
     return content
 
 
-def _addresses(vm: VM, known: dict[str, dict[str, Field]]) -> Iterator[int]:
+def _addresses(vm: VM, known: dict[str, dict[str, Member]]) -> Iterator[int]:
     """Yield where the list's members are, up to a number that no sound list has."""
     first, link = vm.symbols["init_task"], known["task"]["next"].offset
     at = first
@@ -271,7 +271,7 @@ def _addresses(vm: VM, known: dict[str, dict[str, Field]]) -> Iterator[int]:
             return
 
 
-def _task(vm: VM, known: dict[str, dict[str, Field]], states: list[str], address: int) -> Task:
+def _task(vm: VM, known: dict[str, dict[str, Member]], states: list[str], address: int) -> Task:
     task = _record(vm, known["task"], address)
     regs = _record(vm, known["regs"], address + known["task"]["frame"].offset)
     state = states[task["state"]] if task["state"] < len(states) else f"unknown ({task['state']})"
@@ -288,22 +288,22 @@ def _task(vm: VM, known: dict[str, dict[str, Field]], states: list[str], address
     )
 
 
-def _fields(known: dict[str, dict[str, Field]], structure: str) -> dict[str, Field]:
+def _fields(known: dict[str, dict[str, Member]], structure: str) -> dict[str, Member]:
     if structure not in known:
         raise KeyError(f"no structure {structure!r} in the specimen; it has {', '.join(known)}")
     return known[structure]
 
 
-def _size(fields: dict[str, Field]) -> int:
+def _size(fields: dict[str, Member]) -> int:
     return max(field.offset + field.size for field in fields.values())
 
 
-def _record(vm: VM, fields: dict[str, Field], address: int) -> dict[str, Any]:
+def _record(vm: VM, fields: dict[str, Member], address: int) -> dict[str, Any]:
     content = vm.memory.read(address, _size(fields))
     return {field.name: _value(field, content[field.offset : field.offset + field.size]) for field in fields.values()}
 
 
-def _value(field: Field, content: bytes) -> int | str | bytes:
+def _value(field: Member, content: bytes) -> int | str | bytes:
     if field.kind == "text":
         return _text(content)
     return int.from_bytes(content, "little") if field.kind in {"u64", "ptr"} else content

@@ -29,7 +29,7 @@ def test_every_path_that_a_document_names_is_there(document):
 
 def test_every_public_name_is_on_a_page_of_the_api():
     pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
-    documented = set(re.findall(r"^\.\. auto\w+:: belljar\.(\w+)", pages, re.MULTILINE))
+    documented = set(re.findall(r"^\.\. auto\w+:: belljar\.(\w+)$", pages, re.MULTILINE))
     assert documented == set(bj.__all__)
 
 

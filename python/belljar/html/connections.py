@@ -5,6 +5,7 @@ They read what a device holds, as its hardware would; no access is made, so noth
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from belljar.errors import BelljarError
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from belljar.device import Device
     from belljar.register_device import RegisterDevice
 
-VECTORS = ("isr", "tmr", "irr")
+REGISTERS: tuple[str, ...] = ("id", "version", "tpr", "apr", "ppr", "ldr", "dfr", "svr", "esr", "lvt_cmci")
+REGISTERS += ("icr_low", "icr_high", "lvt_timer", "lvt_thermal", "lvt_pmc", "lvt_lint0", "lvt_lint1", "lvt_error")
+REGISTERS += ("timer_initial", "timer_current", "timer_divide")
+"""Those of a local APIC, in the order of their offsets, without the three that are a bit for each vector."""
 
 
 def _head(value: Device) -> Markup:
@@ -70,19 +74,11 @@ def irq_line(value: IrqLine) -> Markup:
 def lapic(value: Lapic) -> Markup:
     """Show the registers of a local APIC, with the vectors that wait and that are in service."""
     try:
-        found = value.page
+        vectors = {"in service": value.isr, "waiting": value.irr}
+        listed = [[code(name), hexadecimal(value[name], 8)] for name in REGISTERS]
     except (BelljarError, ValueError) as error:
         return card(head("Local APIC", dim(error)))
-    vectors = {"in service": value.isr, "waiting": value.irr}
     facts = [join([f"{name} ", *[pill(f"{v:#x}", "warn") for v in sorted(of)]]) for name, of in vectors.items() if of]
-    names = [name for name in REGISTERS if name not in VECTORS]
-    listed = [[code(name), hexadecimal(value[name], 8)] for name in names]
-    half = (len(listed) + 1) // 2
-    both = [[*left, *right] for left, right in zip(listed[:half], [*listed[half:], ["", ""]], strict=False)]
-    return card(head("Local APIC", *facts, dim(f"{len(found)} bytes")), table(both))
-
-
-REGISTERS = ("id", "version", "tpr", "apr", "ppr", "ldr", "dfr", "svr", "isr", "tmr", "irr", "esr", "lvt_cmci")
-REGISTERS += ("icr_low", "icr_high", "lvt_timer", "lvt_thermal", "lvt_pmc", "lvt_lint0", "lvt_lint1", "lvt_error")
-REGISTERS += ("timer_initial", "timer_current", "timer_divide")
-"""Their names, in the order of their offsets."""
+    half, blank = (len(listed) + 1) // 2, [join([]), join([])]
+    both = [[*left, *right] for left, right in zip_longest(listed[:half], listed[half:], fillvalue=blank)]
+    return card(head("Local APIC", *facts), table(both))

@@ -145,7 +145,8 @@ def fpu(value: Fpu) -> Markup:
     """Show x87 and vector registers; those that are zero are left out."""
     try:
         words = {name: getattr(value, name) for name in ("fcw", "fsw", "ftw", "mxcsr")}
-        floats, vectors = list(value.st), list(value.ymm) or list(value.xmm)
+        bank = value.ymm if len(value.ymm) else value.xmm
+        floats, vectors = [value.st[n] for n in range(8)], [bank[n] for n in range(len(bank))]
     except BelljarError as error:
         return card(head("x87, SSE, AVX", dim(error)))
     facts = [join([dim(f"{name.upper()} "), hexadecimal(word)]) for name, word in words.items()]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from belljar.bits import Bits
 from belljar.html.parts import Markup, card, code, dim, fold, head, hexadecimal, join, plural, table, tag
 
 if TYPE_CHECKING:
-    from belljar.bits import Bits
     from belljar.state import Change, Diff, State
 
 WIDEST = 20
@@ -72,4 +72,4 @@ def state(value: State) -> Markup:
 
 
 def _bits_of(value: int) -> Markup:
-    return pills(value) if hasattr(value, "FIELDS") else join([])
+    return pills(value) if isinstance(value, Bits) else join([])
