@@ -37,10 +37,11 @@ def page(notebook):
     return "\n\n".join(parts)
 
 
-def fill(_app, name, source):
-    """Fill a page that stands for a notebook."""
+def fill(app, name, source):
+    """Fill a page that stands for a notebook; it is made again when the notebook changes."""
     folder, _, stem = name.rpartition("/")
     if folder == "notebooks":
+        app.env.note_dependency(FOLDER / f"{stem}.ipynb")
         source[0] = page(FOLDER / f"{stem}.ipynb")
 
 

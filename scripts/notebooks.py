@@ -22,7 +22,8 @@ PATIENCE = 100
 def execute(path):
     """Run the notebook at `path`; return it with its outputs."""
     book = nbformat.read(path, as_version=4)
-    NotebookClient(book, timeout=PATIENCE, record_timing=False, resources={"metadata": {"path": path.parent}}).execute()
+    where = {"metadata": {"path": path.parent}}
+    NotebookClient(book, timeout=PATIENCE, record_timing=False, coalesce_streams=True, resources=where).execute()
     book.metadata["language_info"] = {"name": "python"}
     return book
 

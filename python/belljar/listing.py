@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import SupportsIndex, overload
 
 from belljar._belljar import Instruction
 from belljar.shown import Shown
@@ -21,6 +22,16 @@ class Listing(list[Instruction], Shown):
         """Take the instructions, in the order in which they are to be shown."""
         super().__init__(instructions)
         self.here = here
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Instruction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Listing: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Instruction | Listing:
+        """Return an instruction, or a part of the listing."""
+        if isinstance(index, slice):
+            return Listing(super().__getitem__(index), self.here)
+        return super().__getitem__(index)
 
     def __repr__(self) -> str:
         """One instruction a line: the mark, the address, the bytes, the text."""

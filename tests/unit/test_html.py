@@ -74,6 +74,7 @@ def test_a_listing_prints_an_instruction_a_line_and_marks_where_the_vcpu_is(seen
     listing.here = 0x1001
     assert repr(listing).splitlines() == ["  0x1000  90                   nop", "> 0x1001  f4                   hlt"]
     assert len(listing) == 2 and [line.text for line in listing[1:]] == ["hlt"]
+    assert repr(listing[1:]) == "> 0x1001  f4                   hlt" and listing[-1] == listing[1]
     assert "0x100090nop" in seen(listing[0]) and "\N{BLACK RIGHT-POINTING TRIANGLE}0x1001f4hlt" in seen(listing)
 
 

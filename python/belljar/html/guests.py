@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from belljar.guest import Log, Task, Tasks
 
 MOODS = {"running": "good", "ready": "warn", "faulted": "bad"}
-HEADER = ("pid", "name", "state", "ticks", "", "switches", "system calls", "page faults", "cr3", "")
+HEADER = ("pid", "name", "state", "ticks", "", "switches", "system calls", "page faults", "cr3")
 MOST = 200
 """So many lines and symbols are shown."""
 
@@ -28,12 +28,14 @@ def task_rows(found: Sequence[Task]) -> Markup:
     rows = []
     for task in found:
         counts = [_number(task.ticks), bar(task.ticks, most), _number(task.switches), _number(task.syscalls)]
-        told = task.fault or (f"ended with {task.exit_code}" if task.state == "zombie" else "")
         named = [_number(task.pid), tag("b", task.name), pill(task.state, MOODS.get(task.state, ""))]
-        rows.append(
-            [*named, *counts, _number(task.page_faults), hexadecimal(task.cr3), tag("td", dim(told), of="long")]
-        )
-    return table(rows, HEADER)
+        rows.append([*named, *counts, _number(task.page_faults), hexadecimal(task.cr3)])
+    return join([table(rows, HEADER), *map(_end, found)])
+
+
+def _end(value: Task) -> Markup:
+    told = value.fault or (f"ended with {value.exit_code}" if value.state == "zombie" else "")
+    return tag("div", dim(f"{value.name} ({value.pid}): {told}")) if told else join([])
 
 
 def tasks(found: Tasks) -> Markup:
