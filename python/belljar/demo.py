@@ -1,4 +1,4 @@
-"""What belljar does, in three steps on this host: a few bytes, a computing guest, and Linux."""
+"""What belljar does, in four steps on this host: a few bytes, a computing guest, a small kernel, and Linux."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def main(linux: str | None = None) -> int:
     print(doctor.verdict())
     five_bytes()
     computing()
+    specimen()
     return _linux(Path(linux) if linux else None)
 
 
@@ -76,6 +77,29 @@ def computing() -> None:
         each = (time.perf_counter() - first[0]) / answer.hits if first else float("nan")
         print(f"  {answer.hits} port reads answered by Python, {each * 1e6:.1f} us each, the guest's side included")
         print(f"  run() -> {end}")
+
+
+PATIENCE = 30
+"""Seconds for the specimen to do what it is told."""
+
+
+def specimen() -> None:
+    """A small kernel whose processes are read from its memory; one of them is told to misbehave."""
+    _title("A small kernel: its processes, read from its memory while it runs")
+    with bj.specimen() as vm:
+        begun = time.perf_counter()
+        vm.start()
+        first = vm.console.read_until("line 1 ", timeout=PATIENCE)
+        print(f"  a process printed {first.strip()!r} {(time.perf_counter() - begun) * 1e3:.0f} ms after the start")
+        vm.console.read_until("line 3 ", timeout=PATIENCE)
+        bj.guest.order(vm, "write_null")
+        while not any(task.fault for task in bj.guest.tasks(vm)) and time.perf_counter() - begun < PATIENCE:
+            time.sleep(0.005)
+        vm.pause()
+        print("  `rogue` was told to write to address 0:")
+        print("\n".join(f"  {line}" for line in repr(bj.guest.tasks(vm)).splitlines()))
+        done = bj.guest.board(vm)["courier_done"]
+        print(f"  `courier` had {done} errands done by a card written in Python, {vm.devices[0]!r}")
 
 
 def _plain(text: str) -> str:

@@ -154,6 +154,8 @@ def test_the_demo_shows_its_steps_and_how_to_build_linux(capsys, tmp_path):
     text = capsys.readouterr().out
     assert "Python sees PortOut(port=0x10, size=1, data=0x2a, vcpu=0)" in text
     assert "5000000050000000 is the sum" in text and "10000 port reads answered by Python" in text
+    assert "a process printed 'line 1'" in text and "printer" in text and "courier" in text
+    assert "faulted" in text and "#PF page fault at address 0x0" in text
     assert "make linux-guest" in text
 
 
