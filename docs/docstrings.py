@@ -24,7 +24,7 @@ PLAIN = {"SupportsIndex": "int", "SupportsFloat | SupportsIndex": "float"}
 ABBREVIATION = "vol"
 """Ends no sentence, though a full stop follows: docstrings cite manuals by it."""
 
-NOT_MADE = {"RegisterValue", "RegisterArray", "Below", "Wire", "Expression", "Log", "Tasks", "Diff"}
+NOT_MADE = {"RegisterValue", "RegisterArray", "Below", "Wire", "Expression", "Log", "Tasks", "Diff", "State"}
 NOT_MADE |= {"Device", "RegisterDevice", "TestCard", "CR0", "CR4", "EFER", "RFLAGS", "DR6", "DR7", "XCR0"}
 """Classes of Python whose values a user is given, or whose arguments are none of a page's business."""
 

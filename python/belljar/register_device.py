@@ -30,7 +30,8 @@ class RegisterDevice(Device):
     ...     mmio = range(0xFEB0_0000, 0xFEB0_1000)
     ...     irq = 5
     ...     id = bj.Register(0x00, reset=0x1234, access="ro")
-    ...     control = bj.Register(0x04, fields={"enable": bj.Field(0), "kick": bj.Field(1, access="pulse")})
+    ...     bits = {"enable": bj.Field(0), "kick": bj.Field(1, access="pulse")}
+    ...     control = bj.Register(0x04, fields=bits)
     ...     status = bj.Register(0x08, fields={"done": bj.Field(0, access="w1c")})
     ...
     ...     @control.on_write
