@@ -196,6 +196,13 @@ def board(vm: VM) -> dict[str, int]:
     return {name: vm.memory.read_u64(at) for name, at in words}
 
 
+def interrupts(vm: VM) -> dict[int, int]:
+    """Return how often each interrupt and exception came, by vector; those that never came are left out."""
+    start, size = vm.symbols["interrupts"], vm.symbols.size("interrupts")
+    counts = enumerate(struct.unpack(f"<{size // 8}Q", vm.memory.read(start, size)))
+    return {vector: count for vector, count in counts if count}
+
+
 def orders(vm: VM) -> list[str]:
     """Return what the rogue can be told to do, by number."""
     return _names(vm, "rogue_order_names", 20)

@@ -3,6 +3,7 @@
 import itertools
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ import belljar as bj
 from belljar import guest
 
 PATIENCE = 40
+README = Path(__file__).resolve().parents[2] / "guests" / "specimen" / "README.md"
 DEADLY = {
     "write_null": (14, 0x6, 0),
     "privileged": (13, 0, None),
@@ -295,6 +297,23 @@ def test_the_list_can_be_read_while_it_runs(vm):
         assert {t.name for t in guest.tasks(vm)} >= {"idle", "printer", "compute"}
 
 
+def test_interrupts_are_counted_by_vector(vm):
+    before = guest.interrupts(vm)
+    assert {4, 14, 0x40} <= set(before) <= {4, 14, 0x40, 0xFF}
+    for _ in range(10):
+        vm.cpu.inject_interrupt(0x77)
+        until(lambda count=guest.interrupts(vm).get(0x77, 0): guest.interrupts(vm).get(0x77, 0) > count)
+    assert runs_on(vm) and guest.interrupts(vm)[0x77] == 10
+    assert guest.interrupts(vm)[0x40] > before[0x40]
+
+
+def test_a_non_maskable_interrupt_is_counted_wherever_it_comes(vm):
+    for count in range(20):
+        vm.cpu.inject_nmi()
+        until(lambda count=count: guest.interrupts(vm).get(2) == count + 1)
+    assert runs_on(vm) and word(vm, "panic_reason") == 0
+
+
 def test_an_error_of_the_kernels_own_is_a_panic(vm):
     vm.memory.write_u64(vm.symbols["init_task"] + guest.layout(vm)["task"]["next"].offset, 0)
     text = vm.console.read_until("panic: vector 14", timeout=PATIENCE)
@@ -346,3 +365,11 @@ def milliseconds_to_the_first_system_call(boot):
     took = time.perf_counter() - begin
     vm.stop()
     return 1000 * took
+
+
+@pytest.mark.skipif(not README.exists(), reason="the guests' sources are not here")
+def test_what_its_readme_shows_works(capsys):
+    for snippet in re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
+        exec(snippet, {})
+    shown = capsys.readouterr().out
+    assert re.search(r"^1 printer \w+ \d+ printer\+0x", shown, re.MULTILINE) and "line 3" in shown
