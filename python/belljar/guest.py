@@ -114,9 +114,9 @@ def specimen(
         options = {"tick_ns": round(tick * 1e9), "quantum": quantum, "quiet": int(quiet)}
         if processes is not None:
             options["processes"] = _mask(vm, processes)
+        at, fields = vm.symbols["boot_options"], layout(vm)["boot_options"]
         for name, value in options.items():
-            field = layout(vm)["boot_options"][name]
-            vm.memory.write_u64(vm.symbols["boot_options"] + field.offset, value)
+            vm.memory.write_u64(at + fields[name].offset, value)
         if card:
             _attach_card(vm)
     except BaseException:
