@@ -127,9 +127,10 @@ def test_the_present_process_is_the_one_in_the_cpu(boot):
     vm.start()
     until(lambda: word(vm, "ticks") > 2)
     vm.pause()
-    compute = guest.current(vm)
-    assert (compute.name, compute.state, compute.cr3) == ("compute", "running", vm.cpu.cr3)
-    assert vm.symbols.lookup(vm.cpu.regs.rip)[0] in {"compute", "trap_common"} | set(dict(vm.symbols.find("stub_*")))
+    compute, rip = guest.current(vm), vm.cpu.regs.rip
+    assert (compute.name, compute.cr3) == ("compute", vm.cpu.cr3)
+    assert compute.state in {"running", "ready"}, "the kernel may be about to give it another turn"
+    assert vm.symbols.lookup(rip)[0] == "compute" if rip >= 0x4000_0000 else vm.symbols.at(rip)
 
 
 def test_who_never_gives_up_the_cpu_is_preempted(vm):
@@ -307,11 +308,18 @@ def test_interrupts_are_counted_by_vector(vm):
     assert guest.interrupts(vm)[0x40] > before[0x40]
 
 
-def test_a_non_maskable_interrupt_is_counted_wherever_it_comes(vm):
+@pytest.mark.parametrize("processes", [[], ["compute"]], ids=["kernel", "process"])
+def test_a_non_maskable_interrupt_is_counted_and_nothing_else(boot, processes):
+    # No more than one process: a KVM that interprets ring 0 shuts down at an NMI right behind a write of CR3.
+    vm = boot(processes=processes)
+    vm.start()
+    until(lambda: word(vm, "ticks") > 2)
     for count in range(20):
         vm.cpu.inject_nmi()
         until(lambda count=count: guest.interrupts(vm).get(2) == count + 1)
-    assert runs_on(vm) and word(vm, "panic_reason") == 0
+    before = word(vm, "ticks")
+    until(lambda: word(vm, "ticks") > before + 2)
+    assert word(vm, "panic_reason") == 0
 
 
 def test_an_error_of_the_kernels_own_is_a_panic(vm):
