@@ -322,6 +322,14 @@ def test_a_non_maskable_interrupt_is_counted_and_nothing_else(boot, processes):
     assert word(vm, "panic_reason") == 0
 
 
+@pytest.mark.needs(ring0_is_native=True)
+def test_a_non_maskable_interrupt_may_come_anywhere(vm):
+    for count in range(40):
+        vm.cpu.inject_nmi()
+        until(lambda count=count: guest.interrupts(vm).get(2) == count + 1)
+    assert runs_on(vm) and word(vm, "panic_reason") == 0
+
+
 def test_an_error_of_the_kernels_own_is_a_panic(vm):
     vm.memory.write_u64(vm.symbols["init_task"] + guest.layout(vm)["task"]["next"].offset, 0)
     text = vm.console.read_until("panic: vector 14", timeout=PATIENCE)
