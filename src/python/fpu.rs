@@ -12,7 +12,7 @@ use crate::x86::xsave::Register;
 
 use super::typed::{Int, Ints};
 use super::vcpu::Vcpu;
-use super::wide::{from_int, to_int};
+use super::wide::{from_int, hex, to_int};
 
 /// The bytes of a register of `cpu`. ValueError if its processor has it not.
 fn get(cpu: &Vcpu, register: Register) -> PyResult<Vec<u8>> {
@@ -133,6 +133,7 @@ impl Fpu {
     }
 
     /// Where the parts of `raw` beyond x87 and SSE lie: their bit in XCR0 -> (offset, length in bytes).
+    #[allow(clippy::unused_self)] // a property of Python's
     #[getter]
     fn components<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
@@ -144,7 +145,6 @@ impl Fpu {
         let shown = || -> PyResult<String> {
             let layout = &XsaveForm::get()?.layout;
             let area = self.cpu.get().slot()?.with(|cpu| cpu.vcpu.xsave())?;
-            let hex = |bytes: &[u8]| bytes.iter().rev().map(|b| format!("{b:02x}")).collect::<String>();
             let values = layout.values(&area);
             let (words, vectors) = values.split_at(7);
             let mut lines = vec![words.iter().map(|(n, b)| format!("{n}={}", hex(b))).collect::<Vec<_>>().join(" ")];
@@ -219,7 +219,6 @@ impl VectorRegisters {
     }
 
     fn __repr__(&self) -> PyResult<String> {
-        let hex = |bytes: &Vec<u8>| bytes.iter().rev().map(|b| format!("{b:02x}")).collect::<String>();
         let rows = self.all()?;
         let lines: Vec<_> = rows
             .iter()

@@ -32,11 +32,11 @@ impl Lapic {
     }
 
     fn write(&self, offset: usize, value: u32) -> PyResult<()> {
-        let mut page = self.read_page()?;
-        if !lapic::write(&mut page, offset, value) {
-            return Err(no_register(offset));
-        }
-        Ok(self.cpu.get().slot()?.with(|cpu| cpu.vcpu.set_lapic(&page))?)
+        let written = self.cpu.get().slot()?.with(|cpu| {
+            let mut page = cpu.vcpu.lapic()?;
+            if lapic::write(&mut page, offset, value) { cpu.vcpu.set_lapic(&page).map(|()| true) } else { Ok(false) }
+        })?;
+        if written { Ok(()) } else { Err(no_register(offset)) }
     }
 
     fn vectors<'py>(&self, py: Python<'py>, offset: usize) -> PyResult<Bound<'py, PyFrozenSet>> {
@@ -149,10 +149,14 @@ impl Lapic {
 
     fn __repr__(&self) -> String {
         let Ok(page) = self.read_page() else { return "<Lapic of a running or closed VM>".into() };
-        let line = |&(name, at): &(&str, usize)| match lapic::is_bitmap(at) {
-            true => format!("{name:>13} {:?}", lapic::vectors(&page, at)),
-            false => format!("{name:>13} {:08x}", lapic::read(&page, at).unwrap_or(0)),
+        let value = |at: usize| {
+            if lapic::is_bitmap(at) {
+                format!("{:?}", lapic::vectors(&page, at))
+            } else {
+                format!("{:08x}", lapic::read(&page, at).unwrap_or(0))
+            }
         };
+        let line = |&(name, at): &(&str, usize)| format!("{name:>13} {}", value(at));
         lapic::REGISTERS.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
