@@ -1,10 +1,12 @@
 //! The classes `Fpu`, `FloatStack` and `VectorRegisters`: x87, SSE, AVX and AVX-512 registers, live. They never cache one.
 
+use std::collections::BTreeMap;
+
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyList};
 
 use crate::kvm::XsaveForm;
 use crate::x86::float80;
@@ -135,10 +137,8 @@ impl Fpu {
     /// Where the parts of `raw` beyond x87 and SSE lie: their bit in XCR0 -> (offset, length in bytes).
     #[allow(clippy::unused_self)] // a property of Python's
     #[getter]
-    fn components<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
-        XsaveForm::get()?.layout.components.iter().try_for_each(|c| dict.set_item(c.number, (c.offset, c.size)))?;
-        Ok(dict)
+    fn components(&self) -> PyResult<BTreeMap<u32, (u32, u32)>> {
+        Ok(XsaveForm::get()?.layout.components.iter().map(|c| (c.number, (c.offset, c.size))).collect())
     }
 
     fn __repr__(&self) -> String {

@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyFrozenSet};
 
 use crate::x86::lapic;
 
+use super::typed::NumberSet;
 use super::vcpu::Vcpu;
 
 /// The registers of the local APIC (Intel SDM vol. 3, table 11-1), by name, or by offset: `lapic.tpr`, `lapic[0x80]`.
@@ -39,8 +40,8 @@ impl Lapic {
         if written { Ok(()) } else { Err(no_register(offset)) }
     }
 
-    fn vectors<'py>(&self, py: Python<'py>, offset: usize) -> PyResult<Bound<'py, PyFrozenSet>> {
-        PyFrozenSet::new(py, lapic::vectors(&self.read_page()?, offset))
+    fn vectors<'py>(&self, py: Python<'py>, offset: usize) -> PyResult<NumberSet<'py>> {
+        Ok(NumberSet(PyFrozenSet::new(py, lapic::vectors(&self.read_page()?, offset))?.into_any()))
     }
 }
 
@@ -106,21 +107,21 @@ impl Lapic {
     /// The vectors in service.
     #[getter]
     #[pyo3(name = "isr")]
-    fn in_service<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrozenSet>> {
+    fn in_service<'py>(&self, py: Python<'py>) -> PyResult<NumberSet<'py>> {
         self.vectors(py, 0x100)
     }
 
     /// The vectors that were raised by a level.
     #[getter]
     #[pyo3(name = "tmr")]
-    fn by_level<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrozenSet>> {
+    fn by_level<'py>(&self, py: Python<'py>) -> PyResult<NumberSet<'py>> {
         self.vectors(py, 0x180)
     }
 
     /// The vectors that were requested and wait.
     #[getter]
     #[pyo3(name = "irr")]
-    fn requested<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrozenSet>> {
+    fn requested<'py>(&self, py: Python<'py>) -> PyResult<NumberSet<'py>> {
         self.vectors(py, 0x200)
     }
 

@@ -76,6 +76,8 @@ python_types! {
         type_hint_union!(type_hint_identifier!("builtins", "int"));
     Ints "An iterator of integers."
         type_hint_subscript!(type_hint_identifier!("collections.abc", "Iterator"), type_hint_identifier!("builtins", "int"));
+    NumberSet "A frozen set of integers."
+        type_hint_subscript!(type_hint_identifier!("builtins", "frozenset"), type_hint_identifier!("builtins", "int"));
     Keys "An iterator of names, and of numbers that have none."
         type_hint_subscript!(
             type_hint_identifier!("collections.abc", "Iterator"),
