@@ -174,11 +174,20 @@ class State(Mapping[str, int]):
         """Show everything that is not zero, in sections."""
         parts, left = [], dict(self._values)
         for title, prefixes in _SECTIONS:
-            lines = [self._line(name) for name in self._values if name in left and name.startswith(prefixes)]
+            names = [name for name in self._values if name in left and name.startswith(prefixes)]
+            lines = self._segments(names) if title.startswith("segments") else [self._line(name) for name in names]
             left = {name: value for name, value in left.items() if not name.startswith(prefixes)}
             if shown := [line for line in lines if line]:
                 parts.append("\n".join([f"-- {title}", *shown]))
         return "\n".join(parts)
+
+    def _segments(self, names: list[str]) -> list[str]:
+        rows: dict[str, list[str]] = {}
+        for name in names:
+            register, _, field = name.partition(".")
+            if self._values[name]:
+                rows.setdefault(register, []).append(f"{field}={self._values[name]:#x}")
+        return [f"{register:>26}  {' '.join(fields)}" for register, fields in rows.items()]
 
     def _line(self, name: str) -> str:
         value = self._values[name]

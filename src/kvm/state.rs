@@ -133,7 +133,8 @@ impl Vcpu {
     }
 
     /// The registers of the local APIC in the kernel.
-    pub fn lapic(&self) -> Result<Vec<u8>> {
+    pub fn lapic(&mut self) -> Result<Vec<u8>> {
+        self.flush_sregs()?; // CR8 is the page's TPR
         let page = self.fd().get_lapic().map_err(Error::host("KVM_GET_LAPIC"))?;
         Ok(page.regs.iter().map(|b| b.cast_unsigned()).collect())
     }
@@ -213,7 +214,7 @@ impl Vcpu {
         if state.layout != form.layout {
             return Err(Error::Invalid("this state is of a processor whose XSAVE area differs".into()));
         }
-        if state.lapic.is_empty() == self.lapic().is_ok() {
+        if state.lapic.is_empty() == self.fd().get_lapic().is_ok() {
             return Err(Error::Invalid("a state with a local APIC in the kernel fits only a VM with irqchip=, and one without only one without".into()));
         }
         self.clear_dirty(Sync::Events);

@@ -108,7 +108,7 @@ impl Vcpu {
     ///
     /// What counts by itself (the TSC above all) goes on, unless `counters` is true. Returns the names of those MSRs that
     /// KVM would not set; usually none. Raises RegisterError for a state that KVM refuses, RunningError inside a handler.
-    #[pyo3(signature = (state: "belljar.state.State", *, counters = false))]
+    #[pyo3(signature = (state: "State", *, counters = false))]
     fn restore(&self, py: Python<'_>, state: &Bound<'_, PyAny>, counters: bool) -> PyResult<Vec<String>> {
         let encoded: Vec<u8> = state.call_method0("to_bytes")?.extract()?;
         let state = decoded(&encoded)?;
