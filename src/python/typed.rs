@@ -78,6 +78,12 @@ python_types! {
         type_hint_subscript!(type_hint_identifier!("collections.abc", "Iterator"), type_hint_identifier!("builtins", "int"));
     NumberSet "A frozen set of integers."
         type_hint_subscript!(type_hint_identifier!("builtins", "frozenset"), type_hint_identifier!("builtins", "int"));
+    Devices "A tuple of devices."
+        type_hint_subscript!(
+            type_hint_identifier!("builtins", "tuple"),
+            type_hint_identifier!("belljar.device", "Device"),
+            type_hint_identifier!("types", "EllipsisType")
+        );
     Keys "An iterator of names, and of numbers that have none."
         type_hint_subscript!(
             type_hint_identifier!("collections.abc", "Iterator"),
@@ -95,4 +101,5 @@ python_classes! {
     XCR0 "belljar.bits";
     Events "belljar.events";
     State "belljar.state";
+    Stats "belljar.stats";
 }
