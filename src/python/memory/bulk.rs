@@ -42,8 +42,9 @@ fn number(size: Count) -> u64 {
 
 #[pymethods]
 impl Memory {
-    /// Fills `size` bytes from `at` on with `value`: a byte (0 to 255), or bytes that are repeated.
-    #[pyo3(signature = (at, size, value: "int | bytes" = None))]
+    /// Fills `size` bytes from `at` on with `value`: a byte (0 to 255; by default 0), or bytes that are
+    /// repeated.
+    #[pyo3(signature = (at, size, value: "int | bytes | None" = None))]
     fn fill(&self, py: Python<'_>, at: Address, size: Count, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let pattern = value.map_or_else(|| Ok(vec![0]), pattern)?;
         detached(py, || self.core().fill(at.0, number(size), &pattern, &seldom()))
