@@ -82,8 +82,10 @@ python_types! {
         type_hint_subscript!(
             type_hint_identifier!("builtins", "tuple"),
             type_hint_identifier!("belljar.device", "Device"),
-            type_hint_identifier!("types", "EllipsisType")
+            pyo3::inspect::PyStaticExpr::Constant { value: pyo3::inspect::PyStaticConstant::Ellipsis }
         );
+    Names "An iterator of names."
+        type_hint_subscript!(type_hint_identifier!("collections.abc", "Iterator"), type_hint_identifier!("builtins", "str"));
     Keys "An iterator of names, and of numbers that have none."
         type_hint_subscript!(
             type_hint_identifier!("collections.abc", "Iterator"),
