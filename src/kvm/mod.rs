@@ -2,6 +2,8 @@
 //! The only place that speaks kvm_ioctls and kvm_bindings; it never decides what an exit means.
 
 mod entered;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod host;
 mod inject;
 mod kick;
