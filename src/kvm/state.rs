@@ -191,7 +191,7 @@ impl Vcpu {
     /// Everything that this vCPU holds. Between an exit and the completion of its access, it is the state before.
     pub fn state(&mut self) -> Result<State> {
         let form = XsaveForm::get()?;
-        let saveable = Host::open()?.msr_numbers()?;
+        let saveable = Host::msr_numbers()?;
         let (regs, sregs, pending) = self.apart(|cpu| Ok((cpu.regs()?, cpu.sregs()?, cpu.pending()?)))?;
         Ok(State {
             regs,
@@ -314,5 +314,31 @@ impl Events {
         (e.smi.smm, e.smi.pending, e.smi.smm_inside_nmi, e.smi.latched_init) = (byte(15), byte(16), byte(17), byte(18));
         e.triple_fault.pending = byte(19);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The largest value of each word: flags are 0 or 1 to KVM.
+    const MOST: [u64; Pending::COUNT] =
+        [1, 1, 255, 1, 0xffff_ffff, 1, u64::MAX, 1, 255, 1, 3, 1, 2, 1, 0xffff_ffff, 1, 1, 1, 1, 1];
+
+    proptest! {
+        #[test]
+        fn pending_events_come_back_from_kvms_structure(raw in any::<[u64; Pending::COUNT]>()) {
+            let mut words: [u64; Pending::COUNT] = std::array::from_fn(|n| raw[n] % MOST[n].saturating_add(1).max(1));
+            if words[0] == 0 && words[1] == 0 {
+                words[2..7].fill(0); // no exception: its fields mean nothing
+            }
+            if words[7] == 0 {
+                words[8] = 0;
+            }
+            let pending = Pending { words };
+            prop_assert_eq!(Pending::from(&Events(kb::kvm_vcpu_events::default()).with(&pending)), pending);
+        }
     }
 }

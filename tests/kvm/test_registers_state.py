@@ -1,6 +1,7 @@
 """The whole state of a vCPU as one value: compared, printed, carried about, put back."""
 
 import pickle
+import time
 
 import pytest
 
@@ -213,3 +214,25 @@ def test_a_running_vcpu_has_no_state_to_take(vm):
             vm.cpu.restore(state)
     finally:
         vm.stop()
+
+
+def test_a_paused_machine_gives_a_state_and_takes_it_back(vm):
+    vm.load("turn: inc rax; paddq xmm0, xmm1; jmp turn", mode="user")
+    vm.cpu.fpu.xmm[1] = 1
+    vm.start()
+    vm.pause()
+    state = vm.cpu.state()
+    vm.resume()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        vm.pause()
+        if (changed := vm.cpu.state().diff(state)) and "xmm0" in changed.names:
+            break
+        vm.resume()
+    assert {"regs.rax", "xmm0"} <= set(changed.names)
+    assert vm.cpu.restore(state) == []
+    assert vm.cpu.state() == state
+    vm.resume()
+    vm.stop()
+    turns = vm.cpu.regs.rax - state["regs.rax"]
+    assert abs(turns - (vm.cpu.fpu.xmm[0] - state["xmm0"])) <= 1
