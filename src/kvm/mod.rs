@@ -5,6 +5,7 @@ mod entered;
 mod host;
 mod kick;
 mod msr_filter;
+mod msrs;
 mod quirks;
 mod run_page;
 mod state;

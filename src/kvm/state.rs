@@ -1,4 +1,4 @@
-//! The slower state of a vCPU, which has an ioctl per kind: debug registers, XSAVE, MSRs, LAPIC, MP state, and all at once.
+//! The slower state of a vCPU, which has an ioctl per kind: debug registers, XSAVE, LAPIC, MP state, events, and all at once.
 //! It never runs the vCPU and never interprets what it moves.
 
 #![allow(unsafe_code)] // the XSAVE area is longer than the structure that kvm-ioctls knows
@@ -10,7 +10,7 @@ use kvm_bindings as kb;
 
 use crate::error::{Error, Result};
 use crate::x86::xsave::Layout;
-use crate::x86::{DebugRegs, Pending, State, lapic, msr};
+use crate::x86::{DebugRegs, Pending, State, lapic};
 
 use super::entered::{Events, Sync};
 use super::host::Host;
@@ -24,8 +24,6 @@ const KVM_SET_XSAVE: libc::c_ulong = 0x5000_aea5;
 const KVM_GET_XSAVE2: libc::c_ulong = 0x9000_aecf;
 /// Bytes of `struct kvm_xsave`.
 const XSAVE_LEAST: usize = 4096;
-/// KVM takes so many MSRs in one call.
-const MSRS_AT_ONCE: usize = 256;
 
 /// What the XSAVE area of this host's vCPUs looks like.
 #[derive(Clone, Debug, Default)]
@@ -115,23 +113,6 @@ impl Vcpu {
         if result < 0 { Err(self.refusal()(vmm_sys_util::errno::Error::last())) } else { Ok(()) }
     }
 
-    /// Those of `numbers` that this vCPU has, with their values. KVM stops at the first that it does not have.
-    pub fn msrs(&mut self, numbers: &[u32]) -> Result<Vec<(u32, u64)>> {
-        self.flush_sregs()?;
-        let mut found = Vec::with_capacity(numbers.len());
-        let mut left = numbers;
-        while !left.is_empty() {
-            let asked = &left[..left.len().min(MSRS_AT_ONCE)];
-            let entries: Vec<_> =
-                asked.iter().map(|index| kb::kvm_msr_entry { index: *index, ..Default::default() }).collect();
-            let mut msrs = kb::Msrs::from_entries(&entries).map_err(|_| Error::Invalid("too many MSRs".into()))?;
-            let got = self.fd().get_msrs(&mut msrs).map_err(Error::host("KVM_GET_MSRS"))?.min(asked.len());
-            found.extend(msrs.as_slice()[..got].iter().map(|entry| (entry.index, entry.data)));
-            left = &left[(got + usize::from(got < asked.len()))..];
-        }
-        Ok(found)
-    }
-
     /// The registers of the local APIC in the kernel.
     pub fn lapic(&mut self) -> Result<Vec<u8>> {
         self.flush_sregs()?; // CR8 is the page's TPR
@@ -160,20 +141,6 @@ impl Vcpu {
     /// Sets `KVM_MP_STATE_*`.
     pub fn set_mp_state(&self, mp_state: u32) -> Result<()> {
         self.fd().set_mp_state(kb::kvm_mp_state { mp_state }).map_err(self.refusal())
-    }
-
-    /// Ticks of the TSC per millisecond.
-    pub fn tsc_khz(&self) -> Result<u32> {
-        self.fd().get_tsc_khz().map_err(Error::host("KVM_GET_TSC_KHZ"))
-    }
-
-    /// Sets the TSC; false if it did not take the value, to within the five seconds that KVM may move it by to keep the
-    /// vCPUs of a VM together.
-    pub fn set_tsc(&mut self, value: u64) -> Result<bool> {
-        let near = u64::from(self.tsc_khz()?) * 5000;
-        let is_set = self.set_msr(msr::TSC, value)?;
-        let now = self.msr(msr::TSC)?.unwrap_or(0);
-        Ok(is_set && now.wrapping_sub(value).min(value.wrapping_sub(now)) < near)
     }
 
     /// Pending exceptions and interrupts, all of them.
@@ -242,23 +209,6 @@ impl Vcpu {
         self.set_pending(&state.pending)?;
         self.flush()?;
         self.set_mp_state(u32::try_from(state.mp_state).unwrap_or(u32::MAX))?;
-        Ok(refused)
-    }
-
-    /// Sets the MSRs that differ, one by one: KVM stops at the first that it refuses.
-    fn restore_msrs(&mut self, wanted: &[(u32, u64)], counters: bool) -> Result<Vec<u32>> {
-        let numbers: Vec<_> = wanted.iter().map(|(number, _)| *number).collect();
-        let now = self.msrs(&numbers)?;
-        let mut refused = Vec::new();
-        for (number, value) in wanted {
-            let counts = msr::COUNTERS.contains(number);
-            if counts && !counters || now.contains(&(*number, *value)) {
-                continue;
-            }
-            if !self.set_msr(*number, *value)? || !counts && self.msr(*number)? != Some(*value) {
-                refused.push(*number);
-            }
-        }
         Ok(refused)
     }
 }
