@@ -244,7 +244,7 @@ def test_no_damaged_state_harms_more_than_the_guest(vm):
     vm.load(COMPUTE, mode="user")
     good = vm.cpu.state()
     chance = random.Random(4)
-    for _ in range(200):
+    for _ in range(80):
         damaged = bytearray(good.to_bytes())
         for _ in range(chance.randrange(1, 4)):
             damaged[chance.randrange(chance.choice([800, len(damaged)]))] = chance.randrange(256)
