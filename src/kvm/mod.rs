@@ -8,6 +8,7 @@ mod host;
 mod inject;
 mod kick;
 mod msr_filter;
+mod msrs;
 mod quirks;
 mod run_page;
 mod state;

@@ -244,7 +244,7 @@ impl Machine {
     /// The MSRs that hold the state of vCPU `id`, with their values: KVM's list, and those that it keeps elsewhere.
     pub fn read_msrs(&self, id: u32) -> Result<Vec<(u32, u64)>> {
         let elsewhere = [msr::APIC_BASE, msr::EFER, msr::FS_BASE, msr::GS_BASE];
-        let mut numbers: Vec<_> = Host::open()?.msr_numbers()?.iter().copied().chain(elsewhere).collect();
+        let mut numbers: Vec<_> = Host::msr_numbers()?.iter().copied().chain(elsewhere).collect();
         numbers.sort_unstable();
         numbers.dedup();
         self.cpu(id)?.with(|cpu| cpu.vcpu.msrs(&numbers))

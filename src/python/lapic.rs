@@ -4,7 +4,7 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFrozenSet};
+use pyo3::types::{PyBytes, PyDict, PyFrozenSet};
 
 use crate::x86::lapic;
 
@@ -138,6 +138,19 @@ impl Lapic {
             return Err(PyValueError::new_err(format!("the page has {} bytes, not {}", lapic::SIZE, page.len())));
         }
         Ok(self.cpu.get().slot()?.with(|cpu| cpu.vcpu.set_lapic(&page))?)
+    }
+
+    /// All registers by name, as a copy; `isr`, `tmr` and `irr` as sets of vectors.
+    #[pyo3(signature = () -> "dict[str, int | frozenset[int]]")]
+    fn as_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (page, dict) = (self.read_page()?, PyDict::new(py));
+        for (name, at) in lapic::REGISTERS {
+            match lapic::read(&page, *at) {
+                Some(value) if !lapic::is_bitmap(*at) => dict.set_item(name, value)?,
+                _ => dict.set_item(name, PyFrozenSet::new(py, lapic::vectors(&page, *at))?)?,
+            }
+        }
+        Ok(dict)
     }
 
     fn __getitem__(&self, which: &Bound<'_, PyAny>) -> PyResult<u32> {

@@ -23,6 +23,12 @@ def test_registers_have_names_and_offsets(chip):
     assert (lapic.isr, lapic.irr, lapic.tmr) == (frozenset(), frozenset(), frozenset())
 
 
+def test_all_registers_are_read_at_once(chip):
+    everything = chip.cpu.lapic.as_dict()
+    assert (everything["lvt_lint0"], everything["irr"]) == (0x700, frozenset())
+    assert all(chip.cpu.lapic[name] == value for name, value in everything.items() if name not in ("isr", "tmr", "irr"))
+
+
 def test_a_register_that_is_assigned_keeps_its_value(chip):
     lapic = chip.cpu.lapic
     lapic.svr = 0x1FF

@@ -1,6 +1,9 @@
 """The whole state of a vCPU as one value: compared, printed, carried about, put back."""
 
+import contextlib
 import pickle
+import random
+import time
 
 import pytest
 
@@ -213,3 +216,42 @@ def test_a_running_vcpu_has_no_state_to_take(vm):
             vm.cpu.restore(state)
     finally:
         vm.stop()
+
+
+def test_a_paused_machine_gives_a_state_and_takes_it_back(vm):
+    vm.load("turn: inc rax; paddq xmm0, xmm1; jmp turn", mode="user")
+    vm.cpu.fpu.xmm[1] = 1
+    vm.start()
+    vm.pause()
+    state = vm.cpu.state()
+    vm.resume()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        vm.pause()
+        if (changed := vm.cpu.state().diff(state)) and "xmm0" in changed.names:
+            break
+        vm.resume()
+    assert {"regs.rax", "xmm0"} <= set(changed.names)
+    assert vm.cpu.restore(state) == []
+    assert vm.cpu.state() == state
+    vm.resume()
+    vm.stop()
+    turns = vm.cpu.regs.rax - state["regs.rax"]
+    assert abs(turns - (vm.cpu.fpu.xmm[0] - state["xmm0"])) <= 1
+
+
+def test_no_damaged_state_harms_more_than_the_guest(vm):
+    vm.load(COMPUTE, mode="user")
+    good = vm.cpu.state()
+    chance = random.Random(4)
+    for _ in range(80):
+        damaged = bytearray(good.to_bytes())
+        for _ in range(chance.randrange(1, 4)):
+            damaged[chance.randrange(chance.choice([800, len(damaged)]))] = chance.randrange(256)
+        with contextlib.suppress(ValueError, bj.HostError):  # RegisterError is a ValueError
+            vm.cpu.restore(bj.State(damaged))
+            vm.run(timeout=0.02, max_exits=1)
+    assert vm.cpu.restore(good) == []
+    assert vm.cpu.state() == good
+    vm.load(COMPUTE, mode="user")  # a guest gone astray may have written anywhere
+    assert result(vm)[3:] == (0, 256.0)
