@@ -7,12 +7,36 @@ use std::fmt;
 /// What every fallible operation of the core returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of somebody else's (a Python exception) that travels through the core unchanged.
-pub struct Foreign(pub Box<dyn Any + Send>);
+/// An error of somebody else's (a Python exception).
+pub trait Stranger: Any + Send {
+    /// Nobody will be handed this error, since another one came first: its owner may show it.
+    fn unheard(self: Box<Self>);
+}
+
+/// A stranger that travels through the core unchanged.
+pub struct Foreign(pub Box<dyn Stranger>);
 
 impl fmt::Debug for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Foreign(..)")
+    }
+}
+
+/// A region of memory beside addresses that have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Near {
+    /// "RAM" or "ROM".
+    pub what: &'static str,
+    /// First address.
+    pub first: u64,
+    /// One past the last address.
+    pub end: u64,
+}
+
+impl Near {
+    fn seen_from(&self, at: u64) -> String {
+        let (verb, edge) = if self.first <= at { ("ends", self.end) } else { ("begins", self.first) };
+        format!(": {} {verb} at {edge:#x}", self.what)
     }
 }
 
@@ -36,12 +60,14 @@ pub enum Error {
         errno: i32,
     },
     /// Guest-physical addresses that no RAM or ROM backs.
-    #[error("no memory at {at:#x} ({len:#x} bytes asked)")]
+    #[error("no memory at {at:#x} ({len:#x} bytes asked){}", near.as_ref().map(|n| n.seen_from(*at)).unwrap_or_default())]
     Unbacked {
         /// First address asked for.
         at: u64,
         /// Length asked for, in bytes.
         len: u64,
+        /// The memory that is nearest to it.
+        near: Option<Near>,
     },
     /// A range that is already taken.
     #[error("{at:#x}..{:#x} overlaps {what} at {with:#x}", at.saturating_add(*len))]
@@ -99,9 +125,27 @@ pub enum Error {
         /// What was tried.
         what: &'static str,
     },
-    /// The machine cannot be closed: Python still sees its memory.
+    /// Something that needs a machine at rest was asked of one that runs.
+    #[error("{what} while the VM runs")]
+    NotAtRest {
+        /// What was tried.
+        what: &'static str,
+    },
+    /// The machine cannot be closed, or the region not be removed: Python still sees its memory.
     #[error("{0} memory views are live")]
     ViewsLive(usize),
+    /// Too many pages of one size were asked of the host.
+    #[error("{pages} huge pages of {size} are needed, and the host has fewer free (mmap: errno {errno})")]
+    HugePages {
+        /// How many are needed.
+        pages: u64,
+        /// Their size, in words.
+        size: &'static str,
+        /// The size in KiB, as the kernel names it.
+        kib: u64,
+        /// The kernel's errno.
+        errno: i32,
+    },
     /// A file that is not what its loader reads.
     #[error("{format}: {reason}")]
     Image {
@@ -132,5 +176,12 @@ impl Error {
     /// The error for a failed system call, from `errno`.
     pub fn last_os(what: &'static str) -> Self {
         Self::Host { what, errno: std::io::Error::last_os_error().raw_os_error().unwrap_or(0) }
+    }
+
+    /// Another error came first, and only one is handed out. Not under a lock: its owner may do anything.
+    pub fn unheard(self) {
+        if let Self::Foreign(Foreign(own)) = self {
+            own.unheard();
+        }
     }
 }

@@ -5,6 +5,7 @@ that there is meant to be no KVM.
 """
 
 import os
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,36 @@ def new_vm():
 def vm(new_vm):
     """Make a bare VM of one vCPU and 1 MiB."""
     return new_vm("1M")
+
+
+class Text(HTMLParser):
+    """Reads HTML as text, and fails where elements are not closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag != "br":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.seen.append(data)
+
+
+@pytest.fixture
+def seen():
+    """Return the text that the reader of a notebook sees of an object."""
+
+    def read(thing):
+        text = Text()
+        text.feed(thing._repr_html_())
+        text.close()
+        assert text.open == []
+        return " ".join("".join(text.seen).split())
+
+    return read

@@ -11,7 +11,7 @@ Hlt(vcpu=0) [42]
 
 from __future__ import annotations
 
-from belljar import boot, guest
+from belljar import bits, boot, guest
 from belljar._belljar import (
     VCPU,
     VM,
@@ -23,6 +23,8 @@ from belljar._belljar import (
     DirtyRingFull,
     Exit,
     FailEntry,
+    FloatStack,
+    Fpu,
     GuestException,
     Handle,
     Hlt,
@@ -34,8 +36,11 @@ from belljar._belljar import (
     InterruptWindow,
     IoapicEoi,
     IrqLine,
+    Lapic,
     Memory,
     MemoryFault,
+    MemoryMap,
+    MemoryRange,
     MmioRead,
     MmioWrite,
     MsrRead,
@@ -58,11 +63,14 @@ from belljar._belljar import (
     TprAccess,
     TprLowered,
     UnknownExit,
+    VectorRegisters,
     Xen,
     __version__,
     disasm,
+    hexdump,
 )
 from belljar.assembly import asm
+from belljar.device import Below, Device
 from belljar.errors import (
     BelljarError,
     ClosedError,
@@ -73,10 +81,17 @@ from belljar.errors import (
     RegisterError,
     RunningError,
 )
+from belljar.events import Events
 from belljar.expression import exit, mem, reg
 from belljar.guest import specimen
 from belljar.host import Host, host
+from belljar.listing import Listing
+from belljar.register import Field, Register
+from belljar.register_device import RegisterDevice
+from belljar.register_value import RegisterArray, RegisterValue
+from belljar.state import State
 from belljar.stats import Stats
+from belljar.wire import Wire
 
 STOP = Action.STOP
 """A handler returns it to stop the machine after the default behaviour; run() then returns the exit."""
@@ -92,13 +107,19 @@ __all__ = [
     "Action",
     "ApResetHold",
     "BelljarError",
+    "Below",
     "BusLock",
     "ClosedError",
     "Console",
     "Debug",
+    "Device",
     "DirtyRingFull",
+    "Events",
     "Exit",
     "FailEntry",
+    "Field",
+    "FloatStack",
+    "Fpu",
     "GuestException",
     "GuestMemoryError",
     "Handle",
@@ -114,8 +135,12 @@ __all__ = [
     "Interrupted",
     "IoapicEoi",
     "IrqLine",
+    "Lapic",
+    "Listing",
     "Memory",
     "MemoryFault",
+    "MemoryMap",
+    "MemoryRange",
     "MmioRead",
     "MmioWrite",
     "MsrRead",
@@ -129,12 +154,17 @@ __all__ = [
     "Quirks",
     "RangeError",
     "Region",
+    "Register",
+    "RegisterArray",
+    "RegisterDevice",
     "RegisterError",
+    "RegisterValue",
     "Registers",
     "Reset",
     "RunningError",
     "Segment",
     "Shutdown",
+    "State",
     "Stats",
     "Symbols",
     "SystemEvent",
@@ -142,13 +172,17 @@ __all__ = [
     "TprAccess",
     "TprLowered",
     "UnknownExit",
+    "VectorRegisters",
+    "Wire",
     "Xen",
     "__version__",
     "asm",
+    "bits",
     "boot",
     "disasm",
     "exit",
     "guest",
+    "hexdump",
     "host",
     "mem",
     "reg",

@@ -57,6 +57,12 @@ class Host:
         )
         return f"<Host with KVM, up to {self.max_vcpus} vCPUs, {len(odd)} quirks>"
 
+    def _repr_html_(self) -> str:
+        """Return the host as a notebook shows it."""
+        from belljar.html import show
+
+        return show(self)
+
 
 host = Host()
 """This host."""

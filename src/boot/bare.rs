@@ -153,7 +153,10 @@ fn highest_free(region: &RegionInfo, len: u64, taken: &[Place]) -> Option<Place>
 impl<'a> Tables<'a> {
     fn place(memory: &'a Memory, mode: Mode, at: GuestPhys, taken: &[Place]) -> Result<Self> {
         let regions = memory.regions();
-        let region = regions.iter().find(|r| !r.rom && r.contains(at)).ok_or(Error::Unbacked { at: at.0, len: 1 })?;
+        let Some(region) = regions.iter().find(|r| !r.rom && r.contains(at)) else {
+            memory.read_vec(at, 1)?; // says `Closed` where that is why
+            return Err(memory.unbacked(at, 1));
+        };
         let mapped = PageTables::ranges(&regions);
         let pages = match mode {
             Mode::Real => 0,
@@ -211,7 +214,7 @@ impl<'a> Tables<'a> {
         sregs.idt.base = self.start.0 + IDT;
         sregs.idt.limit = 0xfff;
         sregs.efer &= !efer::SCE;
-        sregs.cr4 |= cr4::OSFXSR;
+        sregs.cr4 |= cr4::OSFXSR | cr4::OSXMMEXCPT;
         Ok((start, Some(Shim { stubs })))
     }
 

@@ -6,6 +6,7 @@ use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm};
 
 use crate::error::{Error, Result};
+use crate::x86::xsave::Layout;
 
 use super::quirks::Quirks;
 
@@ -101,6 +102,33 @@ impl Host {
 }
 
 impl Host {
+    /// Bytes of a vCPU's XSAVE area; 0 where KVM has only the old ioctl for it.
+    pub(super) fn xsave_size(&self) -> usize {
+        usize::try_from(self.kvm.check_extension_int(Cap::Xsave2)).unwrap_or(0)
+    }
+
+    /// Where registers lie in the XSAVE area, and the features that XCR0 may enable (CPUID leaf 0xD).
+    pub(super) fn xsave_layout(&self) -> Result<(Layout, u64)> {
+        let leaves = self.supported_cpuid()?;
+        let leaves = || leaves.as_slice().iter().filter(|leaf| leaf.function == 0xd);
+        let layout = Layout::new(leaves().map(|leaf| (leaf.index, leaf.eax, leaf.ebx, leaf.ecx)));
+        let features =
+            leaves().find(|leaf| leaf.index == 0).map_or(0, |leaf| u64::from(leaf.edx) << 32 | u64::from(leaf.eax));
+        Ok((layout, features))
+    }
+
+    /// The MSRs that hold a vCPU's state (`KVM_GET_MSR_INDEX_LIST`); asked once in a process.
+    pub fn msr_numbers() -> Result<&'static [u32]> {
+        static NUMBERS: OnceLock<Vec<u32>> = OnceLock::new();
+        if let Some(known) = NUMBERS.get() {
+            return Ok(known);
+        }
+        let list = Self::open()?.kvm.get_msr_index_list().map_err(Error::host("KVM_GET_MSR_INDEX_LIST"))?;
+        let mut numbers = list.as_slice().to_vec();
+        numbers.sort_unstable();
+        Ok(NUMBERS.get_or_init(|| numbers))
+    }
+
     /// How many bits a guest-physical address has here (CPUID leaf 0x80000008).
     pub fn physical_bits(&self) -> u32 {
         let leaves = self.supported_cpuid().ok();

@@ -2,11 +2,16 @@
 //! The only place that speaks kvm_ioctls and kvm_bindings; it never decides what an exit means.
 
 mod entered;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod host;
+mod inject;
 mod kick;
 mod msr_filter;
+mod msrs;
 mod quirks;
 mod run_page;
+mod state;
 mod vcpu;
 mod vm;
 
@@ -16,5 +21,6 @@ pub use kick::{Kick, RunGuard, TICK};
 #[cfg(feature = "python")]
 pub(crate) use quirks::quirk_list;
 pub use quirks::{Answer, Quirks};
+pub use state::XsaveForm;
 pub use vcpu::Vcpu;
 pub use vm::{Irqchip, MsiMessage, Vm};

@@ -11,7 +11,7 @@ use kvm_bindings as kb;
 use kvm_ioctls::VcpuFd;
 
 use crate::error::{Error, Result};
-use crate::x86::{Gpr, Regs, Sregs, rflags};
+use crate::x86::{Regs, Sregs};
 
 use super::entered::{Access, Entered, Events, Sync};
 use super::kick::Kick;
@@ -19,13 +19,11 @@ use super::run_page::RunPage;
 
 /// `_IO(KVMIO, 0x80)`.
 const KVM_RUN: libc::c_ulong = 0xae80;
-/// `_IOW(KVMIO, 0x86, struct kvm_interrupt)`.
-const KVM_INTERRUPT: libc::c_ulong = 0x4004_ae86;
 
 /// A vCPU and its run page. Whoever owns it may run it.
 #[derive(Debug)]
 pub struct Vcpu {
-    page: RunPage,
+    pub(super) page: RunPage,
     fd: VcpuFd,
     kick: Arc<Kick>,
     id: u32,
@@ -39,6 +37,10 @@ pub struct Vcpu {
     running: bool,
     /// The groups that somebody looked at or set since the last run began.
     looked_at: u64,
+    /// The general registers when the last run began, where they were known.
+    at_begin: Option<Regs>,
+    /// Somebody asks what a run has changed: they are to be known.
+    keeps_begin: bool,
 }
 
 impl Drop for Vcpu {
@@ -51,7 +53,19 @@ impl Vcpu {
     pub(super) fn new(mut fd: VcpuFd, id: u32, run_size: usize, kick: Arc<Kick>) -> Self {
         let page = RunPage::new(NonNull::from(fd.get_kvm_run()), run_size);
         kick.arm(page.immediate_exit());
-        Self { page, fd, kick, id, fresh: 0, register_ioctls: 0, before: None, running: false, looked_at: 0 }
+        Self {
+            page,
+            fd,
+            kick,
+            id,
+            fresh: 0,
+            register_ioctls: 0,
+            before: None,
+            running: false,
+            looked_at: 0,
+            at_begin: None,
+            keeps_begin: false,
+        }
     }
 
     /// The number of this vCPU.
@@ -209,9 +223,21 @@ impl Vcpu {
     /// costs one ioctl, after which it is. So a run begins with the groups that were looked at since the run before
     /// began: handlers that never look pay for nothing, and those that do pay with one ioctl at the first look of all.
     pub fn begin_run(&mut self) {
+        let known = self.fresh & Sync::Regs.bit() != 0 || self.keeps_begin && self.regs().is_ok();
+        self.at_begin = known.then(|| self.page.regs());
         self.running = true;
         self.page.want(self.looked_at);
         self.looked_at = 0;
+    }
+
+    /// The general registers when the last run began; nothing if nobody had looked at them.
+    pub fn regs_at_begin(&self) -> Option<Regs> {
+        self.at_begin
+    }
+
+    /// From now on they are known at each beginning, for an ioctl where nobody has looked at them.
+    pub fn keep_regs_at_begin(&mut self) {
+        self.keeps_begin = true;
     }
 
     /// A run has ended.
@@ -256,7 +282,7 @@ impl Vcpu {
     }
 
     /// As [`Vcpu::flush`], of the pending events alone. They are read again afterwards.
-    fn flush_events(&mut self) -> Result<()> {
+    pub(super) fn flush_events(&mut self) -> Result<()> {
         if self.is_dirty(Sync::Events) {
             let kernel = self.page.events().0;
             self.put(Sync::Events);
@@ -268,7 +294,7 @@ impl Vcpu {
 
     /// As [`Vcpu::flush`], of the system registers alone, of which some are MSRs too. Setting the general ones between
     /// an exit and the completion of its instruction would lose the instruction's results.
-    fn flush_sregs(&mut self) -> Result<()> {
+    pub(super) fn flush_sregs(&mut self) -> Result<()> {
         if self.is_dirty(Sync::Sregs) {
             // SAFETY: the same integers in the same order (asserted in run_page.rs).
             let kernel = unsafe { std::mem::transmute::<Sregs, kb::kvm_sregs>(self.page.sregs()) };
@@ -290,54 +316,29 @@ impl Vcpu {
         self.fresh &= !group.bit();
     }
 
-    /// The value of an MSR, or `None` if this vCPU has none of that number.
-    pub fn msr(&mut self, index: u32) -> Result<Option<u64>> {
-        self.flush_sregs()?;
-        let entry = kb::kvm_msr_entry { index, ..Default::default() };
-        let mut msrs = kb::Msrs::from_entries(&[entry]).map_err(|_| Error::Invalid("one MSR".into()))?;
-        let got = self.fd.get_msrs(&mut msrs).map_err(Error::host("KVM_GET_MSRS"))?;
-        Ok((got == 1).then(|| msrs.as_slice()[0].data))
+    /// The descriptor, for the ioctls of state.rs and msrs.rs.
+    pub(super) fn fd(&self) -> &VcpuFd {
+        &self.fd
     }
 
-    /// Sets an MSR; false if this vCPU has none of that number or refuses the value.
-    pub fn set_msr(&mut self, index: u32, data: u64) -> Result<bool> {
-        self.flush_sregs()?;
-        self.fresh &= !Sync::Sregs.bit();
-        let entry = kb::kvm_msr_entry { index, data, ..Default::default() };
-        let msrs = kb::Msrs::from_entries(&[entry]).map_err(|_| Error::Invalid("one MSR".into()))?;
-        Ok(self.fd.set_msrs(&msrs).map_err(Error::host("KVM_SET_MSRS"))? == 1)
+    /// What is known of `group` is no longer true.
+    pub(super) fn forget(&mut self, group: Sync) {
+        self.fresh &= !group.bit();
     }
 
-    /// Could an interrupt be injected before the next entry? Where no local APIC is in the kernel.
-    pub fn takes_interrupts(&self) -> bool {
-        let enabled = if self.is_dirty(Sync::Regs) {
-            self.page.regs()[Gpr::Rflags] & rflags::IF != 0
-        } else {
-            self.page.interrupts_enabled()
-        };
-        let is_busy = self.is_dirty(Sync::Events) && self.page.events().is_busy();
-        enabled && self.page.takes_interrupts() && !is_busy
+    /// Nothing that is known is true any longer, and no change waits.
+    pub(super) fn forget_all(&mut self) {
+        self.page.set_dirty(0);
+        self.fresh = 0;
+        self.before = None;
     }
 
-    /// Injects an interrupt on the next entry (`KVM_INTERRUPT`). KVM does not look at RFLAGS.IF: ask
-    /// [`Vcpu::takes_interrupts`] before.
-    pub fn interrupt(&mut self, vector: u8) -> Result<()> {
-        self.flush_events()?;
-        let request = kb::kvm_interrupt { irq: u32::from(vector) };
-        // SAFETY: the descriptor is a vCPU, and KVM reads one `kvm_interrupt`.
-        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_INTERRUPT, &raw const request) };
-        if result == 0 { Ok(()) } else { Err(Error::last_os("KVM_INTERRUPT")) }
-    }
-
-    /// Has KVM exit as soon as the guest takes interrupts, or no more.
-    pub fn request_interrupt_window(&mut self, yes: bool) {
-        self.page.request_interrupt_window(yes);
-    }
-
-    /// Queues a non-maskable interrupt.
-    pub fn nmi(&mut self) -> Result<()> {
-        self.flush_events()?;
-        self.fd.nmi().map_err(Error::host("KVM_NMI"))
+    /// A look at everything, which does not make later exits synchronise what it looked at.
+    pub(super) fn apart<T>(&mut self, look: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let (running, looked_at) = (std::mem::replace(&mut self.running, false), self.looked_at);
+        let result = look(self);
+        (self.running, self.looked_at) = (running, looked_at);
+        result
     }
 
     /// The guest's CPUID leaves.

@@ -115,6 +115,13 @@ impl Vm {
         unsafe { self.fd.set_user_memory_region(region) }.map_err(Error::host("KVM_SET_USER_MEMORY_REGION"))
     }
 
+    /// Takes memory slot `slot` away. When this is back, no vCPU sees its memory any more, and it may be unmapped.
+    pub fn remove_memory(&self, slot: u32) -> Result<()> {
+        let region = kb::kvm_userspace_memory_region { slot, ..Default::default() };
+        // SAFETY: a slot of no size names no host memory.
+        unsafe { self.fd.set_user_memory_region(region) }.map_err(Error::host("KVM_SET_USER_MEMORY_REGION"))
+    }
+
     /// Makes the interrupt controllers. Before any vCPU.
     pub fn create_irqchip(&self, kind: Irqchip) -> Result<()> {
         match kind {
@@ -140,6 +147,17 @@ impl Vm {
         let [address_lo, address_hi] = split(message.address);
         let msi = kb::kvm_msi { address_lo, address_hi, data: message.data, ..Default::default() };
         Ok(self.fd.signal_msi(msi).map_err(Error::host("KVM_SIGNAL_MSI"))? > 0)
+    }
+
+    /// The guest's clock (kvmclock), in nanoseconds.
+    pub fn clock(&self) -> Result<u64> {
+        Ok(self.fd.get_clock().map_err(Error::host("KVM_GET_CLOCK"))?.clock)
+    }
+
+    /// Sets the guest's clock, in nanoseconds.
+    pub fn set_clock(&self, clock: u64) -> Result<()> {
+        let data = kb::kvm_clock_data { clock, ..Default::default() };
+        self.fd.set_clock(&data).map_err(Error::host("KVM_SET_CLOCK"))
     }
 
     /// Has writes to `event` raise interrupt line `gsi`.

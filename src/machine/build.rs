@@ -1,20 +1,18 @@
 //! Makes a machine from its configuration: VM, memory, interrupt controllers, vCPUs, devices.
 //! It never runs anything; a machine that cannot be made leaves nothing behind.
 
-#![allow(unsafe_code)] // a memory slot names host memory
-
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::addr::{GuestPhys, Span};
+use crate::addr::Span;
 use crate::boot::layout;
 use crate::bus::{Bus, SharedDevice};
 use crate::devices::{Console, I8042, IoApic, MessageSink, Serial, ioapic};
 use crate::error::{Error, Result};
 use crate::hook::Hooks;
 use crate::kvm::{Host, Irqchip, Kick, MsiMessage, Quirks, Vm};
-use crate::memory::Memory;
+use crate::memory::{Memory, Pages, Source};
 
 use super::cpu::{Cpu, Slot};
 use super::interrupts::Lines;
@@ -26,6 +24,8 @@ use super::{IrqEvent, Life, Machine, SerialLine};
 pub struct Config {
     /// Bytes of RAM from address 0 on; none for a machine whose memory is added by hand.
     pub memory: Option<u64>,
+    /// The host's pages under that RAM.
+    pub pages: Pages,
     /// How many vCPUs.
     pub vcpus: u64,
     /// Where the interrupt controllers are.
@@ -46,6 +46,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             memory: Some(64 << 20),
+            pages: Pages::Host,
             vcpus: 1,
             irqchip: Irqchip::None,
             pit: false,
@@ -70,8 +71,9 @@ impl Machine {
         report_rare_exits(&vm, config)?;
         let irqchip = make_irqchip(&vm, config)?;
         let memory = Arc::new(Memory::default());
+        let source = Source { pages: config.pages, file: None };
         for (at, len) in config.memory.map(layout::ram_ranges).unwrap_or_default() {
-            add_memory(&vm, &memory, at, len, false)?;
+            super::memory::add(&vm, &memory, at, len, false, &source)?;
         }
         let cpus = (0..vcpus).map(|id| make_vcpu(&host, &vm, id, irqchip, &quirks)).collect::<Result<_>>()?;
         let mut machine = Self {
@@ -130,11 +132,12 @@ impl Machine {
 
     /// Lets go of everything that the kernel or another thread could hold.
     pub(super) fn dismantle(&self) {
+        let vm = self.vm.lock().unwrap_or_else(PoisonError::into_inner).take(); // first: who adds a hook looks for it last
         self.hooks.clear();
         self.ports.clear();
         self.mmio.clear();
         self.cpus.iter().for_each(|slot| slot.injections.clear());
-        drop(self.vm.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(vm);
     }
 }
 
@@ -182,28 +185,6 @@ fn make_vcpu(host: &Host, vm: &Vm, id: u32, irqchip: Irqchip, quirks: &Quirks) -
     }
     vcpu.set_cpuid(&host.cpuid_for(id, quirks)?)?;
     Ok(Slot::new(id, kick, Cpu { vcpu, shim: None, repair: Repair::new(quirks) }))
-}
-
-/// Adds memory to the map and to KVM.
-pub(super) fn add_memory(vm: &Vm, memory: &Memory, at: GuestPhys, len: u64, rom: bool) -> Result<()> {
-    memory
-        .add(at, len, rom, |backing, slot| {
-            // SAFETY: the mapping lives in `memory`, which is only unmapped after all vCPUs are gone (see `close`), and is
-            // only accessed through volatile copies.
-            unsafe { vm.set_memory(slot, at, backing.host_address(), backing.len(), rom) }
-        })
-        .map_err(|error| beyond_this_host(error, at, len))
-}
-
-/// KVM's word on memory that the host's processor cannot address is EINVAL: says so with the numbers.
-fn beyond_this_host(error: Error, at: GuestPhys, len: u64) -> Error {
-    let bits = Host::open().map_or(52, |host| host.physical_bits());
-    match error {
-        Error::Host { errno: libc::EINVAL, .. } if (at.0 + len - 1) >> bits != 0 => {
-            Error::BeyondPhysical { at: at.0, len, bits }
-        }
-        other => other,
-    }
 }
 
 /// Sends what the I/O APIC says to KVM.

@@ -69,7 +69,7 @@ impl Machine {
         if ids.is_empty() { vec![0] } else { ids }
     }
 
-    fn refuse_in_handler(&self, what: &'static str) -> Result<()> {
+    pub(super) fn refuse_in_handler(&self, what: &'static str) -> Result<()> {
         if self.cpus.iter().any(Slot::is_in_handler) { Err(Error::InHandler { what }) } else { Ok(()) }
     }
 
@@ -88,8 +88,11 @@ impl Machine {
             }
             Phase::Closing | Phase::Closed => return Err(Error::Closed),
         }
-        if let Some(failure) = life.session.as_ref().and_then(|s| s.take_failure()) {
-            return Err(failure); // of the last run in the background, which nobody has joined
+        let mut failures = life.session.as_ref().map_or_else(Vec::new, |s| s.take_failures()).into_iter();
+        if let Some(first) = failures.next() {
+            drop(life);
+            failures.for_each(Error::unheard);
+            return Err(first); // of the last run in the background, which nobody has joined
         }
         let session = Arc::new(Session::new(ids, limits));
         life.phase = phase;
@@ -205,6 +208,9 @@ impl Machine {
     pub fn join(&self, patience: Option<Duration>, poll: Poll<'_>) -> Result<Option<(u32, Exit)>> {
         self.refuse_in_handler("join")?;
         let (session, phase) = self.present();
+        if phase == Phase::Closing {
+            return Err(Error::Closed); // who closes asks for the outcome, or who is in `run`
+        }
         let Some(session) = session.filter(|_| phase != Phase::Foreground && !self.is_inherited()) else {
             return Err(Error::Invalid("the machine does not run in the background".into()));
         };
@@ -276,28 +282,29 @@ impl Machine {
         }
     }
 
-    /// Ends all runs and gives everything back. Does nothing if it has been done. Hands out the error of a run in the
+    /// Ends all runs and gives everything back. Does nothing if it has been done. Hands out the errors of a run in the
     /// background that nobody has asked for.
-    pub fn close(&self, poll: Poll<'_>) -> Result<Option<Error>> {
+    pub fn close(&self, poll: Poll<'_>) -> Result<Vec<Error>> {
         if self.is_inherited() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         self.refuse_in_handler("close")?;
-        let Some((session, phase)) = self.begin_closing(poll)? else { return Ok(None) };
+        let Some((session, phase)) = self.begin_closing(poll)? else { return Ok(Vec::new()) };
         let result = self.finish_closing(session.as_ref(), poll);
         let session = session.filter(|_| phase != Phase::Foreground);
         let mut life = self.life();
         life.phase = match &result {
             Ok(()) => Phase::Closed,
             Err(_) if life.is_running() => phase, // it has been told to end, and somebody may wait for that again
+            Err(_) if session.is_some() => Phase::Paused, // what its handlers raised is still to be asked for
             Err(_) => Phase::Stopped,
         };
-        if !life.is_running() {
+        if !life.is_running() && life.phase != Phase::Paused {
             life.session = None;
         }
         drop(life);
         self.changed.notify_all();
-        result.map(|()| session.and_then(|s| s.take_failure()))
+        result.map(|()| session.map_or_else(Vec::new, |s| s.take_failures()))
     }
 
     /// Becomes the one who closes, with the run that is on and the phase until now; `None` if the machine is closed.

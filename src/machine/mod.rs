@@ -1,10 +1,13 @@
 //! Owns a machine (VM, vCPUs, memory, devices, hooks) and runs it: configuration, run loop, threads, closing.
 //! It never knows Python; what is foreign comes in through the traits of `hook` and a poll function.
 
+mod below;
 mod build;
 mod cpu;
 mod interrupts;
 mod lifecycle;
+mod map;
+mod memory;
 mod merge;
 mod probe;
 pub mod repair;
@@ -26,16 +29,17 @@ use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
 use crate::exit::Interruption;
 use crate::hook::{Hook, Hooks, Subject};
-use crate::kvm::{Irqchip, Quirks, Vm};
+use crate::kvm::{Host, Irqchip, Quirks, Vm, XsaveForm};
 use crate::memory::{Memory, RegionInfo};
 use crate::source::ReadMemory;
-use crate::x86::{Gpr, msr, rflags};
+use crate::x86::{Gpr, State, cr4, msr, rflags};
 
 pub use build::Config;
 use build::Routes;
 pub use cpu::{Cpu, Slot};
 use interrupts::Lines;
 pub use lifecycle::Phase;
+pub use map::{Kind, Place, holes};
 pub use probe::probe;
 pub use run::Poll;
 use session::Session;
@@ -147,13 +151,6 @@ impl Machine {
         found.ok_or_else(|| Error::Invalid(format!("there are {} vCPUs, from 0 on; {id} is none", self.cpus.len())))
     }
 
-    /// Adds RAM or ROM.
-    pub fn add_memory(&self, at: GuestPhys, len: u64, rom: bool) -> Result<RegionInfo> {
-        let vm = self.vm()?;
-        build::add_memory(&vm, &self.memory, at, len, rom)?;
-        self.memory.region_at(at).ok_or(Error::Closed)
-    }
-
     /// Puts bare code at `at` and has vCPU `id` begin there in `mode`.
     pub fn load(&self, code: &[u8], mode: Mode, at: GuestPhys, id: u32) -> Result<()> {
         let slot = self.cpu(id)?;
@@ -164,6 +161,11 @@ impl Machine {
                 bare.start.regs[Gpr::Rflags] |= rflags::IOPL3;
             }
             cpu.shim = bare.shim;
+            let features = if mode == Mode::User { XsaveForm::get()?.features } else { 0 };
+            if features != 0 && cpu.vcpu.set_xcr0(features).is_ok() {
+                // Vector registers of every length that this KVM offers, without a word of the guest's.
+                bare.start.sregs.cr4 |= cr4::OSXSAVE;
+            }
             self.begin(cpu, &bare.start)?;
             Ok(bare.tables)
         })?;
@@ -196,11 +198,11 @@ impl Machine {
         }
         let is_msr = matches!(hook.subject, Subject::Msr(_));
         self.hooks.add(Arc::clone(&hook));
-        if is_msr && let Err(e) = self.filter_msrs() {
-            self.hooks.remove(&hook);
-            return Err(e);
+        let added = if is_msr { self.filter_msrs() } else { self.vm().map(drop) };
+        if added.is_err() {
+            self.hooks.remove(&hook); // also where the machine has been closed meanwhile, and its hooks cleared
         }
-        Ok(())
+        added
     }
 
     /// Removes a hook; does nothing if it has been removed.
@@ -237,6 +239,36 @@ impl Machine {
     /// The MSR of vCPU `id`, as the guest would read it.
     pub fn read_msr(&self, id: u32, index: u32) -> Result<Option<u64>> {
         self.cpu(id)?.with(|cpu| cpu.vcpu.msr(index))
+    }
+
+    /// The MSRs that hold the state of vCPU `id`, with their values: KVM's list, and those that it keeps elsewhere.
+    pub fn read_msrs(&self, id: u32) -> Result<Vec<(u32, u64)>> {
+        let elsewhere = [msr::APIC_BASE, msr::EFER, msr::FS_BASE, msr::GS_BASE];
+        let mut numbers: Vec<_> = Host::msr_numbers()?.iter().copied().chain(elsewhere).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        self.cpu(id)?.with(|cpu| cpu.vcpu.msrs(&numbers))
+    }
+
+    /// Puts a state back into vCPU `id`, outside of handlers: an access that waits for its answer would complete into it.
+    pub fn restore(&self, id: u32, state: &State, counters: bool) -> Result<Vec<u32>> {
+        let slot = self.cpu(id)?;
+        if slot.is_in_handler() {
+            return Err(Error::InHandler { what: "restore" });
+        }
+        let refused = slot.with(|cpu| cpu.vcpu.restore(state, counters))?;
+        slot.set_ready();
+        Ok(refused)
+    }
+
+    /// The guest's clock (kvmclock), in nanoseconds.
+    pub fn clock(&self) -> Result<u64> {
+        self.vm()?.clock()
+    }
+
+    /// Sets the guest's clock, in nanoseconds.
+    pub fn set_clock(&self, clock: u64) -> Result<()> {
+        self.vm()?.set_clock(clock)
     }
 
     /// The bytes at the linear address `rip` of a stopped vCPU, as far as they are mapped.

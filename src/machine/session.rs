@@ -15,6 +15,8 @@ pub type Outcome = Result<(u32, Exit)>;
 #[derive(Debug, Default)]
 struct State {
     outcome: Option<Outcome>,
+    /// What other vCPUs failed with, after the first: at most one error each.
+    later: Vec<Error>,
     running: usize,
 }
 
@@ -64,7 +66,7 @@ impl Session {
             until: limits.until,
             condition: limits.condition,
             first: vcpus.first().copied().unwrap_or(0),
-            state: Mutex::new(State { outcome: None, running: vcpus.len() }),
+            state: Mutex::new(State { outcome: None, later: Vec::new(), running: vcpus.len() }),
             changed: Condvar::new(),
         }
     }
@@ -83,17 +85,20 @@ impl Session {
         self.end(Ok((self.first, Exit::Timeout)));
     }
 
-    /// Keeps the first outcome, or the first error: what a handler raises while the run ends is not lost. Has the others
-    /// stop.
+    /// Keeps the first outcome, or the first error and all that follow: what a handler raises while the run ends is not
+    /// lost. Has the others stop.
     pub(super) fn end(&self, outcome: Outcome) {
         let mut state = self.state();
         let is_kept = match &state.outcome {
             None => true,
             Some(before) => before.is_ok() && outcome.is_err(),
         };
-        let other = if is_kept { state.outcome.replace(outcome) } else { Some(outcome) };
+        if is_kept {
+            state.outcome = Some(outcome); // in the place of an exit, which holds nothing foreign
+        } else if let Err(error) = outcome {
+            state.later.push(error);
+        }
         drop(state);
-        drop(other); // outside the lock: it may hold what is foreign
         self.stopping.store(true, Ordering::SeqCst);
     }
 
@@ -145,13 +150,19 @@ impl Session {
         waited.unwrap_or_else(PoisonError::into_inner).0.running == 0
     }
 
-    /// The error by which the run ended, if nobody has asked for it.
-    pub(super) fn take_failure(&self) -> Option<Error> {
-        self.state().outcome.take_if(|outcome| outcome.is_err()).and_then(Result::err)
+    /// The errors by which the run ended, the first one first, if nobody has asked for them.
+    pub(super) fn take_failures(&self) -> Vec<Error> {
+        let mut state = self.state();
+        let first = state.outcome.take_if(|outcome| outcome.is_err()).and_then(Result::err);
+        first.into_iter().chain(std::mem::take(&mut state.later)).collect()
     }
 
-    /// Why the run ended, once; later only that it has.
+    /// Why the run ended, once; afterwards only that it has. Errors beside the first go back to their owners: hold no lock.
     pub(super) fn take_outcome(&self) -> Outcome {
-        self.state().outcome.take().unwrap_or(Ok((self.first, Exit::Interrupted(Interruption::Stop))))
+        let mut state = self.state();
+        let (outcome, later) = (state.outcome.take(), std::mem::take(&mut state.later));
+        drop(state);
+        later.into_iter().for_each(Error::unheard);
+        outcome.unwrap_or(Ok((self.first, Exit::Interrupted(Interruption::Stop))))
     }
 }

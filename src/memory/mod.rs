@@ -1,42 +1,120 @@
 //! Guest RAM and ROM: which guest-physical ranges exist, and volatile access to their bytes.
 //! It never forms a reference into guest memory and never talks to KVM.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))] // the build without tests is still held to it
+
+mod backing;
+mod bulk;
+mod hexdump;
 mod region;
+mod search;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
 
 use crate::addr::GuestPhys;
-use crate::error::{Error, Result};
+use crate::error::{Error, Near, Result};
 use crate::source::ReadMemory;
 
-pub use region::{Backing, RegionInfo};
+pub use backing::{Backing, FileMap, Pages, Source};
+pub use bulk::Poll;
+pub use hexdump::{Dump, hexdump};
+pub use region::RegionInfo;
+pub use search::{Found, Needle, Where};
 
 /// All memory of one machine. Its regions may be read and written from any thread at any time.
 #[derive(Debug, Default)]
 pub struct Memory {
     state: RwLock<State>,
-    /// How many windows Python holds.
-    exports: AtomicUsize,
 }
 
 /// Regions that are in no map any more and still mapped.
-#[must_use = "dropping it unmaps them: not before the VM is gone"]
+#[must_use = "dropping it unmaps them: not before KVM has let go of them"]
 #[derive(Debug)]
 pub struct Retired(#[expect(dead_code, reason = "held for its drop")] GuestMemoryMmap<()>);
+
+/// A region that is in no map any more and still mapped.
+#[must_use = "dropping it unmaps it: not before KVM has let go of it"]
+#[derive(Debug)]
+pub struct Removed(#[expect(dead_code, reason = "held for its drop")] Arc<GuestRegionMmap<()>>);
+
+/// A part of a region that somebody sees directly. The region stays mapped for as long as this lives.
+#[derive(Debug)]
+pub struct Export {
+    host: *mut u8,
+    views: Arc<AtomicUsize>,
+}
+
+impl Export {
+    /// Where the host sees its first byte.
+    pub fn host_address(&self) -> *mut u8 {
+        self.host
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        self.views.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[derive(Debug)]
+struct Held {
+    info: RegionInfo,
+    /// How many windows on it Python holds.
+    views: Arc<AtomicUsize>,
+}
 
 #[derive(Debug, Default)]
 struct State {
     map: GuestMemoryMmap<()>,
-    regions: Vec<RegionInfo>,
+    /// In the order of their addresses.
+    regions: Vec<Held>,
     closed: bool,
+}
+
+impl State {
+    fn infos(&self) -> impl DoubleEndedIterator<Item = &RegionInfo> {
+        self.regions.iter().map(|held| &held.info)
+    }
+
+    fn views(&self) -> usize {
+        self.regions.iter().map(|held| held.views.load(Ordering::SeqCst)).sum()
+    }
+
+    /// One past the last address of what is contiguous from `from` on.
+    fn end_of(&self, from: GuestPhys, wanted: impl Fn(&RegionInfo) -> bool) -> GuestPhys {
+        let regions = self.infos().filter(|r| wanted(r));
+        regions.fold(from, |end, r| if r.at <= end && end < r.end() { r.end() } else { end })
+    }
+
+    /// The memory that is nearest to `at`.
+    fn near(&self, at: GuestPhys) -> Option<Near> {
+        let before = self.infos().rev().find(|r| r.at <= at);
+        let after = self.infos().find(|r| r.at > at);
+        let to_before = |r: &RegionInfo| at.0.saturating_sub(r.end().0);
+        let region = match (before, after) {
+            (Some(b), Some(a)) => Some(if to_before(b) <= a.at.0 - at.0 { b } else { a }),
+            (one, other) => one.or(other),
+        }?;
+        Some(Near { what: region.what(), first: region.at.0, end: self.end_of(region.at, |_| true).0 })
+    }
+
+    fn unbacked(&self, at: GuestPhys, len: usize) -> Error {
+        Error::Unbacked { at: at.0, len: size(len), near: self.near(at) }
+    }
 }
 
 impl Memory {
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> Result<RwLockWriteGuard<'_, State>> {
+        let state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.closed { Err(Error::Closed) } else { Ok(state) }
     }
 
     /// Adds a region of `len` zero bytes at `at`, after `install` has given it to the kernel (slot, host address).
@@ -47,53 +125,105 @@ impl Memory {
         rom: bool,
         install: impl FnOnce(&Backing, u32) -> Result<()>,
     ) -> Result<()> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if state.closed {
-            return Err(Error::Closed);
-        }
-        let info = RegionInfo::new(at, len, rom, free_slot(&state.regions), &state.regions)?;
-        let backing = Backing::map(&info)?;
+        self.add_from(at, len, rom, &Source::default(), install).map(drop)
+    }
+
+    /// Adds a region of `len` bytes at `at` that is made from `source`, after `install` has given it to the kernel.
+    pub fn add_from(
+        &self,
+        at: GuestPhys,
+        len: u64,
+        rom: bool,
+        source: &Source,
+        install: impl FnOnce(&Backing, u32) -> Result<()>,
+    ) -> Result<RegionInfo> {
+        let mut state = self.change()?;
+        let others: Vec<_> = state.infos().collect();
+        let mut info = RegionInfo::new(at, len, rom, free_slot(&others), &others)?;
+        info.pages = source.pages;
+        info.file = source.file.as_ref().map(|(_, map)| map.clone());
+        let backing = Backing::map(&info, source)?;
         install(&backing, info.slot)?;
         let map = state.map.insert_region(backing.into_region()).map_err(|e| Error::Invalid(e.to_string()))?;
         state.map = map;
-        state.regions.push(info);
-        state.regions.sort_by_key(|r| r.at);
-        Ok(())
+        let place = state.regions.partition_point(|held| held.info.at < at);
+        state.regions.insert(place, Held { info: info.clone(), views: Arc::default() });
+        Ok(info)
+    }
+
+    /// Removes the region that begins at `at`, after `uninstall` has taken its slot from the kernel. Nobody may look
+    /// at it directly. Drop what it returns to unmap it.
+    pub fn remove(
+        &self,
+        at: GuestPhys,
+        uninstall: impl FnOnce(&RegionInfo) -> Result<()>,
+    ) -> Result<(RegionInfo, Removed)> {
+        let mut state = self.change()?;
+        let Some(place) = state.regions.iter().position(|held| held.info.contains(at)) else {
+            return Err(state.unbacked(at, 1));
+        };
+        let (info, views) = (state.regions[place].info.clone(), state.regions[place].views.load(Ordering::SeqCst));
+        if info.at != at {
+            return Err(Error::Invalid(format!(
+                "regions are removed whole: the {} that holds {at:#x} begins at {:#x}",
+                info.what(),
+                info.at
+            )));
+        }
+        if views > 0 {
+            return Err(Error::ViewsLive(views));
+        }
+        let removed = state.map.remove_region(GuestAddress(at.0), info.len);
+        let (map, region) = removed.map_err(|e| Error::Invalid(e.to_string()))?;
+        uninstall(&info)?;
+        state.map = map;
+        state.regions.remove(place);
+        Ok((info, Removed(region)))
     }
 
     /// The regions, in the order of their addresses.
     pub fn regions(&self) -> Vec<RegionInfo> {
-        self.state().regions.clone()
+        self.state().infos().cloned().collect()
     }
 
     /// The region that holds `at`.
     pub fn region_at(&self, at: GuestPhys) -> Option<RegionInfo> {
-        self.state().regions.iter().find(|r| r.contains(at)).cloned()
+        self.state().infos().find(|r| r.contains(at)).cloned()
     }
 
     /// One past the last address of RAM that is contiguous from `from` on.
     pub fn contiguous_end(&self, from: GuestPhys) -> GuestPhys {
-        let state = self.state();
-        let ram = state.regions.iter().filter(|r| !r.rom);
-        ram.fold(from, |end, r| if r.at <= end && end < r.end() { r.end() } else { end })
+        self.state().end_of(from, |r| !r.rom)
+    }
+
+    /// The parts of `first..end` that memory backs, as wide as they are contiguous.
+    pub fn stretches(&self, first: GuestPhys, end: GuestPhys) -> Vec<(u64, u64)> {
+        let mut stretches: Vec<(u64, u64)> = Vec::new();
+        for region in self.state().infos() {
+            let (from, to) = (region.at.max(first).0, region.end().min(end).0);
+            match stretches.last_mut() {
+                _ if from >= to => {}
+                Some((_, last)) if *last == from => *last = to,
+                _ => stretches.push((from, to)),
+            }
+        }
+        stretches
+    }
+
+    /// The error for `len` bytes at `at` that are not, or not all, memory.
+    pub fn unbacked(&self, at: GuestPhys, len: usize) -> Error {
+        self.state().unbacked(at, len)
+    }
+
+    /// Is there memory at all of the `len` bytes at `at`?
+    pub fn check(&self, at: GuestPhys, len: u64) -> Result<()> {
+        self.checked(at, usize::try_from(len).unwrap_or(usize::MAX)).map(drop)
     }
 
     /// Writes `bytes` at `at`: the one way by which the host changes guest memory.
     pub fn write(&self, at: GuestPhys, bytes: &[u8]) -> Result<()> {
         let state = self.checked(at, bytes.len())?;
-        state.map.write_slice(bytes, GuestAddress(at.0)).map_err(|e| unbacked(&e, at, bytes.len()))
-    }
-
-    /// Zeroes `len` bytes from `at` on.
-    pub fn zero(&self, at: GuestPhys, len: u64) -> Result<()> {
-        const ZEROES: [u8; 4096] = [0; 4096];
-        let mut done = 0;
-        while done < len {
-            let n = usize::try_from(len - done).map_or(ZEROES.len(), |left| left.min(ZEROES.len()));
-            self.write(at.plus(done)?, &ZEROES[..n])?;
-            done += size(n);
-        }
-        Ok(())
+        state.map.write_slice(bytes, GuestAddress(at.0)).map_err(|_| state.unbacked(at, bytes.len()))
     }
 
     /// The `len` bytes from `at` on. Checks that they exist before it allocates.
@@ -109,32 +239,28 @@ impl Memory {
         with(&self.state().map)
     }
 
-    /// The host address of `len` bytes that lie in one region, counted as exported until [`Memory::unexport`].
-    pub fn export(&self, at: GuestPhys, len: u64) -> Result<*mut u8> {
+    /// `len` bytes that lie in one region, to be seen directly.
+    pub fn export(&self, at: GuestPhys, len: u64) -> Result<Export> {
         let state = self.checked(at, usize::try_from(len).unwrap_or(usize::MAX))?;
-        let whole = state.regions.iter().any(|r| r.contains(at) && (len == 0 || r.end().0 - at.0 >= len));
-        let host = state.map.get_host_address(GuestAddress(at.0)).ok().filter(|_| whole);
-        let host =
+        let fits = |held: &&Held| held.info.contains(at) && (len == 0 || held.info.end().0 - at.0 >= len);
+        let region = state.regions.iter().find(fits);
+        let host = state.map.get_host_address(GuestAddress(at.0)).ok().zip(region);
+        let (host, region) =
             host.ok_or_else(|| Error::Invalid(format!("a view lies in one region; {at:#x} + {len:#x} does not")))?;
-        self.exports.fetch_add(1, Ordering::SeqCst);
-        Ok(host)
-    }
-
-    /// Takes one export back.
-    pub fn unexport(&self) {
-        self.exports.fetch_sub(1, Ordering::SeqCst);
+        region.views.fetch_add(1, Ordering::SeqCst);
+        Ok(Export { host, views: Arc::clone(&region.views) })
     }
 
     /// How many windows are exported now.
     pub fn exports(&self) -> usize {
-        self.exports.load(Ordering::SeqCst)
+        self.state().views()
     }
 
     /// Forgets all regions, unless windows on them are live. Drop what it returns once the VM is gone: the kernel may
     /// still use the memory until then, and unmapping it under a VM costs more.
     pub fn close(&self) -> Result<Retired> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        match self.exports() {
+        match state.views() {
             0 => Ok(Retired(std::mem::replace(&mut *state, State { closed: true, ..State::default() }).map)),
             live => Err(Error::ViewsLive(live)),
         }
@@ -146,7 +272,7 @@ impl Memory {
             return Err(Error::Closed);
         }
         if !state.map.check_range(GuestAddress(at.0), len) {
-            return Err(Error::Unbacked { at: at.0, len: size(len) });
+            return Err(state.unbacked(at, len));
         }
         Ok(state)
     }
@@ -156,7 +282,7 @@ impl ReadMemory for Memory {
     fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<()> {
         let state = self.checked(at, into.len())?;
         let len = into.len();
-        state.map.read_slice(into, GuestAddress(at.0)).map_err(|e| unbacked(&e, at, len))
+        state.map.read_slice(into, GuestAddress(at.0)).map_err(|_| state.unbacked(at, len))
     }
 }
 
@@ -165,13 +291,12 @@ fn size(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
 
-fn unbacked(_: &GuestMemoryError, at: GuestPhys, len: usize) -> Error {
-    Error::Unbacked { at: at.0, len: size(len) }
-}
-
-fn free_slot(regions: &[RegionInfo]) -> u32 {
+fn free_slot(regions: &[&RegionInfo]) -> u32 {
     (0..u32::MAX).find(|slot| regions.iter().all(|r| r.slot != *slot)).unwrap_or(u32::MAX)
 }
 
 /// A shared handle on the memory of one machine.
 pub type SharedMemory = Arc<Memory>;
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,9 @@
-//! One region of RAM or ROM and the host memory behind it. It never knows its neighbours' contents.
-
-use std::sync::Arc;
-
-use vm_memory::{GuestAddress, GuestRegionMmap, MmapRegion};
+//! One region of RAM or ROM: where it may be, and what it is. It never touches the memory behind it.
 
 use crate::addr::{GuestPhys, PAGE};
 use crate::error::{Error, Result};
+
+use super::backing::{FileMap, Pages};
 
 /// Guest-physical addresses are at most this wide (Intel SDM vol. 3, 4.1.4: MAXPHYADDR is at most 52).
 const PHYSICAL_BITS: u32 = 52;
@@ -24,11 +22,15 @@ pub struct RegionInfo {
     pub rom: bool,
     /// The memory slot of KVM's that it has.
     pub slot: u32,
+    /// The host's pages under it.
+    pub pages: Pages,
+    /// The file that it shows, if it shows one.
+    pub file: Option<FileMap>,
 }
 
 impl RegionInfo {
     /// A region that is made of whole pages, can be addressed and overlaps none of `others`.
-    pub fn new(at: GuestPhys, len: u64, rom: bool, slot: u32, others: &[Self]) -> Result<Self> {
+    pub fn new(at: GuestPhys, len: u64, rom: bool, slot: u32, others: &[&Self]) -> Result<Self> {
         if len == 0 {
             return Err(Error::Invalid("a region of memory has at least one page, 0x1000 bytes".into()));
         }
@@ -44,7 +46,7 @@ impl RegionInfo {
                 MOST_PAGES * PAGE
             )));
         }
-        let info = Self { at, len, rom, slot };
+        let info = Self { at, len, rom, slot, pages: Pages::Host, file: None };
         match others.iter().find(|o| o.at < info.end() && at < o.end()) {
             Some(other) => Err(Error::Overlap { at: at.0, len, with: other.at.0, what: other.what() }),
             None => Ok(info),
@@ -64,43 +66,5 @@ impl RegionInfo {
     /// What to call it.
     pub fn what(&self) -> &'static str {
         if self.rom { "ROM" } else { "RAM" }
-    }
-}
-
-/// The host memory of a region before it joins the map.
-#[derive(Debug)]
-pub struct Backing {
-    region: GuestRegionMmap<()>,
-}
-
-impl Backing {
-    /// Reserves zero pages for `info`; the host gives them when they are touched.
-    pub fn map(info: &RegionInfo) -> Result<Self> {
-        let len =
-            usize::try_from(info.len).map_err(|_| Error::Invalid("a region larger than the host's memory".into()))?;
-        let mapping = MmapRegion::new(len).map_err(|_| Error::last_os("mmap of guest memory"))?;
-        let region = GuestRegionMmap::new(mapping, GuestAddress(info.at.0));
-        let region = region.ok_or(Error::BeyondPhysical { at: info.at.0, len: info.len, bits: 64 })?;
-        Ok(Self { region })
-    }
-
-    /// Where the host sees its first byte.
-    pub fn host_address(&self) -> *mut u8 {
-        self.region.as_ptr()
-    }
-
-    /// Its length in bytes.
-    pub fn len(&self) -> usize {
-        self.region.size()
-    }
-
-    /// Never: a region has at least one page.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The region as vm-memory keeps it.
-    pub fn into_region(self) -> Arc<GuestRegionMmap<()>> {
-        Arc::new(self.region)
     }
 }

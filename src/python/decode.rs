@@ -51,11 +51,16 @@ impl Instruction {
 
 /// Decodes `code` as instructions of `bits` (16, 32 or 64) that lie at `at`, at most `count` of them.
 ///
-/// Bytes that are no instruction become "(bad)", one byte each.
+/// Bytes that are no instruction become "(bad)", one byte each. Prints one instruction a line.
 #[pyfunction]
-#[pyo3(signature = (code, at = 0, bits = 64, count = None))]
-pub fn disasm(code: &Bound<'_, PyAny>, at: u64, bits: u32, count: Option<usize>) -> PyResult<Vec<Instruction>> {
-    let code = super::memory::copied(code)?;
-    let found = disassemble(&code, at, bits, count.unwrap_or(usize::MAX))?;
-    Ok(found.into_iter().map(Instruction).collect())
+#[pyo3(signature = (code, at = 0, bits = 64, count = None) -> "list[Instruction]")]
+pub fn disasm<'py>(code: &Bound<'py, PyAny>, at: u64, bits: u32, count: Option<usize>) -> PyResult<Bound<'py, PyAny>> {
+    let bytes = super::memory::copied(code)?;
+    listing(code.py(), disassemble(&bytes, at, bits, count.unwrap_or(usize::MAX))?, None)
+}
+
+/// The instructions as Python's `Listing`, in which the one at `here` is marked.
+pub fn listing(py: Python<'_>, found: Vec<Core>, here: Option<u64>) -> PyResult<Bound<'_, PyAny>> {
+    let instructions: Vec<_> = found.into_iter().map(Instruction).collect();
+    py.import("belljar.listing")?.getattr("Listing")?.call1((instructions, here))
 }

@@ -1,9 +1,11 @@
 //! From the core's errors to Python's exceptions, with what to do next. It never loses a handler's own exception.
 
-use pyo3::exceptions::{PyBufferError, PyValueError};
-use pyo3::{PyErr, import_exception};
+use std::any::Any;
 
-use crate::error::{Error, Foreign};
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::{PyErr, Python, import_exception};
+
+use crate::error::{Error, Foreign, Stranger};
 
 import_exception!(belljar.errors, HostError);
 import_exception!(belljar.errors, ClosedError);
@@ -17,10 +19,10 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         let text = words(&error);
         match error {
-            Error::Foreign(Foreign(own)) => match own.downcast::<PyErr>() {
-                Ok(own) => *own,
-                Err(_) => PyValueError::new_err(text),
-            },
+            Error::Foreign(Foreign(own)) => {
+                let own: Box<dyn Any> = own;
+                own.downcast::<Self>().map_or_else(|_| PyValueError::new_err(text), |own| *own)
+            }
             Error::NoKvm { cause, remedy } => HostError::new_err((cause, remedy)),
             Error::Host { errno, .. } => HostError::new_err((text, "", errno)),
             Error::VcpuCount { .. } | Error::Invalid(_) => PyValueError::new_err(text),
@@ -28,13 +30,22 @@ impl From<Error> for PyErr {
             Error::Running { vcpu } => RunningError::new_err(format!(
                 "vCPU {vcpu} is running: pause() first, or do this from one of its handlers"
             )),
+            Error::NotAtRest { .. } => RunningError::new_err(format!("{text}: pause() or stop() it first")),
             Error::InHandler { what } => RunningError::new_err(format!(
                 "{what}() from inside a handler of this VM: return bj.STOP (or call stop()), and do it when run() is back"
             )),
             Error::ViewsLive(count) => PyBufferError::new_err(format!(
-                "{count} view(s) of guest memory are live: release them (del, or leave their `with`), then close"
+                "{count} view(s) of guest memory are live: release them (del, or leave their `with`), then try again"
             )),
-            Error::Unbacked { at, len } => GuestMemoryError::new_err((text, at, len)),
+            Error::HugePages { pages, kib, errno, .. } => HostError::new_err((
+                text,
+                format!(
+                    "reserve {pages} more, as root, in /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages; or take \
+                     huge=True, which needs no reservation"
+                ),
+                errno,
+            )),
+            Error::Unbacked { at, len, .. } => GuestMemoryError::new_err((text, at, len)),
             Error::Overlap { .. } | Error::Unaligned { .. } | Error::BeyondPhysical { .. } => RangeError::new_err(text),
             Error::Image { .. } => ImageError::new_err(text),
             Error::Registers { .. } => RegisterError::new_err(format!(
@@ -50,6 +61,13 @@ fn words(error: &Error) -> String {
     match error {
         Error::Host { errno, .. } => text.replace(&format!(" (os error {errno})"), ""),
         _ => text,
+    }
+}
+
+impl Stranger for PyErr {
+    /// Goes to sys.unraisablehook.
+    fn unheard(self: Box<Self>) {
+        Python::attach(|py| self.write_unraisable(py, None));
     }
 }
 

@@ -106,8 +106,8 @@ fn string(data: &[u8], wanted: u64) -> PyResult<Reply> {
 #[pyclass(frozen, weakref, module = "belljar")]
 pub struct Handle {
     vm: Py<VM>,
-    subject: Subject,
-    wanted: Wanted,
+    pub(super) subject: Subject,
+    pub(super) wanted: Wanted,
     armed: Mutex<Option<Armed>>,
 }
 
@@ -123,12 +123,31 @@ impl Handle {
         Self { vm, subject, wanted, armed: Mutex::new(None) }
     }
 
-    fn hook(&self) -> Option<Arc<Hook>> {
+    /// The VM that it is of.
+    pub(super) fn vm(&self) -> &Py<VM> {
+        &self.vm
+    }
+
+    /// Another handle of a hook that is registered.
+    pub fn of(vm: &Bound<'_, VM>, hook: &Arc<Hook>, function: &Arc<Function>) -> Self {
+        let function = function.0.clone_ref(vm.py());
+        let armed = Armed { hook: Arc::downgrade(hook), hits: hook.counter(), function };
+        Self { vm: vm.clone().unbind(), subject: hook.subject, wanted: hook.wanted, armed: Mutex::new(Some(armed)) }
+    }
+
+    /// What is registered, unless it has been removed.
+    pub(super) fn hook(&self) -> Option<Arc<Hook>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|a| a.hook.upgrade())
     }
 
-    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    /// The function that it calls.
+    pub fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|a| a.function.clone_ref(py))
+    }
+
+    fn set_armed(&self, armed: Option<Armed>) {
+        let old = std::mem::replace(&mut *self.armed.lock().unwrap_or_else(PoisonError::into_inner), armed);
+        drop(old); // outside the lock: it may be the last reference to a function
     }
 
     /// Registers `function`.
@@ -141,10 +160,15 @@ impl Handle {
         let armed = Armed { hook: Arc::downgrade(&hook), hits: hook.counter(), function: function.clone().unbind() };
         let vm = self.vm.get();
         let machine = Arc::clone(vm.machine());
-        py.detach(|| machine.add_hook(Arc::clone(&hook)))?;
+        // First, since a vCPU may call the function at once, and the function this handle.
+        self.set_armed(Some(armed));
         vm.keep(&hook, owned);
-        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(armed);
-        Ok(())
+        let added = py.detach(|| machine.add_hook(Arc::clone(&hook)));
+        if added.is_err() {
+            vm.forget(&hook);
+            self.set_armed(None);
+        }
+        Ok(added?)
     }
 }
 

@@ -1,26 +1,39 @@
 //! The Python face of the core: one class family per file, named after its core file.
 //! It never holds logic: each method converts, detaches, asks the core, and wraps the answer.
 
+mod address;
+mod aliases;
+mod bits;
 mod console;
 mod decode;
+mod devices;
 mod error;
 mod exit;
+mod fpu;
 mod handlers;
 mod hook;
 mod host;
+mod html;
 mod internal_error;
 mod interrupts;
+mod lapic;
 mod log;
 mod memory;
+mod memory_map;
+mod msrs;
 mod regs;
 mod running;
 mod segment;
 mod shutdown;
 mod size;
+mod state;
 mod stats;
+mod subject;
 mod symbols;
+mod typed;
 mod vcpu;
 mod vm;
+mod wide;
 
 use pyo3::prelude::*;
 
@@ -48,6 +61,8 @@ mod _belljar {
         UnknownExit, Xen,
     };
     #[pymodule_export]
+    use super::fpu::{FloatStack, Fpu, VectorRegisters};
+    #[pymodule_export]
     use super::hook::{Action, Handle};
     #[pymodule_export]
     use super::host::{Quirks, capabilities, probe};
@@ -56,11 +71,21 @@ mod _belljar {
     #[pymodule_export]
     use super::interrupts::IrqLine;
     #[pymodule_export]
+    use super::lapic::Lapic;
+    #[pymodule_export]
+    use super::memory::hexdump::hexdump;
+    #[pymodule_export]
     use super::memory::{Memory, Region};
     #[pymodule_export]
-    use super::regs::{Msrs, Registers};
+    use super::memory_map::{MemoryMap, MemoryRange, MemoryRanges};
+    #[pymodule_export]
+    use super::msrs::Msrs;
+    #[pymodule_export]
+    use super::regs::Registers;
     #[pymodule_export]
     use super::segment::Segment;
+    #[pymodule_export]
+    use super::state::{state_values, volatile_values};
     #[pymodule_export]
     use super::symbols::Symbols;
     #[pymodule_export]

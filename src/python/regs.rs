@@ -1,16 +1,15 @@
-//! The classes `Registers` and `Msrs`: one vCPU's registers for Python, live. They never cache a value.
+//! The class `Registers`: one vCPU's general registers for Python, live. It never caches a value.
 
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyKeyError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyOverflowError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::error::Result as CoreResult;
 use crate::machine::Cpu;
-use crate::x86::{Gpr, Regs, msr};
+use crate::x86::{Gpr, Part, Regs};
 
-use super::exit::msr_number;
 use super::vm::VM;
 
 /// The general registers, RIP and RFLAGS of one vCPU, live: reading asks the vCPU, writing sets it.
@@ -35,6 +34,16 @@ impl Registers {
 
     fn set(&self, which: Gpr, value: u64) -> PyResult<()> {
         self.change(|regs| regs[which] = value)
+    }
+
+    pub(super) fn part(&self, name: &str) -> PyResult<u64> {
+        let part = part(name)?;
+        Ok(part.of(self.with(|cpu| Ok(cpu.vcpu.regs()?.words[part.at]))?))
+    }
+
+    pub(super) fn set_part(&self, name: &str, value: u64) -> PyResult<()> {
+        let (part, value) = fitting(name, value)?;
+        self.change(|regs| put(regs, part, value))
     }
 
     fn change(&self, how: impl FnOnce(&mut Regs)) -> PyResult<()> {
@@ -86,13 +95,11 @@ impl Registers {
     }
 
     fn __getitem__(&self, name: &str) -> PyResult<u64> {
-        let at = position(name)?;
-        Ok(self.with(|cpu| Ok(cpu.vcpu.regs()?.words[at]))?)
+        self.part(name)
     }
 
     fn __setitem__(&self, name: &str, value: u64) -> PyResult<()> {
-        let at = position(name)?;
-        self.change(|regs| regs.words[at] = value)
+        self.set_part(name, value)
     }
 
     /// All 18 values at once, in the order of NAMES.
@@ -117,6 +124,26 @@ impl Registers {
         Ok(dict)
     }
 
+    /// What has changed since the vCPU was last run: name -> (before, now). It includes what Python has set since.
+    ///
+    /// None where that is not known: it has not run, or nobody looked at its registers before it did. From the first
+    /// call on they are kept.
+    #[pyo3(signature = () -> "dict[str, tuple[int, int]] | None")]
+    fn changed<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let (before, now) = self.with(|cpu| {
+            cpu.vcpu.keep_regs_at_begin();
+            Ok((cpu.vcpu.regs_at_begin(), cpu.vcpu.regs()?))
+        })?;
+        let Some(before) = before else { return Ok(None) };
+        let dict = PyDict::new(py);
+        for (name, (old, new)) in Regs::NAMES.iter().zip(before.words.into_iter().zip(now.words)) {
+            if old != new {
+                dict.set_item(name, (old, new))?;
+            }
+        }
+        Ok(Some(dict))
+    }
+
     /// Sets some registers by name: `regs.update(rax=1, rip=0x1000)`.
     #[pyo3(signature = (**values: "int"))]
     fn update(&self, values: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
@@ -124,14 +151,18 @@ impl Registers {
         let mut new = Vec::new();
         for (name, value) in values.iter() {
             let name: String = name.extract()?;
-            new.push((position(&name)?, value.extract()?));
+            new.push(fitting(&name, value.extract()?)?);
         }
-        self.change(|regs| new.iter().for_each(|(at, value)| regs.words[*at] = *value))
+        self.change(|regs| new.iter().for_each(|(part, value)| put(regs, *part, *value)))
     }
 
     fn __repr__(&self) -> String {
-        let Ok(regs) = self.with(|cpu| cpu.vcpu.regs()) else { return "<Registers of a running or closed VM>".into() };
-        let cells: Vec<_> = Regs::NAMES.iter().zip(regs.words).map(|(n, v)| format!("{n:>6} {v:016x}")).collect();
+        let Ok((before, now)) = self.with(|cpu| Ok((cpu.vcpu.regs_at_begin(), cpu.vcpu.regs()?))) else {
+            return "<Registers of a running or closed VM>".into();
+        };
+        let mark = |at: usize| if before.is_some_and(|b| b.words[at] != now.words[at]) { '*' } else { ' ' };
+        let cell = |(at, name): (usize, &&str)| format!("{name:>6}{}{:016x}", mark(at), now.words[at]);
+        let cells: Vec<_> = Regs::NAMES.iter().enumerate().map(cell).collect();
         cells.chunks(3).map(|row| row.join("  ")).collect::<Vec<_>>().join("\n")
     }
 
@@ -140,55 +171,25 @@ impl Registers {
     }
 }
 
-/// Where a register is in the order of NAMES. KeyError for a name that is none.
-fn position(name: &str) -> PyResult<usize> {
-    let at = Regs::NAMES.iter().position(|n| *n == name);
-    at.ok_or_else(|| {
-        PyKeyError::new_err(format!("no register is named {name:?}; there are {}", Regs::NAMES.join(", ")))
+/// The register, or part of one, of that name. KeyError for a name that is none.
+fn part(name: &str) -> PyResult<Part> {
+    Part::named(name).ok_or_else(|| {
+        PyKeyError::new_err(format!(
+            "no register is named {name:?}; there are {}, and their parts (eax, ax, al, ah, r8d, ...)",
+            Regs::NAMES.join(", ")
+        ))
     })
 }
 
-/// The model-specific registers of one vCPU, by name or number. KeyError for one that it does not have.
-#[pyclass(frozen, module = "belljar")]
-pub struct Msrs {
-    vm: Py<VM>,
-    id: u32,
+/// A part and a value that fits into it. OverflowError for one that does not.
+fn fitting(name: &str, value: u64) -> PyResult<(Part, u64)> {
+    let part = part(name)?;
+    if value > part.most() {
+        return Err(PyOverflowError::new_err(format!("{value:#x} is more than the {} bits of {name}", part.bits)));
+    }
+    Ok((part, value))
 }
 
-impl Msrs {
-    pub(super) fn new(vm: Py<VM>, id: u32) -> Self {
-        Self { vm, id }
-    }
-}
-
-#[pymethods]
-impl Msrs {
-    fn __getitem__(&self, which: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let index = msr_number(which)?;
-        let value = self.vm.get().machine().read_msr(self.id, index)?;
-        value.ok_or_else(|| PyKeyError::new_err(format!("this vCPU has no MSR {index:#x}")))
-    }
-
-    fn __setitem__(&self, which: &Bound<'_, PyAny>, value: u64) -> PyResult<()> {
-        let index = msr_number(which)?;
-        let slot = self.vm.get().machine().cpu(self.id)?;
-        if slot.with(|cpu| cpu.vcpu.set_msr(index, value))? {
-            return Ok(());
-        }
-        let name = msr::name(index).unwrap_or("an unnamed one");
-        Err(PyValueError::new_err(format!("this vCPU refuses {value:#x} for MSR {index:#x} ({name})")))
-    }
-
-    /// The names that belljar knows, with their numbers.
-    #[staticmethod]
-    #[pyo3(signature = () -> "dict[str, int]")]
-    fn names(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-        let dict = PyDict::new(py);
-        msr::NAMES.iter().try_for_each(|(name, number)| dict.set_item(name, number))?;
-        Ok(dict)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.vm)
-    }
+fn put(regs: &mut Regs, part: Part, value: u64) {
+    regs.words[part.at] = part.merged(regs.words[part.at], value);
 }

@@ -1,12 +1,13 @@
 //! The class `Segment`, a value. It never refers to a vCPU.
 
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::x86::Segment as CoreSegment;
 
 /// A segment register with its hidden part (Intel SDM vol. 3, 3.4.5).
-#[pyclass(frozen, eq, module = "belljar")]
-#[derive(Clone, PartialEq, Eq)]
+#[pyclass(frozen, eq, hash, module = "belljar")]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Segment(pub(super) CoreSegment);
 
 #[pymethods]
@@ -88,6 +89,63 @@ impl Segment {
         self.0.db == 1
     }
 
+    /// Code or data; else a system segment.
+    #[getter]
+    fn s(&self) -> bool {
+        self.0.s == 1
+    }
+
+    /// The limit counts pages in the descriptor.
+    #[getter]
+    fn g(&self) -> bool {
+        self.0.g == 1
+    }
+
+    /// For the system's own use.
+    #[getter]
+    fn avl(&self) -> bool {
+        self.0.avl == 1
+    }
+
+    /// Nothing is loaded: a null selector.
+    #[getter]
+    fn unusable(&self) -> bool {
+        self.0.unusable == 1
+    }
+
+    /// The 8 bytes that load into this segment register. What they cannot hold is left out: the selector, the upper half
+    /// of a base of 64 bits.
+    #[getter]
+    fn descriptor<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.descriptor().to_le_bytes())
+    }
+
+    /// The segment that 8 bytes of a descriptor table describe.
+    #[staticmethod]
+    #[pyo3(signature = (descriptor, selector = 0))]
+    fn from_descriptor(descriptor: [u8; 8], selector: u16) -> Self {
+        Self(CoreSegment::from_descriptor(u64::from_le_bytes(descriptor), selector))
+    }
+
+    /// The same with some fields changed: `cpu.cs = cpu.cs.replace(dpl=3)`.
+    #[pyo3(signature = (**fields: "int"))]
+    fn replace<'py>(slf: &Bound<'py, Self>, fields: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
+        let all = slf.get().fields(slf.py())?;
+        if let Some(fields) = fields {
+            all.update(fields.as_mapping())?;
+        }
+        slf.get_type().call((), Some(&all))
+    }
+
+    #[pyo3(signature = () -> "tuple[Any, ...]")]
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>, Bound<'py, PyAny>)> {
+        let py = slf.py();
+        let make = py.import("belljar.state")?.getattr("_segment")?;
+        Ok((make, PyTuple::new(py, [slf.get().fields(py)?])?, py.None().into_bound(py)))
+    }
+
     /// Present.
     #[getter]
     fn present(&self) -> bool {
@@ -96,6 +154,31 @@ impl Segment {
 
     fn __repr__(&self) -> String {
         let CoreSegment { base, limit, selector, kind, dpl, .. } = self.0;
-        format!("Segment(base={base:#x}, limit={limit:#x}, selector={selector:#x}, type={kind:#x}, dpl={dpl})")
+        // What is not as the constructor has it.
+        let usual = |name: &str| u64::from(matches!(name, "present" | "s"));
+        let fields = self.0.values();
+        let others = fields
+            .iter()
+            .filter(|(name, v)| !matches!(*name, "selector" | "base" | "limit" | "type" | "dpl") && *v != usual(name));
+        let others: Vec<_> =
+            others.map(|(name, v)| format!(", {name}={}", if *v == 1 { "True" } else { "False" })).collect();
+        format!(
+            "Segment(base={base:#x}, limit={limit:#x}, selector={selector:#x}, type={kind:#x}, dpl={dpl}{})",
+            others.concat()
+        )
+    }
+}
+
+impl Segment {
+    /// All fields by name, as the constructor takes them.
+    fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, value) in self.0.values() {
+            match name {
+                "selector" | "base" | "limit" | "type" | "dpl" => dict.set_item(name, value)?,
+                _ => dict.set_item(name, value == 1)?,
+            }
+        }
+        Ok(dict)
     }
 }

@@ -5,12 +5,13 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
 use crate::error::Result as CoreResult;
-use crate::machine::Slot;
+use crate::machine::{Machine, Slot};
 use crate::x86::{DescriptorTable, Gpr, Sregs, disassemble};
 
-use super::decode::Instruction;
+use super::decode::listing;
 use super::exit::to_python;
-use super::regs::{Msrs, Registers};
+use super::msrs::Msrs;
+use super::regs::Registers;
 use super::running::{detached, limits, poll};
 use super::segment::Segment;
 use super::vm::VM;
@@ -31,19 +32,23 @@ impl Vcpu {
         &self.vm
     }
 
+    pub(super) fn machine(&self) -> &Machine {
+        self.vm.get().machine()
+    }
+
     pub(super) fn number(&self) -> u32 {
         self.id
     }
 
-    fn slot(&self) -> CoreResult<&Slot> {
-        self.vm.get().machine().cpu(self.id)
+    pub(super) fn slot(&self) -> CoreResult<&Slot> {
+        self.machine().cpu(self.id)
     }
 
-    fn sregs(&self) -> CoreResult<Sregs> {
+    pub(super) fn sregs(&self) -> CoreResult<Sregs> {
         self.slot()?.with(|cpu| cpu.vcpu.sregs())
     }
 
-    fn change(&self, how: impl FnOnce(&mut Sregs)) -> PyResult<()> {
+    pub(super) fn change(&self, how: impl FnOnce(&mut Sregs)) -> PyResult<()> {
         let slot = self.slot()?;
         slot.set_ready();
         Ok(slot.with(|cpu| {
@@ -76,12 +81,9 @@ macro_rules! control_registers {
 }
 
 control_registers! {
-    cr0 set_cr0 "CR0: protection, paging, write protect (Intel SDM vol. 3, 2.5).";
     cr2 set_cr2 "CR2: the linear address of the last page fault.";
     cr3 set_cr3 "CR3: guest-physical address of the root page table.";
-    cr4 set_cr4 "CR4: extensions (Intel SDM vol. 3, 2.5).";
     cr8 set_cr8 "CR8: task priority, 0 to 15.";
-    efer set_efer "EFER: long mode, NX, SYSCALL (AMD APM vol. 2, 3.1.7).";
     apic_base set_apic_base "The APIC base MSR.";
 }
 
@@ -168,14 +170,14 @@ impl Vcpu {
     }
 
     /// The next `count` instructions at the instruction pointer, as far as they are mapped.
-    #[pyo3(signature = (count = 1))]
-    fn disasm(&self, py: Python<'_>, count: usize) -> PyResult<Vec<Instruction>> {
-        let found = py.detach(|| {
+    #[pyo3(signature = (count = 1) -> "list[Instruction]")]
+    fn disasm<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Bound<'py, PyAny>> {
+        let (rip, found) = py.detach(|| -> CoreResult<_> {
             let rip = self.slot()?.with(|cpu| cpu.vcpu.regs())?[Gpr::Rip];
             let (code, bits) = self.vm.get().machine().code_at(self.id, rip, count.saturating_mul(15).min(1 << 16))?;
-            disassemble(&code, rip, bits, count)
+            Ok((rip, disassemble(&code, rip, bits, count)?))
         })?;
-        Ok(found.into_iter().map(Instruction).collect())
+        listing(py, found, Some(rip))
     }
 
     /// Runs this vCPU alone, on this thread: as VM.run.

@@ -6,7 +6,7 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 
 use crate::addr::GuestPhys;
 use crate::boot::bare::Mode;
@@ -17,11 +17,12 @@ use crate::exit::Interruption;
 use crate::hook::Hook;
 use crate::kvm::Irqchip;
 use crate::machine::{Config, Machine, Phase};
+use crate::memory::Pages;
 
 use super::console::Console;
 use super::hook::Function;
 use super::host::quirks;
-use super::memory::Memory;
+use super::memory::{Huge, Memory};
 use super::running::{detached, poll};
 use super::size::Ram;
 use super::vcpu::Vcpu;
@@ -29,14 +30,16 @@ use super::vcpu::Vcpu;
 /// A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
 ///
 /// `memory` is bytes or a string such as "64M" (RAM from address 0 on; None for none); `vcpus` counts; `irqchip` is
-/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices. `bus_lock` has a guest that locks the bus exit
-/// (BusLock), `notify_window` one that keeps interrupts out for so many cycles (Notify). Raises HostError where there is
-/// no KVM, or where the processor does not offer such an exit.
+/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices; `huge` is as for memory.add. `bus_lock` has a
+/// guest that locks the bus exit (BusLock), `notify_window` one that keeps interrupts out for so many cycles (Notify).
+/// Raises HostError where there is no KVM, or where the processor does not offer such an exit.
 #[pyclass(frozen, weakref, name = "VM", module = "belljar")]
 pub struct VM {
     machine: Arc<Machine>,
     /// The functions that the machine's hooks call, for the garbage collector.
     functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
+    /// The devices that are attached, which belljar.attachment keeps.
+    pub(super) devices: Py<PyList>,
     /// Of the image that was booted last.
     pub(super) symbols: Mutex<Arc<Symbols>>,
 }
@@ -51,10 +54,16 @@ impl VM {
         functions.push((Arc::downgrade(hook), function));
     }
 
+    /// The hooks that call functions, each with its function.
+    pub(super) fn hooks(&self) -> Vec<(Arc<Hook>, Arc<Function>)> {
+        let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        functions.iter().filter_map(|(hook, function)| Some((hook.upgrade()?, Arc::clone(function)))).collect()
+    }
+
     pub(super) fn forget(&self, hook: &Arc<Hook>) {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         let at = functions.iter().position(|(h, _)| std::ptr::eq(h.as_ptr(), Arc::as_ptr(hook)));
-        let old = at.map(|at| functions.swap_remove(at));
+        let old = at.map(|at| functions.remove(at));
         drop(functions);
         drop(old);
     }
@@ -64,8 +73,11 @@ impl VM {
 impl VM {
     #[new]
     #[pyo3(
-        signature = (memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false, bus_lock = false, notify_window = None),
-        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False, bus_lock=False, notify_window=None)"
+        signature = (
+            memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false,
+            huge = Huge(Pages::Host), bus_lock = false, notify_window = None
+        ),
+        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False, huge=None, bus_lock=False, notify_window=None)"
     )]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments of a constructor
     fn new(
@@ -76,6 +88,7 @@ impl VM {
         serial: bool,
         i8042: bool,
         pit: bool,
+        huge: Huge,
         bus_lock: bool,
         notify_window: Option<u32>,
     ) -> PyResult<Self> {
@@ -89,11 +102,13 @@ impl VM {
         };
         let vcpus = u64::try_from(vcpus)
             .map_err(|_| PyValueError::new_err(format!("{vcpus} vCPUs asked; a VM has at least 1")))?;
-        let config = Config { memory: memory.0, vcpus, irqchip, pit, serial, i8042, bus_lock, notify_window };
+        let (memory, pages) = (memory.0, huge.0);
+        let config = Config { memory, pages, vcpus, irqchip, pit, serial, i8042, bus_lock, notify_window };
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
         super::shutdown::watch(py, &machine)?;
-        Ok(Self { machine, functions: Mutex::default(), symbols: Mutex::default() })
+        let (functions, symbols, devices) = (Mutex::default(), Mutex::default(), PyList::empty(py).unbind());
+        Ok(Self { machine, functions, devices, symbols })
     }
 
     /// The first vCPU.
@@ -122,6 +137,17 @@ impl VM {
             Some(_) => Ok(Console::new(slf.clone().unbind())),
             None => Err(PyValueError::new_err("this VM has no serial port: make it with VM(serial=True)")),
         }
+    }
+
+    /// The guest's clock (kvmclock) in nanoseconds, which runs on while the VM is stopped. Settable.
+    #[getter]
+    fn clock(&self) -> PyResult<u64> {
+        Ok(self.machine.clock()?)
+    }
+
+    #[setter]
+    fn set_clock(&self, nanoseconds: u64) -> PyResult<()> {
+        Ok(self.machine.set_clock(nanoseconds)?)
     }
 
     /// "stopped", "running", "paused" or "closed".
@@ -183,11 +209,12 @@ impl VM {
     /// Refused from a handler of this VM (RunningError) and while views of its memory are live (BufferError). What a handler
     /// raised in the background and no join(), stop() or start() has handed out goes to sys.unraisablehook.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(failure) = detached(py, || self.machine.close(&poll))? {
+        for failure in detached(py, || self.machine.close(&poll))? {
             PyErr::from(failure).write_unraisable(py, None);
         }
         let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
         drop(functions);
+        self.devices.bind(py).as_any().call_method0("clear")?;
         Ok(())
     }
 
@@ -224,7 +251,7 @@ impl VM {
                 visit.call(&function.0)?;
             }
         }
-        Ok(())
+        visit.call(&self.devices)
     }
 
     fn __clear__(&self) {

@@ -2,14 +2,24 @@
 //! It never touches a vCPU and holds nothing of KVM's.
 
 pub mod decode;
+pub mod float80;
+pub mod lapic;
 pub mod msr;
+mod msr_names;
+pub mod part;
+pub mod pending;
 pub mod regs;
 pub mod segment;
+pub mod state;
 pub mod translate;
+pub mod xsave;
 
 pub use decode::{Instruction, disassemble};
+pub use part::Part;
+pub use pending::Pending;
 pub use regs::{Gpr, Regs, Sregs};
 pub use segment::{DescriptorTable, Segment};
+pub use state::{DebugRegs, State};
 pub use translate::{PageFault, translate};
 
 /// CR0 bits (Intel SDM vol. 3, 2.5).
@@ -38,6 +48,8 @@ pub mod cr4 {
     pub const OSXMMEXCPT: u64 = 1 << 10;
     /// 57-bit linear addresses.
     pub const LA57: u64 = 1 << 12;
+    /// XSAVE, XGETBV and what XCR0 enables.
+    pub const OSXSAVE: u64 = 1 << 18;
 }
 
 /// EFER bits (AMD APM vol. 2, 3.1.7).

@@ -1,7 +1,7 @@
 //! Segment registers and descriptors. They never know which table they are in.
 
 /// A segment register with its hidden part. Laid out as `struct kvm_segment`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 #[allow(missing_docs)] // their names are the manual's (Intel SDM vol. 3, 3.4.5)
 pub struct Segment {
@@ -59,6 +59,62 @@ impl Segment {
         Self { db: 0, l: 1, ..Self::flat(selector, kind::CODE, dpl) }
     }
 
+    /// The segment that an 8-byte descriptor describes, loaded by `selector`.
+    pub fn from_descriptor(descriptor: u64, selector: u16) -> Self {
+        let field = |at: u32, bits: u32| descriptor >> at & ((1 << bits) - 1);
+        let byte = |at: u32, bits: u32| u8::try_from(field(at, bits)).unwrap_or(0);
+        let limit = u32::try_from(field(0, 16) | field(48, 4) << 16).unwrap_or(0);
+        let g = byte(55, 1);
+        Self {
+            base: field(16, 24) | field(56, 8) << 24,
+            limit: if g == 1 { limit << 12 | 0xfff } else { limit },
+            selector,
+            kind: byte(40, 4),
+            present: byte(47, 1),
+            dpl: byte(45, 2),
+            db: byte(54, 1),
+            s: byte(44, 1),
+            l: byte(53, 1),
+            g,
+            avl: byte(52, 1),
+            unusable: 1 - byte(47, 1),
+            padding: 0,
+        }
+    }
+
+    /// The fields by name.
+    pub fn values(&self) -> [(&'static str, u64); 12] {
+        [
+            ("selector", self.selector.into()),
+            ("base", self.base),
+            ("limit", self.limit.into()),
+            ("type", self.kind.into()),
+            ("present", self.present.into()),
+            ("dpl", self.dpl.into()),
+            ("db", self.db.into()),
+            ("s", self.s.into()),
+            ("l", self.l.into()),
+            ("g", self.g.into()),
+            ("avl", self.avl.into()),
+            ("unusable", self.unusable.into()),
+        ]
+    }
+
+    /// All fields in three words, for storing.
+    pub fn words(&self) -> [u64; 3] {
+        let Self { kind, present, dpl, db, s, l, g, avl, .. } = *self;
+        let visible = u64::from(self.limit) | u64::from(self.selector) << 32 | u64::from(self.unusable) << 48;
+        [self.base, visible, u64::from_le_bytes([kind, present, dpl, db, s, l, g, avl])]
+    }
+
+    /// What was stored.
+    pub fn from_words([base, visible, attributes]: [u64; 3]) -> Self {
+        let [kind, present, dpl, db, s, l, g, avl] = attributes.to_le_bytes();
+        let [l0, l1, l2, l3, s0, s1, unusable, _] = visible.to_le_bytes();
+        let (limit, selector) = (u32::from_le_bytes([l0, l1, l2, l3]), u16::from_le_bytes([s0, s1]));
+        Self { base, limit, selector, kind, present, dpl, db, s, l, g, avl, unusable, padding: 0 }
+    }
+
     /// The 8-byte descriptor that loads into this segment register.
     pub fn descriptor(&self) -> u64 {
         let limit = u64::from(if self.g == 1 { self.limit >> 12 } else { self.limit });
@@ -91,13 +147,71 @@ pub fn interrupt_gate(handler: u64, selector: u16, dpl: u8) -> [u64; 2] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The segment that a processor loads from `descriptor` (Intel SDM vol. 3, 3.4.5), field by field.
+    fn loaded(descriptor: u64, selector: u16) -> Segment {
+        let bits = |from: u32, count: u32| descriptor >> from & ((1 << count) - 1);
+        let bit = |at: u32| u8::try_from(bits(at, 1)).expect("one bit");
+        let limit = u32::try_from(bits(48, 4) << 16 | bits(0, 16)).expect("20 bits");
+        Segment {
+            base: bits(56, 8) << 24 | bits(16, 24),
+            limit: if bit(55) == 1 { limit << 12 | 0xfff } else { limit },
+            selector,
+            kind: u8::try_from(bits(40, 4)).expect("4 bits"),
+            s: bit(44),
+            dpl: u8::try_from(bits(45, 2)).expect("2 bits"),
+            present: bit(47),
+            avl: bit(52),
+            l: bit(53),
+            db: bit(54),
+            g: bit(55),
+            ..Segment::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_descriptor_loads_into_the_segment_that_it_was_made_from(descriptor: u64, selector: u16) {
+            let segment = loaded(descriptor, selector);
+            prop_assert_eq!(segment.descriptor(), descriptor);
+            prop_assert_eq!(loaded(segment.descriptor(), selector), segment);
+        }
+
+        #[test]
+        fn made_segments_survive_their_descriptor(selector: u16, kind in 0u8..16, dpl in 0u8..4) {
+            let segments = [Segment::real(selector, kind), Segment::flat(selector, kind, dpl),
+                Segment::long_code(selector, dpl)];
+            for segment in segments {
+                prop_assert_eq!(loaded(segment.descriptor(), selector), segment);
+            }
+        }
+
+        #[test]
+        fn a_gate_holds_handler_selector_and_ring(handler: u64, selector: u16, dpl in 0u8..4) {
+            let [low, high] = interrupt_gate(handler, selector, dpl);
+            prop_assert_eq!(high << 32 | low >> 48 << 16 | low & 0xffff, handler);
+            prop_assert_eq!((low >> 16 & 0xffff, low >> 45 & 3), (u64::from(selector), u64::from(dpl)));
+            prop_assert_eq!(low >> 32 & 0x1fff, 0xe00); // no stack of its own; type 14; the S bit is clear
+        }
+    }
 
     #[test]
     fn flat_descriptors_are_the_ones_every_boot_loader_uses() {
         assert_eq!(Segment::flat(0x8, kind::CODE, 0).descriptor(), 0x00cf_9b00_0000_ffff);
         assert_eq!(Segment::flat(0x10, kind::DATA, 0).descriptor(), 0x00cf_9300_0000_ffff);
         assert_eq!(Segment::long_code(0x8, 0).descriptor(), 0x00af_9b00_0000_ffff);
+    }
+
+    proptest! {
+        #[test]
+        fn a_descriptor_comes_back_from_the_segment_that_it_describes(descriptor in any::<u64>(), selector in any::<u16>()) {
+            let segment = Segment::from_descriptor(descriptor, selector);
+            prop_assert_eq!(segment.descriptor(), descriptor);
+            prop_assert_eq!(Segment::from_words(segment.words()), segment);
+        }
     }
 
     #[test]

@@ -55,6 +55,7 @@ def files(lab: Lab) -> dict[str, Path]:
     """What the lane takes into the lab, by its name there."""
     parts = Packages(lab.cache).parts()
     taken = {"tests": ROOT / "tests", "pyproject.toml": ROOT / "pyproject.toml", "README.md": ROOT / "README.md"}
+    taken |= {name: ROOT / name for name in ("docs", "notebooks", "scripts")}
     taken |= {"debian/vmlinuz": parts.kernel, "debian/busybox": parts.busybox}
     return taken | {f"rust/{program.name.rsplit('-', 1)[0]}": program for program in rust_tests()}
 

@@ -203,10 +203,11 @@ impl<'a> Run<'a> {
                 break;
             }
             self.pending = false;
-            let answered = match self.vcpu().complete()? {
-                Entered::Port(access) => self.port(&access).map(drop), // the rest of a string
-                Entered::Exit(exit) => self.exit(exit).map(drop),
-                Entered::Interrupted | Entered::InternalError { .. } => break,
+            let answered = match self.vcpu().complete() {
+                Ok(Entered::Port(access)) => self.port(&access).map(drop), // the rest of a string
+                Ok(Entered::Exit(exit)) => self.exit(exit).map(drop),
+                Ok(Entered::Interrupted | Entered::InternalError { .. }) => break,
+                Err(error) => Err(error),
             };
             self.has_failed |= answered.is_err();
             result = result.and(answered);
@@ -250,14 +251,14 @@ impl<'a> Run<'a> {
             Exit::MmioRead { .. } => {
                 self.pending = true;
                 let answered = self.answer_read(&exit, false, Vcpu::answer_mmio);
-                self.settle(&exit)?;
-                Ok((exit, answered? != Verdict::Go))
+                let verdict = self.settle_after(&exit, answered)?;
+                Ok((exit, verdict != Verdict::Go))
             }
             Exit::MmioWrite { .. } => {
                 self.pending = true;
-                let written = self.write(&exit, false);
+                let mut written = self.write(&exit, false);
                 if self.is_settling {
-                    self.settle(&exit)?;
+                    written = self.settle_after(&exit, written);
                 }
                 Ok(match written? {
                     Verdict::Reset => (Exit::Reset, true),
@@ -297,8 +298,8 @@ impl<'a> Run<'a> {
         let reply = self.consult(&exit);
         let result = if let Ok(Reply::Value(value)) = reply { value } else { NOT_IMPLEMENTED.cast_unsigned() };
         self.vcpu().answer_hypercall(result);
-        self.settle(&exit)?;
-        Ok((exit, reply? == Reply::Stop))
+        let reply = self.settle_after(&exit, reply)?;
+        Ok((exit, reply == Reply::Stop))
     }
 
     /// The data for a read: a hook's, a device's, or all ones.
@@ -343,6 +344,13 @@ impl<'a> Run<'a> {
         let data = read.as_ref().map_or(u64::MAX, |(data, _)| *data);
         answer(self.vcpu(), data);
         read.map(|(_, verdict)| verdict)
+    }
+
+    /// Settles an access whose answer may have failed: then no handler is asked any more, and that error comes out.
+    fn settle_after<T>(&mut self, exit: &Exit, answered: Result<T>) -> Result<T> {
+        self.has_failed |= answered.is_err();
+        let settled = self.settle(exit);
+        answered.and_then(|answer| settled.map(|()| answer))
     }
 
     /// After an access has been answered: a handler that set registers means the state after the instruction. Then the

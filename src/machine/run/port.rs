@@ -34,11 +34,11 @@ impl Run<'_> {
             (1..access.count).for_each(|index| self.vcpu().answer_port(access, index, u32::MAX));
         }
         let answered = if access.count == 1 { self.elements(access) } else { self.string(access) };
-        if access.direction == Direction::In || self.is_settling {
-            let exit = self.element(access, 0);
-            self.settle(&exit)?;
+        if access.direction == Direction::Out && !self.is_settling {
+            return answered;
         }
-        answered
+        let exit = self.element(access, 0);
+        self.settle_after(&exit, answered)
     }
 
     /// Offers a string whole, and then its elements.

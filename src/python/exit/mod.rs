@@ -97,7 +97,7 @@ macro_rules! exit_class {
         #[pyclass(frozen, extends = Exit, module = "belljar")]
         #[derive(Clone, PartialEq, Eq)]
         pub struct $name {
-            $($(#[doc = $field_doc])* #[pyo3(get)] pub(super) $field: $type,)*
+            $($(#[doc = $field_doc])* #[pyo3(get)] pub(in crate::python) $field: $type,)*
         }
 
         exit_class!(@match_args $name $($field)*);
@@ -293,9 +293,14 @@ pub fn kinds_of(classes: &Bound<'_, PyAny>) -> PyResult<Kinds> {
 /// Numbers and names of MSRs, as Python gives them.
 pub fn msr_number(which: &Bound<'_, PyAny>) -> PyResult<u32> {
     if let Ok(name) = which.extract::<String>() {
-        let known = || msr::NAMES.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
         return msr::number(&name).ok_or_else(|| {
-            pyo3::exceptions::PyKeyError::new_err(format!("no MSR is named {name:?}; known: {}", known()))
+            let like = msr::names_like(&name);
+            let hint = if like.is_empty() {
+                "Msrs.names() lists all, such as LSTAR".into()
+            } else {
+                format!("do you mean {}?", like.join(", "))
+            };
+            pyo3::exceptions::PyKeyError::new_err(format!("no MSR is named {name:?}: {hint}"))
         });
     }
     which.extract()

@@ -1,0 +1,46 @@
+"""What a notebook shows of belljar's objects: HTML, made here and nowhere else.
+
+It reads objects through their public attributes only, escapes what comes from the guest, and neither waits for a
+running VM nor changes anything. `show` is what each `_repr_html_` calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import belljar._belljar as native
+from belljar.host import Host
+from belljar.html import exits, hosts, machine, memory, processor
+from belljar.html.parts import Markup, join, tag
+from belljar.html.style import STYLE
+from belljar.listing import Listing
+
+_SHOWN: dict[type, Callable[[Any], Markup]] = {
+    native.Exit: exits.exit,
+    native.Handle: machine.handle,
+    native.Instruction: processor.instruction,
+    native.Memory: memory.memory,
+    native.Msrs: processor.msrs,
+    native.Quirks: hosts.quirks,
+    native.Region: memory.region,
+    native.Registers: processor.registers,
+    native.Segment: processor.segment,
+    native.VCPU: processor.vcpu,
+    native.VM: machine.vm,
+    Host: hosts.host,
+    Listing: lambda listing: processor.lines(listing, listing.here),
+}
+
+
+def fragment(thing: object) -> Markup:
+    """Return the HTML of one object, without the stylesheet. TypeError for what is none of belljar's."""
+    for kind in type(thing).__mro__:
+        if kind in _SHOWN:
+            return tag("div", _SHOWN[kind](thing), of="belljar")
+    raise TypeError(f"belljar has no HTML for {type(thing).__name__}")
+
+
+def show(thing: object) -> str:
+    """Return the HTML of one object with its stylesheet, as a notebook shows it."""
+    return str(join([Markup(f"<style>{STYLE}</style>"), fragment(thing)]))

@@ -1,0 +1,388 @@
+//! Searching guest memory, piece by piece: a match may lie across pieces and across regions that touch, never across a
+//! hole. It holds one piece and the matches, and gives way between two pieces.
+
+use std::ops::ControlFlow;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use memchr::memmem::Finder;
+
+use crate::addr::GuestPhys;
+use crate::error::{Error, Result};
+use crate::source::ReadMemory;
+
+use super::{Memory, Poll, size};
+
+/// Bytes per piece.
+const PIECE: usize = 256 << 10;
+
+/// Patterns of more bytes than this, all together, make a table that is small rather than fast.
+const MANY: usize = 1 << 14;
+
+/// All patterns together have at most this many bytes.
+const MOST_PATTERN: usize = 16 << 20;
+
+/// More matches than this are an error where no limit is given: nobody meant them, and memory would run out.
+const MOST_FOUND: usize = 1 << 22;
+
+/// What to look for.
+#[derive(Debug)]
+pub enum Needle {
+    /// One pattern, of which some bits may be left open.
+    Masked(Masked),
+    /// Any of several patterns.
+    Many(Many),
+}
+
+/// A pattern with open bits: `byte & mask == value` for each of its bytes.
+#[derive(Debug)]
+pub struct Masked {
+    cells: Vec<(u8, u8)>,
+    /// The longest run of whole bytes in it, and where that begins.
+    anchor: Box<Finder<'static>>,
+    anchor_at: usize,
+}
+
+/// Several patterns.
+#[derive(Debug)]
+pub struct Many {
+    automaton: AhoCorasick,
+    longest: usize,
+}
+
+/// A match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Address of its first byte.
+    pub at: GuestPhys,
+    /// Which pattern it is.
+    pub which: usize,
+}
+
+/// Where to look, and how much to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Where {
+    /// First address.
+    pub first: GuestPhys,
+    /// One past the last address.
+    pub end: GuestPhys,
+    /// Matches begin at multiples of this.
+    pub align: u64,
+    /// Stop after this many.
+    pub limit: Option<usize>,
+}
+
+impl Needle {
+    /// Exactly these bytes.
+    pub fn exact(bytes: &[u8]) -> Result<Self> {
+        Self::masked(bytes.iter().map(|byte| (*byte, 0xff)).collect())
+    }
+
+    /// Bytes in hexadecimal, where `?` stands for any digit: `48 8b ?? c3`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let digit = |c: char| match c {
+            '?' => Some((0, 0)),
+            _ => c.to_digit(16).and_then(|d| u8::try_from(d).ok()).map(|d| (d, 0xf)),
+        };
+        let wrong = || {
+            Error::Invalid(format!(
+                "a pattern in text is bytes in hexadecimal with ?? for any byte, such as \"48 8b ?? c3\", not {text:?}; to \
+                 look for text itself, give bytes: b\"...\""
+            ))
+        };
+        let mut cells = Vec::new();
+        for word in text.split_whitespace() {
+            let digits: Vec<_> = word.chars().map(digit).collect::<Option<_>>().ok_or_else(wrong)?;
+            let digits = if word == "?" { vec![(0, 0); 2] } else { digits };
+            if digits.len() % 2 != 0 {
+                return Err(wrong());
+            }
+            cells.extend(digits.chunks_exact(2).map(|d| (d[0].0 << 4 | d[1].0, d[0].1 << 4 | d[1].1)));
+        }
+        Self::masked(cells)
+    }
+
+    fn masked(cells: Vec<(u8, u8)>) -> Result<Self> {
+        check_length(cells.len())?;
+        let (anchor_at, anchor) = longest_whole_run(&cells);
+        if anchor.is_empty() {
+            return Err(Error::Invalid("a pattern has at least one byte of which both digits are given".into()));
+        }
+        Ok(Self::Masked(Masked { cells, anchor: Box::new(Finder::new(&anchor).into_owned()), anchor_at }))
+    }
+
+    /// Any of these.
+    pub fn many(patterns: &[Vec<u8>]) -> Result<Self> {
+        let longest = patterns.iter().map(Vec::len).max().unwrap_or(0);
+        let all = patterns.iter().fold(0_usize, |sum, p| sum.saturating_add(p.len()));
+        check_length(if patterns.iter().any(Vec::is_empty) { 0 } else { all })?;
+        let kind = (all > MANY).then_some(AhoCorasickKind::ContiguousNFA);
+        let automaton = AhoCorasick::builder().kind(kind).build(patterns).map_err(|e| Error::Invalid(e.to_string()))?;
+        Ok(Self::Many(Many { automaton, longest }))
+    }
+
+    /// The length of its longest pattern.
+    fn longest(&self) -> usize {
+        match self {
+            Self::Masked(one) => one.cells.len(),
+            Self::Many(many) => many.longest,
+        }
+    }
+
+    /// Tells `found` start, end and number of every match in `bytes`, overlapping ones too.
+    fn each(
+        &self,
+        bytes: &[u8],
+        mut found: impl FnMut(usize, usize, usize) -> ControlFlow<Result<()>>,
+    ) -> ControlFlow<Result<()>> {
+        match self {
+            Self::Masked(one) => one.each(bytes, |start| found(start, start + one.cells.len(), 0)),
+            Self::Many(many) => many
+                .automaton
+                .find_overlapping_iter(bytes)
+                .try_for_each(|m| found(m.start(), m.end(), m.pattern().as_usize())),
+        }
+    }
+}
+
+impl Masked {
+    fn each(&self, bytes: &[u8], mut found: impl FnMut(usize) -> ControlFlow<Result<()>>) -> ControlFlow<Result<()>> {
+        let mut from = 0;
+        while let Some(at) = bytes.get(from..).and_then(|rest| self.anchor.find(rest)) {
+            let anchor = from + at;
+            from = anchor + 1;
+            let start = anchor.checked_sub(self.anchor_at).filter(|start| self.matches(&bytes[*start..]));
+            start.map_or(ControlFlow::Continue(()), &mut found)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn matches(&self, bytes: &[u8]) -> bool {
+        bytes.len() >= self.cells.len()
+            && self.cells.iter().zip(bytes).all(|((value, mask), byte)| byte & mask == *value)
+    }
+}
+
+fn check_length(bytes: usize) -> Result<()> {
+    match bytes {
+        0 => Err(Error::Invalid("a pattern to look for has at least one byte".into())),
+        1..=MOST_PATTERN => Ok(()),
+        _ => Err(Error::Invalid(format!("patterns have at most {MOST_PATTERN:#x} bytes together"))),
+    }
+}
+
+/// The longest run of bytes that are given whole, and where it begins.
+fn longest_whole_run(cells: &[(u8, u8)]) -> (usize, Vec<u8>) {
+    let (mut begin, mut best) = (0, 0..0);
+    for (i, (_, mask)) in cells.iter().enumerate() {
+        if *mask != 0xff {
+            begin = i + 1;
+        } else if i + 1 - begin > best.len() {
+            best = begin..i + 1;
+        }
+    }
+    (best.start, cells[best].iter().map(|(value, _)| *value).collect())
+}
+
+impl Memory {
+    /// All matches in the order of their addresses. What is removed meanwhile is passed over.
+    pub fn search(&self, needle: &Needle, place: Where, poll: Poll<'_>) -> Result<Vec<Found>> {
+        search(self, &self.stretches(place.first, place.end), needle, place, poll)
+    }
+}
+
+/// The matches in `stretches` of `memory`, which do not touch.
+fn search(
+    memory: &impl ReadMemory,
+    stretches: &[(u64, u64)],
+    needle: &Needle,
+    place: Where,
+    poll: Poll<'_>,
+) -> Result<Vec<Found>> {
+    if place.align == 0 {
+        return Err(Error::Invalid("align is at least 1".into()));
+    }
+    let mut found = Vec::new();
+    for (first, end) in stretches {
+        match search_stretch(memory, (*first, *end), needle, place, poll, &mut found) {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(Ok(())) => break,
+            ControlFlow::Break(Err(error)) => return Err(error),
+        }
+    }
+    found.sort_unstable(); // patterns of different lengths are found in the order of their ends
+    Ok(found)
+}
+
+fn search_stretch(
+    memory: &impl ReadMemory,
+    (first, end): (u64, u64),
+    needle: &Needle,
+    place: Where,
+    poll: Poll<'_>,
+    found: &mut Vec<Found>,
+) -> ControlFlow<Result<()>> {
+    let keep = needle.longest() - 1; // of the piece before, in which a match may have begun
+    let step = PIECE.max(keep);
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut at = first;
+    while at < end {
+        if found.len() >= place.limit.unwrap_or(usize::MAX) {
+            return ControlFlow::Break(Ok(()));
+        }
+        if let Err(error) = poll() {
+            return ControlFlow::Break(Err(error));
+        }
+        let old = bytes.len().min(keep);
+        bytes.drain(..bytes.len() - old);
+        let n = usize::try_from(end - at).map_or(step, |left| left.min(step));
+        bytes.resize(old + n, 0);
+        if memory.read(GuestPhys(at), &mut bytes[old..]).is_err() {
+            bytes.clear(); // removed meanwhile: a hole
+        }
+        let start = at - size(old);
+        needle.each(&bytes, |from, to, which| {
+            let at = start + size(from);
+            if to > old && at.is_multiple_of(place.align) {
+                keep_match(found, at, which, place)
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        at += size(n);
+    }
+    ControlFlow::Continue(())
+}
+
+fn keep_match(found: &mut Vec<Found>, at: u64, which: usize, place: Where) -> ControlFlow<Result<()>> {
+    match place.limit {
+        Some(limit) if found.len() >= limit => return ControlFlow::Break(Ok(())),
+        None if found.len() >= MOST_FOUND => {
+            return ControlFlow::Break(Err(Error::Invalid(format!(
+                "more than {MOST_FOUND} matches: give a limit, a longer pattern or a narrower range"
+            ))));
+        }
+        _ => found.push(Found { at: GuestPhys(at), which }),
+    }
+    ControlFlow::Continue(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Memory with holes: each address has a byte or none.
+    struct Sparse(Vec<Option<u8>>);
+
+    impl ReadMemory for Sparse {
+        fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<()> {
+            for (i, byte) in into.iter_mut().enumerate() {
+                let cell = usize::try_from(at.0).ok().and_then(|at| self.0.get(at + i)).copied().flatten();
+                *byte = cell.ok_or(Error::Unbacked { at: at.0, len: 1, near: None })?;
+            }
+            Ok(())
+        }
+    }
+
+    impl Sparse {
+        fn stretches(&self) -> Vec<(u64, u64)> {
+            let mut stretches: Vec<(u64, u64)> = Vec::new();
+            for (at, _) in (0_u64..).zip(&self.0).filter(|(_, cell)| cell.is_some()) {
+                match stretches.last_mut() {
+                    Some((_, end)) if *end == at => *end += 1,
+                    _ => stretches.push((at, at + 1)),
+                }
+            }
+            stretches
+        }
+
+        fn naive(&self, patterns: &[Vec<u8>], align: usize) -> Vec<Found> {
+            let at = |i: usize| GuestPhys(size(i));
+            let matches = |i: usize, p: &[u8]| (0..p.len()).all(|j| self.0.get(i + j) == Some(&Some(p[j])));
+            let all = (0..self.0.len()).step_by(align).flat_map(|i| (0..patterns.len()).map(move |which| (i, which)));
+            let found = all.filter(|(i, which)| matches(*i, &patterns[*which]));
+            found.map(|(i, which)| Found { at: at(i), which }).collect()
+        }
+    }
+
+    const EVERYWHERE: Where = Where { first: GuestPhys(0), end: GuestPhys(u64::MAX), align: 1, limit: None };
+
+    fn look(memory: &Sparse, needle: &Needle, place: Where) -> Result<Vec<Found>> {
+        search(memory, &memory.stretches(), needle, place, &|| Ok(()))
+    }
+
+    /// Memory whose interesting part lies across the border between two pieces.
+    fn around_a_border(cells: &[Option<u8>]) -> Sparse {
+        let mut all = vec![Some(9); PIECE - cells.len() / 2];
+        all.extend_from_slice(cells);
+        Sparse(all)
+    }
+
+    fn patterns() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        prop::collection::vec(prop::collection::vec(0u8..2, 1..6), 1..5)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn every_match_is_found_once_and_none_across_a_hole(
+            cells in prop::collection::vec(prop::option::weighted(0.9, 0u8..2), 1..120),
+            patterns in patterns(),
+            align in 1usize..4,
+        ) {
+            let memory = around_a_border(&cells);
+            let place = Where { align: size(align), ..EVERYWHERE };
+            let many = look(&memory, &Needle::many(&patterns).unwrap(), place).unwrap();
+            prop_assert_eq!(&many, &memory.naive(&patterns, align));
+            let one = look(&memory, &Needle::exact(&patterns[0]).unwrap(), place).unwrap();
+            prop_assert_eq!(one, memory.naive(&patterns[..1], align));
+        }
+
+        #[test]
+        fn open_digits_match_anything(bytes in prop::collection::vec(any::<u8>(), 3..40), at in 0usize..40) {
+            let at = at % (bytes.len() - 2);
+            let memory = Sparse(bytes.iter().copied().map(Some).collect());
+            let text = format!("{:02x} ?? {:x}?", bytes[at], bytes[at + 2] >> 4);
+            let found = look(&memory, &Needle::parse(&text).unwrap(), EVERYWHERE).unwrap();
+            let fits = |w: &[u8]| w[0] == bytes[at] && w[2] >> 4 == bytes[at + 2] >> 4;
+            let expected: Vec<_> = bytes.windows(3).enumerate().filter(|(_, w)| fits(w)).map(|(i, _)| size(i)).collect();
+            prop_assert_eq!(found.iter().map(|f| f.at.0).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn a_pattern_longer_than_a_piece_is_found() {
+        let pattern: Vec<u8> = (0..PIECE * 2 + 5).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        let mut cells = vec![Some(0xff); 3 * PIECE / 2];
+        cells.extend(pattern.iter().copied().map(Some));
+        let found = look(&Sparse(cells), &Needle::exact(&pattern).unwrap(), EVERYWHERE).unwrap();
+        assert_eq!(found, [Found { at: GuestPhys(size(3 * PIECE / 2)), which: 0 }]);
+    }
+
+    #[test]
+    fn a_limit_ends_the_search_and_a_poll_can() {
+        let memory = Sparse(vec![Some(0); 100]);
+        let needle = Needle::exact(&[0]).unwrap();
+        for limit in [0, 1, 99, 100, 101] {
+            let found = look(&memory, &needle, Where { limit: Some(limit), ..EVERYWHERE }).unwrap();
+            assert_eq!(found.len(), limit.min(100));
+        }
+        let stopped = search(&memory, &[(0, 100)], &needle, EVERYWHERE, &|| Err(Error::Closed));
+        assert!(matches!(stopped, Err(Error::Closed)));
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused() {
+        for text in ["", "  ", "4", "48 8", "zz", "??", "4? ?8", "hello", "+4"] {
+            assert!(Needle::parse(text).is_err(), "{text:?}");
+        }
+        assert!(Needle::exact(&[]).is_err());
+        assert!(Needle::many(&[]).is_err());
+        assert!(Needle::many(&[vec![1], vec![]]).is_err());
+        assert!(Needle::parse("488b ?? C3 ?").is_ok());
+        let memory = Sparse(vec![Some(0)]);
+        assert!(look(&memory, &Needle::exact(&[0]).unwrap(), Where { align: 0, ..EVERYWHERE }).is_err());
+    }
+}

@@ -1,0 +1,28 @@
+//! What notebooks show: `_repr_html_` of the classes that have one. It never makes HTML; `belljar.html` does.
+
+use pyo3::prelude::*;
+
+use super::decode::Instruction;
+use super::exit::Exit;
+use super::hook::Handle;
+use super::host::Quirks;
+use super::memory::{Memory, Region};
+use super::msrs::Msrs;
+use super::regs::Registers;
+use super::segment::Segment;
+use super::vcpu::Vcpu;
+use super::vm::VM;
+
+macro_rules! shown_in_notebooks {
+    ($($class:ident)+) => {$(
+        #[pymethods]
+        impl $class {
+            /// The value as a notebook shows it.
+            fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+                slf.py().import("belljar.html")?.getattr("show")?.call1((slf,))?.extract()
+            }
+        }
+    )+};
+}
+
+shown_in_notebooks! { Exit Handle Instruction Memory Msrs Quirks Region Registers Segment VM Vcpu }

@@ -1,0 +1,142 @@
+//! The class `Memory`: guest-physical memory for Python. Copies by default; views through the buffer protocol.
+//! It never holds memory itself: each method asks the machine's.
+
+mod bulk;
+pub mod hexdump;
+mod regions;
+mod search;
+mod typed;
+mod window;
+
+use std::path::PathBuf;
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView, PySlice};
+
+use crate::addr::GuestPhys;
+
+use super::address::{Address, Count};
+use super::vm::VM;
+
+pub use regions::{Huge, Region};
+
+/// The guest's physical memory. Addresses are guest-physical bytes; integers are little-endian.
+///
+/// Reading or writing where no RAM or ROM is raises GuestMemoryError. Works while the guest runs, too.
+#[pyclass(frozen, module = "belljar")]
+pub struct Memory {
+    vm: Py<VM>,
+}
+
+impl Memory {
+    pub(super) fn new(vm: Py<VM>) -> Self {
+        Self { vm }
+    }
+
+    fn core(&self) -> &crate::memory::Memory {
+        &self.vm.get().machine().memory
+    }
+
+    fn bytes<'py>(&self, py: Python<'py>, at: Address, size: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = py.detach(|| self.core().read_vec(at.0, size))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+}
+
+/// Bytes of a bytes-like object.
+pub fn copied(data: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(bytes) = data.cast::<PyBytes>() {
+        return Ok(bytes.as_bytes().to_vec());
+    }
+    let view = PyMemoryView::from(data).map_err(|_| {
+        let got = data.get_type().name().map(|n| n.to_string()).unwrap_or_default();
+        PyTypeError::new_err(format!(
+            "bytes, or something with the buffer protocol (bytearray, numpy array), not {got}"
+        ))
+    })?;
+    view.call_method0("tobytes")?.extract()
+}
+
+/// Bytes of a bytes-like object, or of the file that a path names.
+pub fn file_or_bytes(source: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    match source.extract::<PathBuf>() {
+        Ok(path) if !source.is_instance_of::<PyBytes>() => {
+            source.py().detach(|| std::fs::read(&path)).map_err(|e| os_error(&e, path))
+        }
+        _ => copied(source),
+    }
+}
+
+#[pymethods]
+impl Memory {
+    /// `size` bytes from `at` on, as a copy.
+    fn read<'py>(&self, py: Python<'py>, at: Address, size: Count) -> PyResult<Bound<'py, PyBytes>> {
+        self.bytes(py, at, size.0)
+    }
+
+    /// Writes `data` (bytes, or anything with the buffer protocol: a numpy array, a ctypes object) at `at`. ROM can be written from here, too.
+    fn write(&self, py: Python<'_>, at: Address, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let bytes = copied(data)?;
+        Ok(py.detach(|| self.core().write(at.0, &bytes))?)
+    }
+
+    /// Writes a file (its path), or bytes, at `at`; returns how many bytes that were.
+    fn load(&self, py: Python<'_>, source: &Bound<'_, PyAny>, at: Address) -> PyResult<usize> {
+        let bytes = file_or_bytes(source)?;
+        py.detach(|| self.core().write(at.0, &bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match index.cast::<PySlice>() {
+            Ok(slice) => {
+                let (at, size) = slice_range(slice)?;
+                Ok(self.bytes(py, at, size)?.into_any())
+            }
+            Err(_) => Ok(self.bytes(py, index.extract()?, 1)?.as_bytes()[0].into_pyobject(py)?.into_any()),
+        }
+    }
+
+    fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(slice) = index.cast::<PySlice>() else {
+            let (at, byte): (Address, u8) = (index.extract()?, value.extract()?);
+            return Ok(self.core().write(at.0, &[byte])?);
+        };
+        let (at, size) = slice_range(slice)?;
+        let bytes = copied(value)?;
+        if bytes.len() != size {
+            return Err(PyValueError::new_err(format!("{} bytes do not fill a slice of {size}", bytes.len())));
+        }
+        Ok(py.detach(|| self.core().write(at.0, &bytes))?)
+    }
+
+    fn __repr__(&self) -> String {
+        let words = self.core().regions().into_iter().map(|r| format!(" {:#x}..{:#x} {}", r.at, r.end(), r.what()));
+        format!("<Memory{}>", words.collect::<String>())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.vm)
+    }
+}
+
+/// The OSError of an operation on a file.
+fn os_error(error: &std::io::Error, path: PathBuf) -> PyErr {
+    let (errno, text) = (error.raw_os_error().unwrap_or(0), error.to_string());
+    let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
+    pyo3::exceptions::PyOSError::new_err((errno, words, path.into_os_string()))
+}
+
+/// Start and length of `[start:stop]`, whose ends must be given.
+fn slice_range(slice: &Bound<'_, PySlice>) -> PyResult<(Address, usize)> {
+    let part = |name: &str| slice.getattr(name);
+    if !part("step")?.is_none() || part("stop")?.is_none() {
+        return Err(PyIndexError::new_err("a slice of guest memory is [start:stop], without a step"));
+    }
+    let start: Address = if part("start")?.is_none() { Address(GuestPhys(0)) } else { part("start")?.extract()? };
+    let stop: Address = part("stop")?.extract()?;
+    Ok((start, usize::try_from(stop.0.0.saturating_sub(start.0.0)).unwrap_or(usize::MAX)))
+}
