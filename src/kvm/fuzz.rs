@@ -4,7 +4,6 @@
 use std::ptr::NonNull;
 
 use crate::addr::Span;
-use crate::bus::all_ones;
 use crate::exit::Exit;
 
 use super::entered::{Access, Entered};
@@ -27,7 +26,7 @@ pub fn run_page(bytes: &[u8]) {
     match page.exit() {
         Entered::Port(access) => port(&page, &access),
         Entered::Exit(Exit::MmioRead { size, .. }) => assert!((1..=8).contains(&size)),
-        Entered::Exit(Exit::MmioWrite { size, data, .. }) => assert!((1..=8).contains(&size) && data <= all_ones(size)),
+        Entered::Exit(Exit::MmioWrite { size, data, .. }) => assert!((1..=8).contains(&size) && data <= ones(size)),
         other => assert!(!format!("{other:?}").is_empty()),
     }
     let _ = page.memory_fault();
@@ -37,13 +36,18 @@ pub fn run_page(bytes: &[u8]) {
     page.set_msr_answer(None);
 }
 
+/// All ones in `size` bytes, of which there are 1 to 8.
+fn ones(size: u8) -> u64 {
+    u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)))
+}
+
 /// Every element of an access can be answered, and no number of an element leads out of the page.
 fn port(page: &RunPage, access: &Access) {
     for index in (0..access.count).chain([access.count, u32::MAX / 4, u32::MAX]) {
         let data = index.wrapping_mul(0x0101_0107);
         page.set_port_data(access, index, data);
         let back = u64::from(page.port_data(access, index));
-        let kept = u64::from(data) & all_ones(access.size);
+        let kept = u64::from(data) & ones(access.size);
         assert!(index >= access.count || back == kept, "{access:?} {index}: {back:#x} for {kept:#x}");
     }
 }
