@@ -30,7 +30,7 @@ INSTALLED := $(STAMPS)/installed
 GUEST := { scripts/system-packages guest && tests/guests/linux/build.sh || \
 	echo "*** no Linux guest, for the reason above: what boots it will be SKIPPED ***" >&2; }
 
-.PHONY: help demo test test-rust test-python test-amdv shell-amdv quirks lint lint-rust lint-python lint-deny bench docs notebooks stubs linux-guest install-check clean
+.PHONY: help demo test test-rust test-python test-amdv shell-amdv quirks stress fuzz sanitize lint lint-rust lint-python lint-deny bench docs notebooks stubs linux-guest install-check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -60,11 +60,25 @@ shell-amdv: $(INSTALLED) ## a shell in that emulated PC, with belljar and the te
 quirks: $(INSTALLED) ## what the quirk probe answers, here and in the emulated PC
 	$(BIN)/python tests/amdv/compare.py
 
+# Each of the two finds what the other hides: -X dev checks allocations and slows everything down.
+stress: $(INSTALLED) ## 64 machines, threads, Ctrl-C: no crash, hang, leak or lost exception (DURATION=60)
+	$(BIN)/python -X dev tests/stress/stress.py --seconds $(or $(DURATION),60) $(ARGS)
+	$(BIN)/python -X faulthandler tests/stress/stress.py --seconds $(or $(DURATION),60) $(ARGS)
+
+fuzz: $(STAMPS)/system ## run each fuzz target on AddressSanitizer (DURATION=10, ARGS="images" for some of them)
+	@scripts/system-packages fuzz
+	scripts/fuzz $(or $(DURATION),10) $(ARGS)
+
+sanitize: $(STAMPS)/system ## the unit tests of the core on AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --no-default-features --lib \
+		--target x86_64-unknown-linux-gnu --target-dir $(BUILD)/sanitize
+
 lint: lint-rust lint-python lint-deny ## formatting, clippy, ruff, mypy, stubtest, layers, cargo-deny
 
 # With and without Python, since the core must stand alone.
 lint-rust: $(STAMPS)/venv
 	cargo fmt --check
+	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --locked --all-targets -- -D warnings
 

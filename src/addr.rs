@@ -83,6 +83,12 @@ mod tests {
 
     use super::*;
 
+    /// Numbers as they come, and those around the ends of pages and of the address space.
+    fn near_the_ends() -> impl Strategy<Value = u64> {
+        let near = (prop::sample::select(vec![0, PAGE, 1 << 52, 1 << 63, u64::MAX]), 0u64..0x1002);
+        prop_oneof![any::<u64>(), near.prop_map(|(end, by)| end.wrapping_add(by).wrapping_sub(PAGE))]
+    }
+
     proptest! {
         #[test]
         fn a_span_holds_exactly_its_numbers(first: u64, len in 1u64..1000, probe: u64) {
@@ -102,8 +108,37 @@ mod tests {
         }
 
         #[test]
-        fn pages_round_outwards(at: u64) {
+        fn an_address_moves_on_or_says_that_it_cannot(at in near_the_ends(), by in near_the_ends()) {
+            match GuestPhys(at).plus(by) {
+                Ok(sum) => prop_assert!(sum.0 - by == at && sum.0 >= at),
+                Err(Error::BeyondPhysical { at: from, len, .. }) => {
+                    prop_assert!((from, len) == (at, by) && u128::from(at) + u128::from(by) > u128::from(u64::MAX));
+                }
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
+
+        #[test]
+        fn a_span_is_refused_exactly_where_it_is_empty_or_ends_beyond(
+            first in near_the_ends(), len in near_the_ends(), limit in near_the_ends(),
+        ) {
+            let last = (u128::from(first) + u128::from(len)).checked_sub(1).filter(|_| len > 0);
+            let fits = last.is_some_and(|last| last <= u128::from(limit));
+            let span = Span::new(first, len, limit);
+            prop_assert_eq!(span.is_ok(), fits);
+            if let Ok(span) = span {
+                prop_assert_eq!((span.first, span.last - span.first), (first, len - 1));
+                prop_assert!(span.contains(first) && span.contains(span.last) && span.overlaps(span));
+                prop_assert_eq!(span.contains(span.last.wrapping_add(1)), span.first == 0 && span.last == u64::MAX);
+            }
+        }
+
+        #[test]
+        fn pages_round_outwards(at in near_the_ends()) {
             prop_assert!(page_floor(at) <= at && at - page_floor(at) < PAGE);
+            prop_assert!(GuestPhys(page_floor(at)).is_page_aligned());
+            prop_assert_eq!(GuestPhys(at).is_page_aligned(), page_floor(at) == at);
+            prop_assert_eq!(page_ceil(at).is_none(), at > page_floor(u64::MAX));
             if let Some(up) = page_ceil(at) {
                 prop_assert!(up >= at && up - at < PAGE && up.is_multiple_of(PAGE));
             }

@@ -58,7 +58,7 @@ impl Devices {
     /// What the device at `at` answers, if there is one.
     pub fn read(&self, at: u64, size: u8) -> Option<u64> {
         let (device, offset) = self.find(at, size)?;
-        Some(device.lock().unwrap_or_else(PoisonError::into_inner).read(offset, size))
+        Some(device.lock().unwrap_or_else(PoisonError::into_inner).read(offset, size) & all_ones(size))
     }
 
     /// What the device at `at` makes of a write, if there is one.
@@ -116,6 +116,8 @@ pub fn all_ones(size: u8) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     struct Echo(u64);
@@ -126,7 +128,7 @@ mod tests {
         }
 
         fn write(&mut self, offset: u64, _: u8, data: u64) -> Effect {
-            self.0 = data - offset;
+            self.0 = data.wrapping_sub(offset);
             Effect::None
         }
     }
@@ -153,6 +155,41 @@ mod tests {
         assert_eq!(devices.read(0x65, 1), None);
         assert_eq!(devices.read(0x5f, 2), None);
         assert_eq!(devices.read(u64::MAX, 8), None);
+    }
+
+    #[test]
+    fn a_read_has_no_more_bits_than_its_bytes() {
+        let devices = bus().devices();
+        devices.write(0x60, 1, 0x1_2345);
+        assert_eq!((devices.read(0x60, 1), devices.read(0x60, 2)), (Some(0x45), Some(0x2345)));
+    }
+
+    /// What the bus is held against: who has which number.
+    type Model = std::collections::BTreeMap<u64, (u64, u64)>;
+
+    proptest! {
+        #[test]
+        fn an_access_reaches_the_device_that_has_all_of_its_numbers(
+            spans in prop::collection::vec((0u64..200, 1u64..40), 0..10), at in 0u64..260, size in 1u8..=8, high: bool,
+        ) {
+            let (bus, mut model, far) = (Bus::default(), Model::new(), if high { u64::MAX - 260 } else { 0 });
+            for (n, (first, len)) in (1..).zip(&spans) {
+                let free = (*first..first + len).all(|number| !model.contains_key(&number));
+                let span = Span::new(far + first, *len, u64::MAX).expect("a range");
+                let inserted = bus.insert(span, "echo", Arc::new(Mutex::new(Echo(1000 * n))));
+                prop_assert_eq!(inserted.is_ok(), free);
+                if free {
+                    model.extend((*first..first + len).map(|number| (number, (n, *first))));
+                }
+            }
+            let owners = (at..at + u64::from(size)).map(|number| model.get(&number)).collect::<Vec<_>>();
+            let whole = owners[0].filter(|owner| owners.iter().all(|other| *other == Some(owner)));
+            let expected = whole.map(|(n, first)| (1000 * n + at - first) & all_ones(size));
+            let devices = bus.devices();
+            prop_assert_eq!(devices.read(far + at, size), expected);
+            prop_assert_eq!(devices.write(far + at, size, 0).is_some(), expected.is_some());
+            prop_assert!(bus.list().windows(2).all(|pair| pair[0].1 < pair[1].0));
+        }
     }
 
     #[test]

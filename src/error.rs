@@ -125,6 +125,12 @@ pub enum Error {
         /// What was tried.
         what: &'static str,
     },
+    /// Something that needs a machine at rest was asked of one that runs.
+    #[error("{what} while the VM runs")]
+    NotAtRest {
+        /// What was tried.
+        what: &'static str,
+    },
     /// The machine cannot be closed, or the region not be removed: Python still sees its memory.
     #[error("{0} memory views are live")]
     ViewsLive(usize),

@@ -3,46 +3,79 @@
 The native half of belljar: import `belljar` instead.
 """
 
+from collections.abc import Callable, Coroutine
+from belljar.expression import Expression
 from _typeshed import Incomplete, SupportsGetItem, SupportsLenAndGetItem
+from belljar.bits import CR0, CR4, DR6, DR7, EFER, RFLAGS, XCR0
+from belljar.device import Device
+from belljar.events import Events
+from belljar.state import State
+from belljar.stats import Stats
+from collections.abc import Iterator
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
 __all__ = [
     "__version__",
     "Action",
+    "ApResetHold",
+    "BusLock",
     "Console",
     "Debug",
+    "DirtyRingFull",
     "Exit",
     "FailEntry",
+    "FloatStack",
+    "Fpu",
     "GuestException",
     "Handle",
     "Hlt",
+    "HyperV",
+    "Hypercall",
     "Instruction",
     "InternalError",
+    "InterruptWindow",
     "Interrupted",
+    "IoapicEoi",
+    "IrqLine",
+    "Lapic",
     "Memory",
     "MemoryFault",
+    "MemoryMap",
+    "MemoryRange",
+    "MemoryRanges",
     "MmioRead",
     "MmioWrite",
     "MsrRead",
     "MsrWrite",
     "Msrs",
+    "Notify",
     "PortIn",
     "PortOut",
+    "PortStringIn",
+    "PortStringOut",
     "Quirks",
     "Region",
     "Registers",
     "Reset",
     "Segment",
     "Shutdown",
+    "Symbols",
     "SystemEvent",
     "Timeout",
+    "TprAccess",
+    "TprLowered",
     "UnknownExit",
     "VCPU",
     "VM",
+    "VectorRegisters",
+    "Xen",
     "capabilities",
     "disasm",
+    "hexdump",
     "probe",
+    "state_values",
+    "volatile_values",
 ]
 
 __version__: Final[str]
@@ -68,6 +101,34 @@ class Action:
     def __reduce__(self, /) -> "tuple[object, ...]":
         """
         Pickles as the attribute of its class.
+        """
+    def __repr__(self, /) -> str: ...
+
+@final
+class ApResetHold(Exit):
+    """
+    The guest waits for the reset of a processor (KVM_EXIT_AP_RESET_HOLD).
+    """
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(cls, /, vcpu: SupportsIndex = 0) -> ApResetHold: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+
+@final
+class BusLock(Exit):
+    """
+    The guest locked the bus: an atomic access across cache lines, or to uncached memory. With VM(bus_lock=True).
+    """
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(cls, /, vcpu: SupportsIndex = 0) -> BusLock: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
         """
     def __repr__(self, /) -> str: ...
 
@@ -146,11 +207,29 @@ class Debug(Exit):
         Linear address.
         """
 
+@final
+class DirtyRingFull(Exit):
+    """
+    The ring of dirty pages is full (KVM_EXIT_DIRTY_RING_FULL).
+    """
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(cls, /, vcpu: SupportsIndex = 0) -> DirtyRingFull: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+
 @disjoint_base
 class Exit:
     """
     Why a vCPU came out of the guest: the base of all exits.
     """
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     @property
     def vcpu(self, /) -> int:
         """
@@ -181,6 +260,121 @@ class FailEntry(Exit):
     def reason(self, /) -> int:
         """
         The hardware's reason.
+        """
+
+@final
+class FloatStack:
+    """
+    The x87 stack as floats, live. They are rounded to 64 bits; `st_raw` has all 80.
+    """
+    def __getitem__(self, index: SupportsIndex, /) -> float: ...
+    def __len__(self, /) -> int: ...
+    def __repr__(self, /) -> str: ...
+    def __setitem__(self, index: SupportsIndex, value: SupportsFloat | SupportsIndex, /) -> None: ...
+
+@final
+class Fpu:
+    """
+    The floating-point and vector registers of one vCPU, live: reading asks the vCPU (one ioctl), writing sets it (two).
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def components(self, /) -> dict[int, tuple[int, int]]:
+        """
+        Where the parts of `raw` beyond x87 and SSE lie: their bit in XCR0 -> (offset, length in bytes).
+        """
+    @property
+    def fcw(self, /) -> int:
+        """
+        The x87 control word.
+        """
+    @fcw.setter
+    def fcw(self, /, value: Any) -> None: ...
+    @property
+    def fdp(self, /) -> int:
+        """
+        The address of the last x87 operand.
+        """
+    @fdp.setter
+    def fdp(self, /, value: Any) -> None: ...
+    @property
+    def fip(self, /) -> int:
+        """
+        The address of the last x87 instruction.
+        """
+    @fip.setter
+    def fip(self, /, value: Any) -> None: ...
+    @property
+    def fop(self, /) -> int:
+        """
+        The opcode of the last x87 instruction.
+        """
+    @fop.setter
+    def fop(self, /, value: Any) -> None: ...
+    @property
+    def fsw(self, /) -> int:
+        """
+        The x87 status word; bits 11 to 13 are the top of the stack.
+        """
+    @fsw.setter
+    def fsw(self, /, value: Any) -> None: ...
+    @property
+    def ftw(self, /) -> int:
+        """
+        The abridged x87 tag word: a bit for each physical register in use (Intel SDM vol. 1, 10.5.1).
+        """
+    @ftw.setter
+    def ftw(self, /, value: Any) -> None: ...
+    @property
+    def k(self, /) -> VectorRegisters:
+        """
+        The masks K0 to K7, as integers of 64 bits; none without AVX-512.
+        """
+    @property
+    def mxcsr(self, /) -> int:
+        """
+        MXCSR: rounding and exceptions of SSE. RegisterError for reserved bits.
+        """
+    @mxcsr.setter
+    def mxcsr(self, /, value: Any) -> None: ...
+    @property
+    def pkru(self, /) -> int:
+        """
+        PKRU: the rights of each protection key. ValueError where the processor has none.
+        """
+    @pkru.setter
+    def pkru(self, /, value: Any) -> None: ...
+    @property
+    def raw(self, /) -> bytes:
+        """
+        The whole XSAVE area in its standard form, as bytes; setting takes as many.
+        """
+    @raw.setter
+    def raw(self, /, value: Any) -> None: ...
+    @property
+    def st(self, /) -> FloatStack:
+        """
+        ST(0) to ST(7) as floats, the top of the stack first. A register that is set is in use.
+        """
+    @property
+    def st_raw(self, /) -> VectorRegisters:
+        """
+        ST(0) to ST(7) as integers of 80 bits: what the registers hold, exactly. Their low 64 bits are MM0 to MM7.
+        """
+    @property
+    def xmm(self, /) -> VectorRegisters:
+        """
+        XMM0 on, as integers of 128 bits: `fpu.xmm[0]`.
+        """
+    @property
+    def ymm(self, /) -> VectorRegisters:
+        """
+        YMM0 on, as integers of 256 bits; none without AVX.
+        """
+    @property
+    def zmm(self, /) -> VectorRegisters:
+        """
+        ZMM0 on, as integers of 512 bits; none without AVX-512.
         """
 
 @final
@@ -239,6 +433,15 @@ class Handle:
     def __enter__(self, /) -> Handle: ...
     def __exit__(self, /, *_exception: "object") -> None: ...
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    @property
+    def access(self, /) -> str:
+        """
+        "r", "w" or "rw", seen from the guest.
+        """
     @property
     def enabled(self, /) -> bool:
         """
@@ -247,13 +450,36 @@ class Handle:
     @enabled.setter
     def enabled(self, /, yes: bool) -> None: ...
     @property
+    def function(self, /) -> Any | None:
+        """
+        The function that is called; None for a handle that waits for one.
+        """
+    @property
     def hits(self, /) -> int:
         """
         How often the handler has been called; kept when it has been removed.
         """
+    def pass_on(self, /, exit: "PortIn | PortOut | MmioRead | MmioWrite") -> "int | Action":
+        """
+        Has `exit` answered as if this handler and those asked before it were not there, while the guest waits.
+
+        For handlers of ports and memory. The result is what the handler may return in turn: an integer for a read,
+        bj.SKIP for a write that has been done, bj.STOP where a handler behind stops the run (nothing is read or written
+        then until the handler returns it). Raises ValueError if the handler has been removed.
+        """
+    @property
+    def range(self, /) -> range | None:
+        """
+        The ports, guest-physical addresses or MSR numbers that it is for; None for a handler of whole classes.
+        """
     def remove(self, /) -> None:
         """
         Removes the handler, before the next exit. Does nothing if it has been removed.
+        """
+    @property
+    def subject(self, /) -> str:
+        """
+        What the handler is for: "port", "mmio", "msr", or the class of exits as a word, such as "Hlt"; "Exit" is every class.
         """
 
 @final
@@ -271,6 +497,74 @@ class Hlt(Exit):
     def __repr__(self, /) -> str: ...
 
 @final
+class HyperV(Exit):
+    """
+    What the guest asks of Hyper-V that KVM leaves to user space (KVM_EXIT_HYPERV).
+    """
+
+    __match_args__: Final[tuple[str, str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(
+        cls, /, kind: SupportsIndex, data: SupportsGetItem[int, SupportsIndex], vcpu: SupportsIndex = 0
+    ) -> HyperV: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def data(self, /) -> list[int]:
+        """
+        The words that follow, as KVM laid them out.
+        """
+    @property
+    def kind(self, /) -> int:
+        """
+        KVM_EXIT_HYPERV_*.
+        """
+
+@final
+class Hypercall(Exit):
+    """
+    A hypercall that KVM leaves to user space (Linux, Documentation/virt/kvm/x86/hypercalls.rst).
+
+    A handler's integer is what the guest gets in RAX; without one, the call fails with -1000 (KVM_ENOSYS).
+    """
+
+    __match_args__: Final[tuple[str, str, str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(
+        cls,
+        /,
+        number: SupportsIndex,
+        args: SupportsLenAndGetItem[SupportsIndex],
+        long_mode: bool,
+        vcpu: SupportsIndex = 0,
+    ) -> Hypercall: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def args(self, /) -> list[int]:
+        """
+        RBX, RCX, RDX, RSI and two that x86 does not use.
+        """
+    @property
+    def long_mode(self, /) -> bool:
+        """
+        Made in 64-bit mode.
+        """
+    @property
+    def number(self, /) -> int:
+        """
+        KVM_HC_*: 12 is MAP_GPA_RANGE.
+        """
+
+@final
 class Instruction:
     """
     One decoded instruction: where it is, its bytes, and its text in Intel syntax.
@@ -280,6 +574,10 @@ class Instruction:
     def __ne__(self, value: object, /) -> bool: ...
     def __repr__(self, /) -> str: ...
     def __str__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     @property
     def address(self, /) -> int:
         """
@@ -353,9 +651,23 @@ class InternalError(Exit):
         """
 
 @final
+class InterruptWindow(Exit):
+    """
+    The guest can take an interrupt now that cpu.inject_interrupt() has queued; it gets it next.
+    """
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(cls, /, vcpu: SupportsIndex = 0) -> InterruptWindow: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+
+@final
 class Interrupted(Exit):
     """
-    Somebody stopped the machine: by "kick", "pause", "stop" or "close".
+    Somebody stopped the machine: by "kick", "pause", "stop" or "close"; or what it ran until holds: by "until".
     """
 
     __match_args__: Final[tuple[str]]
@@ -374,6 +686,224 @@ class Interrupted(Exit):
         """
 
 @final
+class IoapicEoi(Exit):
+    """
+    The guest ended the service of a level-triggered interrupt that came through the split irqchip's I/O APIC.
+    """
+
+    __match_args__: Final[tuple[str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(cls, /, vector: SupportsIndex, vcpu: SupportsIndex = 0) -> IoapicEoi: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def vector(self, /) -> int:
+        """
+        Its vector.
+        """
+
+@final
+class IrqLine:
+    """
+    An interrupt line (GSI) of a VM with interrupt controllers. From any thread, also while the guest runs.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def level(self, /) -> bool:
+        """
+        Is the line high? Setting it is raise_() or lower().
+        """
+    @level.setter
+    def level(self, /, high: bool) -> None: ...
+    @property
+    def line(self, /) -> int:
+        """
+        The number of the line, 0 to 23.
+        """
+    def lower(self, /) -> None:
+        """
+        Makes the line low.
+        """
+    def pulse(self, /) -> None:
+        """
+        Makes the line high and low again: one interrupt, where the guest has programmed the line as edge-triggered.
+        """
+    def raise_(self, /) -> None:
+        """
+        Makes the line high, and leaves it so.
+        """
+
+@final
+class Lapic:
+    """
+    The registers of the local APIC (Intel SDM vol. 3, table 11-1), by name, or by offset: `lapic.tpr`, `lapic[0x80]`.
+
+    Reading is one ioctl; writing is two, and sets the register as it is stored: it has no effects of a guest's write.
+    """
+    def __getitem__(self, which: Any, /) -> int: ...
+    def __repr__(self, /) -> str: ...
+    def __setitem__(self, which: Any, value: SupportsIndex, /) -> None: ...
+    @property
+    def dfr(self, /) -> int:
+        """
+        Destination format.
+        """
+    @dfr.setter
+    def dfr(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def esr(self, /) -> int:
+        """
+        Error status.
+        """
+    @esr.setter
+    def esr(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def icr_high(self, /) -> int:
+        """
+        The last inter-processor interrupt: destination.
+        """
+    @icr_high.setter
+    def icr_high(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def icr_low(self, /) -> int:
+        """
+        The last inter-processor interrupt: vector, delivery mode.
+        """
+    @icr_low.setter
+    def icr_low(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def id(self, /) -> int:
+        """
+        The APIC id, in the top byte (all 32 bits in x2APIC mode).
+        """
+    @id.setter
+    def id(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def irr(self, /) -> frozenset[int]:
+        """
+        The vectors that were requested and wait.
+        """
+    @property
+    def isr(self, /) -> frozenset[int]:
+        """
+        The vectors in service.
+        """
+    @property
+    def ldr(self, /) -> int:
+        """
+        Logical destination.
+        """
+    @ldr.setter
+    def ldr(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def lvt_error(self, /) -> int:
+        """
+        The error interrupt's entry.
+        """
+    @lvt_error.setter
+    def lvt_error(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def lvt_lint0(self, /) -> int:
+        """
+        LINT0: the PIC, if it is wired as PCs do.
+        """
+    @lvt_lint0.setter
+    def lvt_lint0(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def lvt_lint1(self, /) -> int:
+        """
+        LINT1: NMI, if it is wired as PCs do.
+        """
+    @lvt_lint1.setter
+    def lvt_lint1(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def lvt_pmc(self, /) -> int:
+        """
+        The performance counters' entry.
+        """
+    @lvt_pmc.setter
+    def lvt_pmc(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def lvt_thermal(self, /) -> int:
+        """
+        The thermal sensor's entry.
+        """
+    @lvt_thermal.setter
+    def lvt_thermal(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def lvt_timer(self, /) -> int:
+        """
+        The timer's vector and mode; bit 16 masks it.
+        """
+    @lvt_timer.setter
+    def lvt_timer(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def page(self, /) -> bytes:
+        """
+        The 1024 bytes that hold the registers, as a copy; setting takes as many.
+        """
+    @page.setter
+    def page(self, /, value: Any) -> None: ...
+    @property
+    def ppr(self, /) -> int:
+        """
+        Processor priority: the higher of the task's and the interrupt's in service.
+        """
+    @ppr.setter
+    def ppr(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def svr(self, /) -> int:
+        """
+        Spurious vector; bit 8 enables the APIC.
+        """
+    @svr.setter
+    def svr(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def timer_current(self, /) -> int:
+        """
+        What the timer has counted down to.
+        """
+    @timer_current.setter
+    def timer_current(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def timer_divide(self, /) -> int:
+        """
+        The timer's divider, encoded.
+        """
+    @timer_divide.setter
+    def timer_divide(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def timer_initial(self, /) -> int:
+        """
+        What the timer counts down from; 0 stops it.
+        """
+    @timer_initial.setter
+    def timer_initial(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def tmr(self, /) -> frozenset[int]:
+        """
+        The vectors that were raised by a level.
+        """
+    @property
+    def tpr(self, /) -> int:
+        """
+        Task priority: interrupts at or below it wait.
+        """
+    @tpr.setter
+    def tpr(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def version(self, /) -> int:
+        """
+        The version, and the number of LVT entries.
+        """
+    @version.setter
+    def version(self, /, value: SupportsIndex) -> None: ...
+
+@final
 class Memory:
     """
     The guest's physical memory. Addresses are guest-physical bytes; integers are little-endian.
@@ -383,11 +913,61 @@ class Memory:
     def __getitem__(self, index: Any, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def __setitem__(self, index: Any, value: Any, /) -> None: ...
-    def add(self, /, at: SupportsIndex, size: Any, *, rom: bool = False, data: Any | None = None) -> Region:
+    def _repr_html_(self, /) -> str:
         """
-        Adds RAM (or ROM, which the guest cannot write) of `size` bytes at `at`, both multiples of 0x1000.
+        The value as a notebook shows it.
+        """
+    def add(
+        self,
+        /,
+        at: SupportsIndex,
+        size: Any | None = None,
+        *,
+        rom: bool = False,
+        data: Any | None = None,
+        file: Any | None = None,
+        offset: SupportsIndex = 0,
+        shared: bool = False,
+        huge: Any = ...,
+    ) -> Region:
+        """
+        Adds RAM, or with rom=True ROM, of `size` bytes at `at`, both multiples of 0x1000.
 
-        `data` is written at its beginning. Overlaps and addresses past 2**52 raise RangeError.
+        The guest's writes to ROM change nothing, and come to vm.on_mmio(..., access="w"); Python may write to it.
+        `data` is written at its beginning, and gives the size if there is no other. Overlaps with memory or a native
+        device, and addresses past 2**52, raise RangeError.
+
+        `file` (a path, a descriptor, or something with fileno()) is mapped, from `offset` on, instead of zeroes; the size is
+        then by default what is left of the file, rounded up to pages. Writes stay in the VM, or with shared=True reach the
+        file and whoever else maps it (os.memfd_create shares memory between processes). Do not make a mapped file
+        shorter: touching what is gone kills this process (SIGBUS).
+
+        huge=True asks the host for pages of 2 MiB where it finds some; "2M" and "1G" take reserved ones, or raise
+        HostError.
+        """
+    def compare(self, /, at: SupportsIndex, other: Any, size: SupportsIndex | None = None) -> "int | None":
+        """
+        Where the memory at `at` first differs from `other`, in bytes from `at`, or None if it is the same.
+
+        `other` is bytes, or the address of other memory (then `size` is needed).
+        """
+    def copy(self, /, at: SupportsIndex, source: SupportsIndex, size: SupportsIndex) -> None:
+        """
+        Copies `size` bytes to `at` from `source`. The two may overlap.
+        """
+    def fill(self, /, at: SupportsIndex, size: SupportsIndex, value: Any | None = None) -> None:
+        """
+        Fills `size` bytes from `at` on with `value`: a byte (0 to 255; by default 0), or bytes that are
+        repeated.
+        """
+    def hexdump(
+        self, /, at: SupportsIndex, size: SupportsIndex = ..., width: SupportsIndex = 16, *, squeeze: bool = True
+    ) -> "str":
+        """
+        `size` bytes from `at` on as text: address, hexadecimal, characters. `??` is where no memory is.
+
+        `width` is bytes per line. Lines that repeat the one before are one `*`, except the last; all of them with
+        squeeze=False.
         """
     def load(self, /, source: Any, at: SupportsIndex) -> int:
         """
@@ -396,6 +976,28 @@ class Memory:
     def read(self, /, at: SupportsIndex, size: SupportsIndex) -> bytes:
         """
         `size` bytes from `at` on, as a copy.
+        """
+    def read_array(self, /, at: SupportsIndex, count: SupportsIndex, dtype: Any | None = None) -> Any:
+        """
+        `count` items from `at` on as a numpy array of its own: `read_array(0x1000, 512, "<u8")` for 64-bit words.
+
+        `dtype` is numpy's, structured ones too; bytes by default. `write` puts an array back; `view` makes no copy.
+        """
+    def read_cstring(
+        self, /, at: SupportsIndex, most: SupportsIndex = 4096, encoding: str | None = None, errors: str = "strict"
+    ) -> "bytes | str":
+        """
+        The C string at `at`: the bytes up to a zero byte, or `most` bytes if none of them is zero (as strnlen counts).
+
+        With an `encoding` whose only zero byte is the end ("utf-8", "latin-1") it is decoded to str; `errors` is as for
+        bytes.decode. GuestMemoryError if memory ends before the zero and before `most`.
+        """
+    def read_ctypes(self, /, at: SupportsIndex, kind: Any) -> Any:
+        """
+        The ctypes object at `at`, as a copy: `read_ctypes(0x1000, Header)` for a Structure, Union, array or plain type.
+
+        What `write_ctypes` writes back. A pointer in it is the guest's: never follow it with ctypes, which would
+        look in this process.
         """
     def read_i16(self, /, at: SupportsIndex) -> int:
         """
@@ -412,6 +1014,12 @@ class Memory:
     def read_i8(self, /, at: SupportsIndex) -> int:
         """
         The signed byte at `at`.
+        """
+    def read_struct(self, /, at: SupportsIndex, format: str) -> "tuple[Any, ...]":
+        """
+        The values at `at` that `format` of the struct module describes: `read_struct(0x1000, "<QI8s")`.
+
+        Begin the format with "<": without it there is padding between members, as a C compiler puts it.
         """
     def read_u16(self, /, at: SupportsIndex) -> int:
         """
@@ -434,17 +1042,68 @@ class Memory:
         """
         The regions of RAM and ROM, in the order of their addresses.
         """
+    def remove(self, /, at: SupportsIndex) -> Region:
+        """
+        Removes the region that begins at `at`, and returns what it was. Its contents are gone, unless a file has them.
+
+        The guest's accesses then come to vm.on_mmio. RunningError while the VM runs (pause() it), BufferError while a
+        view of the region is live.
+        """
+    def search(
+        self,
+        /,
+        pattern: Any,
+        start: SupportsIndex = ...,
+        end: SupportsIndex | None = None,
+        *,
+        limit: SupportsIndex | None = None,
+        align: SupportsIndex = 1,
+    ) -> list[int]:
+        """
+        The addresses where `pattern` is found, in order: bytes, or text in hexadecimal with `?` for any digit
+        ("48 8b ?? c3").
+
+        Looks in all RAM and ROM from `start` up to `end`; a match may go from one region into the next where they touch,
+        and matches may overlap. `limit` ends the search after so many (without it, more than 4 million are a
+        ValueError), `align` keeps those at multiples of it. Other
+        threads run meanwhile, the guest too, and Ctrl-C ends it.
+        """
+    def search_many(
+        self,
+        /,
+        patterns: Any,
+        start: SupportsIndex = ...,
+        end: SupportsIndex | None = None,
+        *,
+        limit: SupportsIndex | None = None,
+        align: SupportsIndex = 1,
+    ) -> list[tuple[int, int]]:
+        """
+        Where any of several `patterns` (bytes) is found: tuples of the address and the number of the pattern, in order.
+
+        One pass finds all of them, whatever their number (Aho-Corasick), overlapping matches too. Otherwise as search;
+        `limit` counts matches in the order of their ends.
+        """
     def view(
-        self, /, at: SupportsIndex = 0, size: SupportsIndex | None = None, *, writable: bool = False
+        self, /, at: SupportsIndex = ..., size: SupportsIndex | None = None, *, writable: bool = False
     ) -> memoryview:
         """
         A live memoryview of `size` bytes from `at` on (by default to the end of the region): no copy, both see changes.
 
-        The VM cannot be closed while it, or an array made of it, is alive. `np.asarray(memory.view())` is free.
+        The VM cannot be closed, nor the region removed, while it, or an array made of it, is alive.
+        `np.asarray(memory.view())` is free.
         """
     def write(self, /, at: SupportsIndex, data: Any) -> None:
         """
-        Writes `data` (bytes, or anything with the buffer protocol) at `at`. ROM can be written from here, too.
+        Writes `data` (bytes, or anything with the buffer protocol: a numpy array, a ctypes object) at `at`. ROM can be written from here, too.
+        """
+    def write_cstring(self, /, at: SupportsIndex, text: Any, encoding: str = "utf-8") -> int:
+        """
+        Writes `text` (bytes, or str encoded as `encoding`) and a zero byte at `at`; returns how many bytes that were.
+        """
+    def write_ctypes(self, /, at: SupportsIndex, value: Any) -> int:
+        """
+        Writes a ctypes object (a Structure, for example) at `at`; returns how many bytes that were.
         """
     def write_i16(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
         """
@@ -461,6 +1120,10 @@ class Memory:
     def write_i8(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
         """
         Sets the signed byte at `at`.
+        """
+    def write_struct(self, /, at: SupportsIndex, format: str, *values: "object") -> int:
+        """
+        Writes `values` at `at`, laid out by `format` of the struct module; returns how many bytes that were.
         """
     def write_u16(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
         """
@@ -511,6 +1174,65 @@ class MemoryFault(Exit):
         """
         Bytes.
         """
+
+@final
+class MemoryMap:
+    """
+    What is where in a guest's physical address space: a sequence of MemoryRange, in the order of their addresses.
+
+    Handlers come after what they are in front of. Its text is a table.
+    """
+    def __getitem__(self, index: SupportsIndex, /) -> MemoryRange: ...
+    def __iter__(self, /) -> MemoryRanges: ...
+    def __len__(self, /) -> int: ...
+    def __repr__(self, /) -> str: ...
+    def at(self, /, address: SupportsIndex) -> list[MemoryRange]:
+        """
+        The ranges that hold `address`: memory, a device or a hole, and the handlers in front of it.
+        """
+
+@final
+class MemoryRange:
+    """
+    One range of guest-physical addresses: `start`, `last` (both in it), and what answers there.
+
+    `kind` is "RAM", "ROM", "device" (native, or the kernel's), "handler" (of on_mmio) or "hole"; `name` the device's, the
+    handler's or the file's; `detail` more in words. `region` is that of RAM and ROM.
+    """
+    def __contains__(self, address: SupportsIndex, /) -> bool: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def detail(self, /) -> str: ...
+    @property
+    def end(self, /) -> int:
+        """
+        One past the last address.
+        """
+    @property
+    def kind(self, /) -> str: ...
+    @property
+    def last(self, /) -> int: ...
+    @property
+    def name(self, /) -> str: ...
+    @property
+    def region(self, /) -> Region | None: ...
+    @property
+    def size(self, /) -> int:
+        """
+        Length in bytes.
+        """
+    @property
+    def start(self, /) -> int: ...
+
+@final
+class MemoryRanges:
+    """
+    What iterates over a MemoryMap.
+    """
+    def __iter__(self, /) -> MemoryRanges: ...
+    def __next__(self, /) -> MemoryRange: ...
 
 @final
 class MmioRead(Exit):
@@ -634,13 +1356,57 @@ class MsrWrite(Exit):
 class Msrs:
     """
     The model-specific registers of one vCPU, by name or number. KeyError for one that it does not have.
+
+    Iterating gives those that hold its state, as KVM lists them, by their names (numbers where belljar knows none);
+    all are read together. Others can be read and written too.
     """
+    def __contains__(self, which: Any, /) -> bool: ...
     def __getitem__(self, which: Any, /) -> int: ...
+    def __iter__(self, /) -> Iterator[str | int]: ...
+    def __len__(self, /) -> int: ...
+    def __repr__(self, /) -> str: ...
     def __setitem__(self, which: Any, value: SupportsIndex, /) -> None: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    def items(self, /) -> "list[tuple[str | int, int]]":
+        """
+        The same, with their values.
+        """
+    def keys(self, /) -> "list[str | int]":
+        """
+        The names (numbers where there is none) of those that hold the vCPU's state.
+        """
     @staticmethod
     def names() -> "dict[str, int]":
         """
         The names that belljar knows, with their numbers.
+        """
+    def read(self, /) -> "dict[str | int, int]":
+        """
+        The same as a dict: a copy.
+        """
+
+@final
+class Notify(Exit):
+    """
+    The guest kept interrupts out for longer than VM(notify_window=...) cycles (KVM_EXIT_NOTIFY).
+    """
+
+    __match_args__: Final[tuple[str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(cls, /, flags: SupportsIndex, vcpu: SupportsIndex = 0) -> Notify: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def flags(self, /) -> int:
+        """
+        KVM_NOTIFY_*: 1 if the guest's state is lost.
         """
 
 @final
@@ -703,11 +1469,94 @@ class PortOut(Exit):
         """
 
 @final
+class PortStringIn(Exit):
+    """
+    The guest reads several elements from an I/O port into memory (REP INS): offered whole, then one by one.
+
+    A handler's bytes are the data, `size * count` of them; an integer is what each element gets.
+    """
+
+    __match_args__: Final[tuple[str, str, str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(
+        cls, /, port: SupportsIndex, size: SupportsIndex, count: SupportsIndex, vcpu: SupportsIndex = 0
+    ) -> PortStringIn: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def count(self, /) -> int:
+        """
+        Elements; KVM hands a long string over in parts.
+        """
+    @property
+    def port(self, /) -> int:
+        """
+        Port number, 0 to 0xffff.
+        """
+    @property
+    def size(self, /) -> int:
+        """
+        Bytes of one element: 1, 2 or 4.
+        """
+
+@final
+class PortStringOut(Exit):
+    """
+    The guest writes several elements of memory to an I/O port (REP OUTS): offered whole, then one by one.
+    """
+
+    __match_args__: Final[tuple[str, str, str, str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(
+        cls,
+        /,
+        port: SupportsIndex,
+        size: SupportsIndex,
+        count: SupportsIndex,
+        data: SupportsGetItem[int, SupportsIndex],
+        vcpu: SupportsIndex = 0,
+    ) -> PortStringOut: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def count(self, /) -> int:
+        """
+        Elements; KVM hands a long string over in parts.
+        """
+    @property
+    def data(self, /) -> bytes:
+        """
+        All elements in order, `size * count` bytes.
+        """
+    @property
+    def port(self, /) -> int:
+        """
+        Port number, 0 to 0xffff.
+        """
+    @property
+    def size(self, /) -> int:
+        """
+        Bytes of one element: 1, 2 or 4.
+        """
+
+@final
 class Quirks:
     """
     How this KVM behaves, found out by running mini-guests: one yes-or-no attribute per question.
     """
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     def answers(self, /) -> list[tuple[str, bool, bool, str]]:
         """
         Every answer: name, value, the documented value, and what follows where the two differ.
@@ -791,13 +1640,30 @@ class Quirks:
 @final
 class Region:
     """
-    One region of memory: `start` and `size` in bytes, `kind` "RAM" or "ROM".
+    One region of memory: `start`, `end` (one past the last address) and `size` in bytes, `kind` "RAM" or "ROM".
+
+    `file`, `offset` and `shared` say which file it shows; `huge` is "transparent", "2M" or "1G" where huge pages were asked
+    for.
     """
     def __eq__(self, value: object, /) -> bool: ...
     def __ne__(self, value: object, /) -> bool: ...
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    @property
+    def end(self, /) -> int: ...
+    @property
+    def file(self, /) -> str | None: ...
+    @property
+    def huge(self, /) -> str | None: ...
     @property
     def kind(self, /) -> str: ...
+    @property
+    def offset(self, /) -> int: ...
+    @property
+    def shared(self, /) -> bool: ...
     @property
     def size(self, /) -> int: ...
     @property
@@ -816,10 +1682,217 @@ class Registers:
     def __getitem__(self, name: str, /) -> int: ...
     def __repr__(self, /) -> str: ...
     def __setitem__(self, name: str, value: SupportsIndex, /) -> None: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    @property
+    def ah(self, /) -> int:
+        """
+        The part that is called ah (u8). Writing does to the rest what the processor does.
+        """
+    @ah.setter
+    def ah(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def al(self, /) -> int:
+        """
+        The part that is called al (u8). Writing does to the rest what the processor does.
+        """
+    @al.setter
+    def al(self, /, value: SupportsIndex) -> None: ...
     def as_dict(self, /) -> "dict[str, int]":
         """
         All values by name, as a copy.
         """
+    @property
+    def ax(self, /) -> int:
+        """
+        The part that is called ax (u16). Writing does to the rest what the processor does.
+        """
+    @ax.setter
+    def ax(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def bh(self, /) -> int:
+        """
+        The part that is called bh (u8). Writing does to the rest what the processor does.
+        """
+    @bh.setter
+    def bh(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def bl(self, /) -> int:
+        """
+        The part that is called bl (u8). Writing does to the rest what the processor does.
+        """
+    @bl.setter
+    def bl(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def bp(self, /) -> int:
+        """
+        The part that is called bp (u16). Writing does to the rest what the processor does.
+        """
+    @bp.setter
+    def bp(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def bpl(self, /) -> int:
+        """
+        The part that is called bpl (u8). Writing does to the rest what the processor does.
+        """
+    @bpl.setter
+    def bpl(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def bx(self, /) -> int:
+        """
+        The part that is called bx (u16). Writing does to the rest what the processor does.
+        """
+    @bx.setter
+    def bx(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def ch(self, /) -> int:
+        """
+        The part that is called ch (u8). Writing does to the rest what the processor does.
+        """
+    @ch.setter
+    def ch(self, /, value: SupportsIndex) -> None: ...
+    def changed(self, /) -> "dict[str, tuple[int, int]] | None":
+        """
+        What has changed since the vCPU was last run: name -> (before, now). It includes what Python has set since.
+
+        None where that is not known: it has not run, or nobody looked at its registers before it did. From the first
+        call on they are kept.
+        """
+    @property
+    def cl(self, /) -> int:
+        """
+        The part that is called cl (u8). Writing does to the rest what the processor does.
+        """
+    @cl.setter
+    def cl(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def cx(self, /) -> int:
+        """
+        The part that is called cx (u16). Writing does to the rest what the processor does.
+        """
+    @cx.setter
+    def cx(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def dh(self, /) -> int:
+        """
+        The part that is called dh (u8). Writing does to the rest what the processor does.
+        """
+    @dh.setter
+    def dh(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def di(self, /) -> int:
+        """
+        The part that is called di (u16). Writing does to the rest what the processor does.
+        """
+    @di.setter
+    def di(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def dil(self, /) -> int:
+        """
+        The part that is called dil (u8). Writing does to the rest what the processor does.
+        """
+    @dil.setter
+    def dil(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def dl(self, /) -> int:
+        """
+        The part that is called dl (u8). Writing does to the rest what the processor does.
+        """
+    @dl.setter
+    def dl(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def dx(self, /) -> int:
+        """
+        The part that is called dx (u16). Writing does to the rest what the processor does.
+        """
+    @dx.setter
+    def dx(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def eax(self, /) -> int:
+        """
+        The part that is called eax (u32). Writing does to the rest what the processor does.
+        """
+    @eax.setter
+    def eax(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def ebp(self, /) -> int:
+        """
+        The part that is called ebp (u32). Writing does to the rest what the processor does.
+        """
+    @ebp.setter
+    def ebp(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def ebx(self, /) -> int:
+        """
+        The part that is called ebx (u32). Writing does to the rest what the processor does.
+        """
+    @ebx.setter
+    def ebx(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def ecx(self, /) -> int:
+        """
+        The part that is called ecx (u32). Writing does to the rest what the processor does.
+        """
+    @ecx.setter
+    def ecx(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def edi(self, /) -> int:
+        """
+        The part that is called edi (u32). Writing does to the rest what the processor does.
+        """
+    @edi.setter
+    def edi(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def edx(self, /) -> int:
+        """
+        The part that is called edx (u32). Writing does to the rest what the processor does.
+        """
+    @edx.setter
+    def edx(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def eflags(self, /) -> int:
+        """
+        The part that is called eflags (u32). Writing does to the rest what the processor does.
+        """
+    @eflags.setter
+    def eflags(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def eip(self, /) -> int:
+        """
+        The part that is called eip (u32). Writing does to the rest what the processor does.
+        """
+    @eip.setter
+    def eip(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def esi(self, /) -> int:
+        """
+        The part that is called esi (u32). Writing does to the rest what the processor does.
+        """
+    @esi.setter
+    def esi(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def esp(self, /) -> int:
+        """
+        The part that is called esp (u32). Writing does to the rest what the processor does.
+        """
+    @esp.setter
+    def esp(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def flags(self, /) -> int:
+        """
+        The part that is called flags (u16). Writing does to the rest what the processor does.
+        """
+    @flags.setter
+    def flags(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def ip(self, /) -> int:
+        """
+        The part that is called ip (u16). Writing does to the rest what the processor does.
+        """
+    @ip.setter
+    def ip(self, /, value: SupportsIndex) -> None: ...
     @property
     def r10(self, /) -> int:
         """
@@ -828,12 +1901,54 @@ class Registers:
     @r10.setter
     def r10(self, /, value: SupportsIndex) -> None: ...
     @property
+    def r10b(self, /) -> int:
+        """
+        The part that is called r10b (u8). Writing does to the rest what the processor does.
+        """
+    @r10b.setter
+    def r10b(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r10d(self, /) -> int:
+        """
+        The part that is called r10d (u32). Writing does to the rest what the processor does.
+        """
+    @r10d.setter
+    def r10d(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r10w(self, /) -> int:
+        """
+        The part that is called r10w (u16). Writing does to the rest what the processor does.
+        """
+    @r10w.setter
+    def r10w(self, /, value: SupportsIndex) -> None: ...
+    @property
     def r11(self, /) -> int:
         """
         The 64 bits of R11.
         """
     @r11.setter
     def r11(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r11b(self, /) -> int:
+        """
+        The part that is called r11b (u8). Writing does to the rest what the processor does.
+        """
+    @r11b.setter
+    def r11b(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r11d(self, /) -> int:
+        """
+        The part that is called r11d (u32). Writing does to the rest what the processor does.
+        """
+    @r11d.setter
+    def r11d(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r11w(self, /) -> int:
+        """
+        The part that is called r11w (u16). Writing does to the rest what the processor does.
+        """
+    @r11w.setter
+    def r11w(self, /, value: SupportsIndex) -> None: ...
     @property
     def r12(self, /) -> int:
         """
@@ -842,12 +1957,54 @@ class Registers:
     @r12.setter
     def r12(self, /, value: SupportsIndex) -> None: ...
     @property
+    def r12b(self, /) -> int:
+        """
+        The part that is called r12b (u8). Writing does to the rest what the processor does.
+        """
+    @r12b.setter
+    def r12b(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r12d(self, /) -> int:
+        """
+        The part that is called r12d (u32). Writing does to the rest what the processor does.
+        """
+    @r12d.setter
+    def r12d(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r12w(self, /) -> int:
+        """
+        The part that is called r12w (u16). Writing does to the rest what the processor does.
+        """
+    @r12w.setter
+    def r12w(self, /, value: SupportsIndex) -> None: ...
+    @property
     def r13(self, /) -> int:
         """
         The 64 bits of R13.
         """
     @r13.setter
     def r13(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r13b(self, /) -> int:
+        """
+        The part that is called r13b (u8). Writing does to the rest what the processor does.
+        """
+    @r13b.setter
+    def r13b(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r13d(self, /) -> int:
+        """
+        The part that is called r13d (u32). Writing does to the rest what the processor does.
+        """
+    @r13d.setter
+    def r13d(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r13w(self, /) -> int:
+        """
+        The part that is called r13w (u16). Writing does to the rest what the processor does.
+        """
+    @r13w.setter
+    def r13w(self, /, value: SupportsIndex) -> None: ...
     @property
     def r14(self, /) -> int:
         """
@@ -856,12 +2013,54 @@ class Registers:
     @r14.setter
     def r14(self, /, value: SupportsIndex) -> None: ...
     @property
+    def r14b(self, /) -> int:
+        """
+        The part that is called r14b (u8). Writing does to the rest what the processor does.
+        """
+    @r14b.setter
+    def r14b(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r14d(self, /) -> int:
+        """
+        The part that is called r14d (u32). Writing does to the rest what the processor does.
+        """
+    @r14d.setter
+    def r14d(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r14w(self, /) -> int:
+        """
+        The part that is called r14w (u16). Writing does to the rest what the processor does.
+        """
+    @r14w.setter
+    def r14w(self, /, value: SupportsIndex) -> None: ...
+    @property
     def r15(self, /) -> int:
         """
         The 64 bits of R15.
         """
     @r15.setter
     def r15(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r15b(self, /) -> int:
+        """
+        The part that is called r15b (u8). Writing does to the rest what the processor does.
+        """
+    @r15b.setter
+    def r15b(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r15d(self, /) -> int:
+        """
+        The part that is called r15d (u32). Writing does to the rest what the processor does.
+        """
+    @r15d.setter
+    def r15d(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r15w(self, /) -> int:
+        """
+        The part that is called r15w (u16). Writing does to the rest what the processor does.
+        """
+    @r15w.setter
+    def r15w(self, /, value: SupportsIndex) -> None: ...
     @property
     def r8(self, /) -> int:
         """
@@ -870,12 +2069,54 @@ class Registers:
     @r8.setter
     def r8(self, /, value: SupportsIndex) -> None: ...
     @property
+    def r8b(self, /) -> int:
+        """
+        The part that is called r8b (u8). Writing does to the rest what the processor does.
+        """
+    @r8b.setter
+    def r8b(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r8d(self, /) -> int:
+        """
+        The part that is called r8d (u32). Writing does to the rest what the processor does.
+        """
+    @r8d.setter
+    def r8d(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r8w(self, /) -> int:
+        """
+        The part that is called r8w (u16). Writing does to the rest what the processor does.
+        """
+    @r8w.setter
+    def r8w(self, /, value: SupportsIndex) -> None: ...
+    @property
     def r9(self, /) -> int:
         """
         The 64 bits of R9.
         """
     @r9.setter
     def r9(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r9b(self, /) -> int:
+        """
+        The part that is called r9b (u8). Writing does to the rest what the processor does.
+        """
+    @r9b.setter
+    def r9b(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r9d(self, /) -> int:
+        """
+        The part that is called r9d (u32). Writing does to the rest what the processor does.
+        """
+    @r9d.setter
+    def r9d(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def r9w(self, /) -> int:
+        """
+        The part that is called r9w (u16). Writing does to the rest what the processor does.
+        """
+    @r9w.setter
+    def r9w(self, /, value: SupportsIndex) -> None: ...
     @property
     def rax(self, /) -> int:
         """
@@ -950,6 +2191,34 @@ class Registers:
         """
     @rsp.setter
     def rsp(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def si(self, /) -> int:
+        """
+        The part that is called si (u16). Writing does to the rest what the processor does.
+        """
+    @si.setter
+    def si(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def sil(self, /) -> int:
+        """
+        The part that is called sil (u8). Writing does to the rest what the processor does.
+        """
+    @sil.setter
+    def sil(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def sp(self, /) -> int:
+        """
+        The part that is called sp (u16). Writing does to the rest what the processor does.
+        """
+    @sp.setter
+    def sp(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def spl(self, /) -> int:
+        """
+        The part that is called spl (u8). Writing does to the rest what the processor does.
+        """
+    @spl.setter
+    def spl(self, /, value: SupportsIndex) -> None: ...
     def update(self, /, **values: "int") -> None:
         """
         Sets some registers by name: `regs.update(rax=1, rip=0x1000)`.
@@ -979,6 +2248,7 @@ class Segment:
     A segment register with its hidden part (Intel SDM vol. 3, 3.4.5).
     """
     def __eq__(self, value: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
     def __ne__(self, value: object, /) -> bool: ...
     def __new__(
         cls,
@@ -997,7 +2267,17 @@ class Segment:
         avl: bool = False,
         unusable: bool = False,
     ) -> Segment: ...
+    def __reduce__(self, /) -> "tuple[Any, ...]": ...
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    @property
+    def avl(self, /) -> bool:
+        """
+        For the system's own use.
+        """
     @property
     def base(self, /) -> int:
         """
@@ -1009,9 +2289,25 @@ class Segment:
         32-bit default operand.
         """
     @property
+    def descriptor(self, /) -> bytes:
+        """
+        The 8 bytes that load into this segment register. What they cannot hold is left out: the selector, the upper half
+        of a base of 64 bits.
+        """
+    @property
     def dpl(self, /) -> int:
         """
         Descriptor privilege level.
+        """
+    @staticmethod
+    def from_descriptor(descriptor: SupportsLenAndGetItem[SupportsIndex], selector: SupportsIndex = 0) -> Segment:
+        """
+        The segment that 8 bytes of a descriptor table describe.
+        """
+    @property
+    def g(self, /) -> bool:
+        """
+        The limit counts pages in the descriptor.
         """
     @property
     def l(self, /) -> bool:
@@ -1028,6 +2324,15 @@ class Segment:
         """
         Present.
         """
+    def replace(self, /, **fields: "int") -> Any:
+        """
+        The same with some fields changed: `cpu.cs = cpu.cs.replace(dpl=3)`.
+        """
+    @property
+    def s(self, /) -> bool:
+        """
+        Code or data; else a system segment.
+        """
     @property
     def selector(self, /) -> int:
         """
@@ -1037,6 +2342,11 @@ class Segment:
     def type(self, /) -> int:
         """
         The descriptor type, 0 to 15.
+        """
+    @property
+    def unusable(self, /) -> bool:
+        """
+        Nothing is loaded: a null selector.
         """
 
 @final
@@ -1052,6 +2362,53 @@ class Shutdown(Exit):
         Pickles as the class and its arguments.
         """
     def __repr__(self, /) -> str: ...
+
+@final
+class Symbols:
+    """
+    The symbols of an ELF file: a mapping from names to addresses, as the guest's code uses them.
+
+    `Symbols(image)` reads any ELF file (a path, or bytes); `vm.symbols` has those of the image that `vm.boot()` loaded. A
+    file without a symbol table has none. Of several symbols with one name, the global one counts, else the lowest.
+    """
+    def __contains__(self, name: Any, /) -> bool: ...
+    def __getitem__(self, name: str, /) -> int: ...
+    def __iter__(self, /) -> Iterator[str]: ...
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, image: Any) -> Symbols: ...
+    def __repr__(self, /) -> str: ...
+    def at(self, /, address: SupportsIndex) -> str | None:
+        """
+        What lies at `address`, as "name+0x12" or "name", or None.
+        """
+    def find(self, /, pattern: str) -> list[tuple[str, int]]:
+        """
+        Names and addresses of all symbols that fit `pattern`, in which `*` stands for any characters and `?` for one.
+        """
+    def get(self, /, name: str, default: SupportsIndex | None = None) -> int | None:
+        """
+        The address of `name`, or `default` if there is no such symbol.
+        """
+    def items(self, /) -> list[tuple[str, int]]:
+        """
+        Names and addresses, in the order of the addresses.
+        """
+    def keys(self, /) -> list[str]:
+        """
+        The names, in the order of their addresses.
+        """
+    def lookup(self, /, address: SupportsIndex) -> tuple[str, int] | None:
+        """
+        What lies at `address`: name of the symbol and distance from its beginning, or None.
+        """
+    def size(self, /, name: str) -> int:
+        """
+        How many bytes the symbol `name` has; 0 if the file does not say. KeyError if there is none.
+        """
+    def values(self, /) -> list[int]:
+        """
+        The addresses, in ascending order.
+        """
 
 @final
 class SystemEvent(Exit):
@@ -1096,20 +2453,74 @@ class Timeout(Exit):
     def __repr__(self, /) -> str: ...
 
 @final
-class UnknownExit(Exit):
+class TprAccess(Exit):
     """
-    An exit reason that this version does not know.
+    The guest accessed the task priority register of its local APIC, and that is reported (KVM_EXIT_TPR_ACCESS).
     """
 
-    __match_args__: Final[tuple[str]]
+    __match_args__: Final[tuple[str, str]]
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
-    def __new__(cls, /, reason: SupportsIndex, vcpu: SupportsIndex = 0) -> UnknownExit: ...
+    def __new__(cls, /, rip: SupportsIndex, is_write: bool, vcpu: SupportsIndex = 0) -> TprAccess: ...
     def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
         """
         Pickles as the class and its arguments.
         """
     def __repr__(self, /) -> str: ...
+    @property
+    def is_write(self, /) -> bool:
+        """
+        Written, not read.
+        """
+    @property
+    def rip(self, /) -> int:
+        """
+        The instruction.
+        """
+
+@final
+class TprLowered(Exit):
+    """
+    The guest lowered its task priority, where no local APIC is in the kernel (KVM_EXIT_SET_TPR).
+    """
+
+    __match_args__: Final[tuple[str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(cls, /, tpr: SupportsIndex, vcpu: SupportsIndex = 0) -> TprLowered: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def tpr(self, /) -> int:
+        """
+        CR8, 0 to 15.
+        """
+
+@final
+class UnknownExit(Exit):
+    """
+    An exit reason that this version does not know: its number, and the first words of what came with it.
+    """
+
+    __match_args__: Final[tuple[str, str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(
+        cls, /, reason: SupportsIndex, data: SupportsGetItem[int, SupportsIndex], vcpu: SupportsIndex = 0
+    ) -> UnknownExit: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def data(self, /) -> list[int]:
+        """
+        64-bit words from struct kvm_run, as KVM laid them out.
+        """
     @property
     def reason(self, /) -> int:
         """
@@ -1122,6 +2533,10 @@ class VCPU:
     One vCPU. Its state may be read and written while the VM is stopped, and in handlers of its own exits.
     """
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     @property
     def apic_base(self, /) -> int:
         """
@@ -1135,9 +2550,9 @@ class VCPU:
         The privilege level, 0 to 3.
         """
     @property
-    def cr0(self, /) -> int:
+    def cr0(self, /) -> CR0:
         """
-        CR0: protection, paging, write protect (Intel SDM vol. 3, 2.5).
+        CR0: protection, paging, write protect, by name (Intel SDM vol. 3, 2.5): `cpu.cr0.wp = False`.
         """
     @cr0.setter
     def cr0(self, /, value: SupportsIndex) -> None: ...
@@ -1156,9 +2571,9 @@ class VCPU:
     @cr3.setter
     def cr3(self, /, value: SupportsIndex) -> None: ...
     @property
-    def cr4(self, /) -> int:
+    def cr4(self, /) -> CR4:
         """
-        CR4: extensions (Intel SDM vol. 3, 2.5).
+        CR4: extensions, by name (Intel SDM vol. 3, 2.5).
         """
     @cr4.setter
     def cr4(self, /, value: SupportsIndex) -> None: ...
@@ -1176,10 +2591,52 @@ class VCPU:
         """
     @cs.setter
     def cs(self, /, value: Segment) -> None: ...
-    def disasm(self, /, count: SupportsIndex = 1) -> list[Instruction]:
+    def disasm(self, /, count: SupportsIndex = 1) -> "list[Instruction]":
         """
         The next `count` instructions at the instruction pointer, as far as they are mapped.
         """
+    @property
+    def dr0(self, /) -> int:
+        """
+        DR0: the linear address of the guest's own breakpoint 0.
+        """
+    @dr0.setter
+    def dr0(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def dr1(self, /) -> int:
+        """
+        DR1: the linear address of the guest's own breakpoint 1.
+        """
+    @dr1.setter
+    def dr1(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def dr2(self, /) -> int:
+        """
+        DR2: the linear address of the guest's own breakpoint 2.
+        """
+    @dr2.setter
+    def dr2(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def dr3(self, /) -> int:
+        """
+        DR3: the linear address of the guest's own breakpoint 3.
+        """
+    @dr3.setter
+    def dr3(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def dr6(self, /) -> DR6:
+        """
+        DR6: what the last debug exception was for, by name (Intel SDM vol. 3, 18.2.3).
+        """
+    @dr6.setter
+    def dr6(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def dr7(self, /) -> DR7:
+        """
+        DR7: which of the guest's own breakpoints are on, by name (Intel SDM vol. 3, 18.2.4): `cpu.dr7.l0 = True`.
+        """
+    @dr7.setter
+    def dr7(self, /, value: SupportsIndex) -> None: ...
     @property
     def ds(self, /) -> Segment:
         """
@@ -1188,9 +2645,9 @@ class VCPU:
     @ds.setter
     def ds(self, /, value: Segment) -> None: ...
     @property
-    def efer(self, /) -> int:
+    def efer(self, /) -> EFER:
         """
-        EFER: long mode, NX, SYSCALL (AMD APM vol. 2, 3.1.7).
+        EFER: long mode, NX, SYSCALL, by name (AMD APM vol. 2, 3.1.7).
         """
     @efer.setter
     def efer(self, /, value: SupportsIndex) -> None: ...
@@ -1201,6 +2658,18 @@ class VCPU:
         """
     @es.setter
     def es(self, /, value: Segment) -> None: ...
+    @property
+    def events(self, /) -> Events:
+        """
+        What is on its way into the guest: exception, interrupt, NMI, SMI. A value; assign one to set them all.
+        """
+    @events.setter
+    def events(self, /, value: Any) -> None: ...
+    @property
+    def fpu(self, /) -> Fpu:
+        """
+        The x87, SSE, AVX and AVX-512 registers, live: `cpu.fpu.xmm[0]`.
+        """
     @property
     def fs(self, /) -> Segment:
         """
@@ -1234,6 +2703,31 @@ class VCPU:
         """
     @idt.setter
     def idt(self, /, value: tuple[SupportsIndex, SupportsIndex]) -> None: ...
+    def inject_exception(
+        self, /, vector: SupportsIndex, error_code: SupportsIndex | None = None, *, cr2: SupportsIndex | None = None
+    ) -> None:
+        """
+        Has the vCPU take exception `vector` (0 to 31) before its next instruction, while it is stopped or in its handlers.
+
+        `error_code` is for the vectors that have one (0 if none is given), `cr2` for page faults (vector 14). ValueError for
+        what such an exception does not have, and while another one is on its way.
+        """
+    def inject_interrupt(self, /, vector: SupportsIndex) -> None:
+        """
+        Interrupts the vCPU with `vector` as soon as it takes interrupts, which belljar waits for. From any thread.
+
+        A VM without interrupt controllers gets it whatever its vector (it ends a HLT); else it goes through the local
+        APIC, which delivers vectors from 16 on.
+        """
+    def inject_nmi(self, /) -> None:
+        """
+        Sends the vCPU a non-maskable interrupt. From any thread.
+        """
+    @property
+    def lapic(self, /) -> Lapic:
+        """
+        The local APIC, live. ValueError for a VM whose local APICs are not in the kernel.
+        """
     @property
     def ldt(self, /) -> Segment:
         """
@@ -1241,6 +2735,15 @@ class VCPU:
         """
     @ldt.setter
     def ldt(self, /, value: Segment) -> None: ...
+    @property
+    def mp_state(self, /) -> str:
+        """
+        "runnable", "uninitialized", "init_received", "halted" or "sipi_received" (KVM_GET_MP_STATE).
+
+        Without an interrupt controller in the kernel it is always "runnable", and no other can be set.
+        """
+    @mp_state.setter
+    def mp_state(self, /, value: str) -> None: ...
     @property
     def msr(self, /) -> Msrs:
         """
@@ -1257,8 +2760,27 @@ class VCPU:
         """
         The general registers, RIP and RFLAGS, live.
         """
+    def restore(self, /, state: "State", *, counters: bool = False) -> list[str]:
+        """
+        Puts a state back that this vCPU had, or one of another VM of the same kind. Memory stays as it is.
+
+        What counts by itself (the TSC above all) goes on, unless `counters` is true. Returns the names of those MSRs that
+        KVM would not set; usually none. Raises RegisterError for a state that KVM refuses, RunningError inside a handler.
+        """
+    @property
+    def rflags(self, /) -> RFLAGS:
+        """
+        RFLAGS by name: `cpu.rflags.zf`. The plain integer is `cpu.regs.rflags`.
+        """
+    @rflags.setter
+    def rflags(self, /, value: SupportsIndex) -> None: ...
     def run(
-        self, /, timeout: SupportsFloat | SupportsIndex | None = None, max_exits: SupportsIndex | None = None
+        self,
+        /,
+        timeout: SupportsFloat | SupportsIndex | None = None,
+        max_exits: SupportsIndex | None = None,
+        *,
+        until: "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None" = None,
     ) -> "Exit":
         """
         Runs this vCPU alone, on this thread: as VM.run.
@@ -1270,6 +2792,17 @@ class VCPU:
         """
     @ss.setter
     def ss(self, /, value: Segment) -> None: ...
+    def state(self, /) -> State:
+        """
+        Everything that this vCPU holds, as one value: compare it, print it, pickle it, put it back with restore().
+
+        Inside a handler of a port or memory access it is the state before that access completes.
+        """
+    @property
+    def stats(self, /) -> Stats:
+        """
+        What this vCPU has done: as VM.stats.
+        """
     @property
     def tr(self, /) -> Segment:
         """
@@ -1277,6 +2810,32 @@ class VCPU:
         """
     @tr.setter
     def tr(self, /, value: Segment) -> None: ...
+    @property
+    def tsc(self, /) -> int:
+        """
+        The time-stamp counter as the guest would read it now; it counts on while the vCPU is stopped.
+
+        Setting raises ValueError where KVM leaves it as it was.
+        """
+    @tsc.setter
+    def tsc(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def tsc_khz(self, /) -> int:
+        """
+        Ticks of the TSC per millisecond.
+        """
+    @property
+    def waiting_interrupts(self, /) -> list[int]:
+        """
+        The vectors that inject_interrupt() has queued and the guest has not been able to take, the next one first.
+        """
+    @property
+    def xcr0(self, /) -> XCR0:
+        """
+        XCR0: the state components that XSAVE handles, by name (Intel SDM vol. 1, 13.3): `cpu.xcr0.avx`.
+        """
+    @xcr0.setter
+    def xcr0(self, /, value: SupportsIndex) -> None: ...
 
 @final
 class VM:
@@ -1284,7 +2843,9 @@ class VM:
     A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
 
     `memory` is bytes or a string such as "64M" (RAM from address 0 on; None for none); `vcpus` counts; `irqchip` is
-    None, "split" or "full"; `serial`, `i8042` and `pit` add these devices. Raises HostError where there is no KVM.
+    None, "split" or "full"; `serial`, `i8042` and `pit` add these devices; `huge` is as for memory.add. `bus_lock` has a
+    guest that locks the bus exit (BusLock), `notify_window` one that keeps interrupts out for so many cycles (Notify).
+    Raises HostError where there is no KVM, or where the processor does not offer such an exit.
     """
     def __enter__(self, /) -> VM: ...
     def __exit__(self, /, *_exception: "object") -> None: ...
@@ -1298,16 +2859,50 @@ class VM:
         serial: bool = False,
         i8042: bool = False,
         pit: bool = False,
+        huge: Any = ...,
+        bus_lock: bool = False,
+        notify_window: SupportsIndex | None = None,
     ) -> VM: ...
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    def attach(
+        self,
+        /,
+        device: Any,
+        *,
+        ports: "int | range | dict[str, int | range] | None" = None,
+        mmio: "int | range | dict[str, int | range] | None" = None,
+        at: "int | None" = None,
+        irq: "int | None" = None,
+        mode: "str | None" = None,
+        reset: bool = True,
+    ) -> Any:
+        """
+        Connects a bj.Device: from the next exit on, it answers the ports and addresses that it declares.
+
+        `ports`, `mmio` and `irq` replace what the device declares, `at` moves its one range. `mode` is "instead" (of
+        whatever is there), "before" (None from the device passes the access on) or "beside" (it only observes). It is
+        reset first unless `reset` is False. Returns the device. Raises ValueError if it is attached already, RangeError
+        where RAM or another Python device is in the way.
+        """
     def boot(
         self, /, image: Any, *, initrd: Any | None = None, cmdline: str = "", tables: bool = True
     ) -> tuple[str, int]:
         """
         Loads a kernel image (bzImage, vmlinux, ELF, Multiboot 1) and has vCPU 0 begin at its entry.
 
-        Returns the format and the entry point. Raises ImageError for a file that is none of these or is damaged.
+        Returns the format and the entry point; `vm.symbols` then has the image's symbol table. Raises ImageError for a file that is none of these or is damaged.
         """
+    @property
+    def clock(self, /) -> int:
+        """
+        The guest's clock (kvmclock) in nanoseconds, which runs on while the VM is stopped. Settable.
+        """
+    @clock.setter
+    def clock(self, /, nanoseconds: SupportsIndex) -> None: ...
     def close(self, /) -> None:
         """
         Ends all runs and gives everything back: descriptors, threads, mappings. May be called again, from any thread.
@@ -1330,6 +2925,34 @@ class VM:
         """
         All vCPUs, in the order of their numbers.
         """
+    def detach(self, /, device: Any) -> None:
+        """
+        Disconnects a device: from the next exit on, what was behind it answers. ValueError if it is not attached here.
+        """
+    @property
+    def devices(self, /) -> tuple[Device, ...]:
+        """
+        The devices that attach() has connected, oldest first.
+        """
+    def exits(self, /, *kinds: "type[Exit]", timeout: SupportsFloat | SupportsIndex | None = None) -> "Iterator[Exit]":
+        """
+        Runs the guest on this thread, exit by exit: `for exit in vm.exits(): ...`, the guest being stopped in the body.
+
+        Yields each exit of the classes `kinds` (by default all) after it has been answered, and at last the one that ended
+        the run: one that is none of these, or by default one after which the machine does not go on by itself (Hlt,
+        Shutdown, Timeout ...). Who wants to answer uses a handler. `timeout` is in seconds, for the whole iteration.
+        """
+    @property
+    def handlers(self, /) -> list[Handle]:
+        """
+        The handlers that are registered, oldest first: handles, as `on_port` and the others return them.
+        """
+    def irq(self, /, line: SupportsIndex) -> IrqLine:
+        """
+        Interrupt line `line` (0 to 23): ISA numbers, which reach the I/O APIC's pin and, with irqchip="full", the PIC.
+
+        ValueError for a VM without interrupt controllers.
+        """
     def join(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> "Exit":
         """
         Waits until the guest that start() set going stops by itself, and returns the exit that stopped it.
@@ -1351,6 +2974,19 @@ class VM:
     def memory(self, /) -> Memory:
         """
         The guest's physical memory.
+        """
+    def memory_map(self, /) -> MemoryMap:
+        """
+        What is where in the guest's physical address space: RAM, ROM, devices, handlers of on_mmio, and holes.
+
+        Up to the last address that the host lets a guest have. A value of this moment: later changes are not in it.
+        """
+    def msi(self, /, address: SupportsIndex, data: SupportsIndex) -> bool:
+        """
+        Sends a message-signalled interrupt (Intel SDM vol. 3, 11.11); returns whether a vCPU took it.
+
+        `address` is 0xfee00000 with the destination in bits 12 to 19, `data` has the vector in its low byte. ValueError for a
+        VM without interrupt controllers.
         """
     def on_exit(self, /, kind: "type[Exit] | None" = None, handler: Any | None = None) -> Handle:
         """
@@ -1394,13 +3030,15 @@ class VM:
         *,
         size: SupportsIndex | None = None,
         access: str = "rw",
+        strings: bool = False,
     ) -> Handle:
         """
         Has `handler(exit)` answer accesses to ports: a port, or a range of them, or a first one and a `size`.
 
         `access` is "r", "w" or "rw", seen from the guest. The guest waits. Returns a Handle, which is a decorator if no
         handler is given. For a read, an integer is what the guest gets; None answers as without the handler, bj.SKIP drops
-        a write, bj.STOP ends the run with this exit.
+        a write, bj.STOP ends the run with this exit. String instructions come element by element; with `strings=True`,
+        whole, as PortStringIn (answered by bytes) and PortStringOut.
         """
     def pause(self, /) -> None:
         """
@@ -1411,13 +3049,33 @@ class VM:
         Goes on after pause().
         """
     def run(
-        self, /, timeout: SupportsFloat | SupportsIndex | None = None, max_exits: SupportsIndex | None = None
+        self,
+        /,
+        timeout: SupportsFloat | SupportsIndex | None = None,
+        max_exits: SupportsIndex | None = None,
+        *,
+        until: "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None" = None,
     ) -> "Exit":
         """
         Runs the guest on this thread until something stops it, and returns that exit.
 
         `timeout` is in seconds (then a Timeout comes back); `max_exits` counts exits, and the last one comes back after
-        it has been answered. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
+        it has been answered. `until` is a class of exits, or a tuple of them, one of which ends the run after it has been
+        answered; or an expression such as `bj.reg.rax == 5`, or a function, asked with each answered exit, and with None
+        some 25 times a second: the run ends when it holds. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
+        """
+    def run_async(
+        self,
+        /,
+        timeout: SupportsFloat | SupportsIndex | None = None,
+        max_exits: SupportsIndex | None = None,
+        *,
+        until: "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None" = None,
+    ) -> "Coroutine[object, object, Exit]":
+        """
+        Runs the guest on a thread of its own: `exit = await vm.run_async(timeout=1)`, otherwise as run().
+
+        Handlers and `until` are called on that thread. Cancelling the task stops the guest, between two instructions.
         """
     def start(self, /) -> None:
         """
@@ -1430,10 +3088,68 @@ class VM:
         """
         "stopped", "running", "paused" or "closed".
         """
+    @property
+    def stats(self, /) -> Stats:
+        """
+        What the vCPUs have done since the VM was made: exits by class, seconds in the guest, in belljar and in handlers.
+
+        A value of this moment, also while the guest runs; the difference of two says what happened in between.
+        """
     def stop(self, /) -> "Exit | None":
         """
         Ends a run, in the background or on another thread, and returns the exit that ended it (None if it was not
         running in the background).
+        """
+    @property
+    def symbols(self, /) -> Symbols:
+        """
+        The symbols of the image that `boot()` loaded; none if it has no symbol table, or nothing was booted.
+        """
+
+@final
+class VectorRegisters:
+    """
+    Registers of one kind, live: integers by index, or all at once as an array.
+    """
+    def __getitem__(self, index: SupportsIndex, /) -> int: ...
+    def __iter__(self, /) -> Iterator[int]: ...
+    def __len__(self, /) -> int: ...
+    def __repr__(self, /) -> str: ...
+    def __setitem__(self, index: SupportsIndex, value: Any, /) -> None: ...
+    def as_array(self, /, dtype: "Any" = None) -> "Any":
+        """
+        A copy of all of them as a numpy array: one row for each register, its lowest element first.
+
+        `dtype` is that of the elements: `fpu.xmm.as_array("float32")` has the shape (16, 4). Not for `st_raw`, whose
+        ten bytes have no such type.
+        """
+
+@final
+class Xen(Exit):
+    """
+    What the guest asks of Xen that KVM leaves to user space (KVM_EXIT_XEN).
+    """
+
+    __match_args__: Final[tuple[str, str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(
+        cls, /, kind: SupportsIndex, data: SupportsGetItem[int, SupportsIndex], vcpu: SupportsIndex = 0
+    ) -> Xen: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def data(self, /) -> list[int]:
+        """
+        The words that follow, as KVM laid them out.
+        """
+    @property
+    def kind(self, /) -> int:
+        """
+        KVM_EXIT_XEN_*.
         """
 
 def capabilities() -> tuple[list[tuple[str, int, str]], int]:
@@ -1443,14 +3159,31 @@ def capabilities() -> tuple[list[tuple[str, int, str]], int]:
 
 def disasm(
     code: Any, at: SupportsIndex = 0, bits: SupportsIndex = 64, count: SupportsIndex | None = None
-) -> list[Instruction]:
+) -> "list[Instruction]":
     """
     Decodes `code` as instructions of `bits` (16, 32 or 64) that lie at `at`, at most `count` of them.
 
-    Bytes that are no instruction become "(bad)", one byte each.
+    Bytes that are no instruction become "(bad)", one byte each. Prints one instruction a line.
+    """
+
+def hexdump(data: Any, start: SupportsIndex = ..., width: SupportsIndex = 16, *, squeeze: bool = True) -> "str":
+    """
+    Bytes as text: address (from `start` on), hexadecimal, characters; `width` bytes per line.
+
+    Lines that repeat the one before are one `*`, except the last; all of them with squeeze=False.
     """
 
 def probe() -> Quirks:
     """
     How this KVM behaves; probed at the first call. HostError where there is none.
+    """
+
+def state_values(encoded: bytes) -> "dict[str, int]":
+    """
+    The values of an encoded state, by name: what bj.State shows.
+    """
+
+def volatile_values() -> list[str]:
+    """
+    The names of values that change while a vCPU is stopped.
     """

@@ -64,7 +64,7 @@ class Field:
 
     def __set__(self, register: Bits, value: int) -> None:
         """Set the bits in the vCPU that this register was read from."""
-        register._set(**{self.name: value})  # noqa: SLF001  # Bits, in this file
+        register.update(**{self.name: value})
 
 
 class Flag(Field):
@@ -91,6 +91,9 @@ class Bits(int, Shown):
 
     FIELDS: ClassVar[dict[str, Field]] = {}
     """The fields by name, from the lowest bit on."""
+
+    ONES: ClassVar[int] = 0
+    """Bits without a name that are always set; repr leaves them out."""
 
     _attribute: ClassVar[str] = ""
     _cpu: VCPU | None
@@ -128,7 +131,8 @@ class Bits(int, Shown):
         """Return every field by name."""
         return {name: getattr(self, name) for name in self.FIELDS}
 
-    def _set(self, **fields: int) -> None:
+    def update(self, **fields: int) -> None:
+        """Set several fields in the vCPU at once: ``cpu.cr0.update(pg=True, wp=True)``."""
         if (cpu := self._cpu) is None:
             name = type(self).__name__
             raise AttributeError(
@@ -154,7 +158,7 @@ class Bits(int, Shown):
 
     def __repr__(self) -> str:
         """Show the value, and what is set in it."""
-        left, shown = int(self), []
+        left, shown = int(self) & ~self.ONES, []
         for name, field in self.FIELDS.items():
             if value := field.of(int(self)):
                 shown.append(name.rstrip("_") if field.width == 1 else f"{name}={value}")
@@ -244,8 +248,9 @@ class EFER(Bits):
 class RFLAGS(Bits):
     """The flags (Intel SDM vol. 1, 3.4.3)."""
 
+    ONES = 2
+
     cf = Flag(0, "Carry.")
-    fixed = Flag(1, "Always set.")
     pf = Flag(2, "Parity.")
     af = Flag(4, "Auxiliary carry.")
     zf = Flag(6, "Zero.")
@@ -267,6 +272,8 @@ class RFLAGS(Bits):
 class DR6(Bits):
     """What the last debug exception was for (Intel SDM vol. 3, 18.2.3)."""
 
+    ONES = 0xFFFE_07F0
+
     b0 = Flag(0, "Breakpoint 0 was met.")
     b1 = Flag(1, "Breakpoint 1 was met.")
     b2 = Flag(2, "Breakpoint 2 was met.")
@@ -281,9 +288,11 @@ class DR6(Bits):
 class DR7(Bits):
     """Which breakpoints are on, and for what (Intel SDM vol. 3, 18.2.4).
 
-    ``rw`` is 0 for execution, 1 for writes, 2 for ports, 3 for reads and writes; ``len`` is 0, 1, 3, 2 for 1, 2, 4, 8
-    bytes.
+    ``rw`` is 0 for execution, 1 for writes, 2 for ports, 3 for reads and writes; ``len`` is 0 for 1 byte, 1 for 2,
+    3 for 4, 2 for 8.
     """
+
+    ONES = 0x400
 
     l0 = Flag(0, "Breakpoint 0, in this task.")
     g0 = Flag(1, "Breakpoint 0, in every task.")

@@ -136,9 +136,9 @@ def specimen(
         options = {"tick_ns": round(tick * 1e9), "quantum": quantum, "quiet": int(quiet)}
         if processes is not None:
             options["processes"] = _mask(vm, processes)
+        at, fields = vm.symbols["boot_options"], layout(vm)["boot_options"]
         for name, value in options.items():
-            field = layout(vm)["boot_options"][name]
-            vm.memory.write_u64(vm.symbols["boot_options"] + field.offset, value)
+            vm.memory.write_u64(at + fields[name].offset, value)
         if card:
             _attach_card(vm)
     except BaseException:
@@ -216,6 +216,13 @@ def board(vm: VM) -> dict[str, int]:
     start, size = vm.symbols["board"], 0x1000
     words = [(name, at) for name, at in vm.symbols.items() if start <= at < start + size and vm.symbols.size(name)]
     return {name: vm.memory.read_u64(at) for name, at in words}
+
+
+def interrupts(vm: VM) -> dict[int, int]:
+    """Return how often each interrupt and exception came, by vector; those that never came are left out."""
+    start, size = vm.symbols["interrupts"], vm.symbols.size("interrupts")
+    counts = enumerate(struct.unpack(f"<{size // 8}Q", vm.memory.read(start, size)))
+    return {vector: count for vector, count in counts if count}
 
 
 def orders(vm: VM) -> list[str]:

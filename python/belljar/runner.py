@@ -194,4 +194,4 @@ def describe(vm: bj.VM, end: bj.Exit) -> str:
     lines = [f"\nThe guest ended: {reason}.", f"  {end!r}", f"  {cpu!r}"]
     lines += [f"  {line.address:#x}: {line.bytes.hex():<20} {line.text}" for line in cpu.disasm(3)]
     lines += [f"  cr0 {cpu.cr0:x}  cr2 {cpu.cr2:x}  cr3 {cpu.cr3:x}  cr4 {cpu.cr4:x}  efer {cpu.efer:x}"]
-    return "\n".join([*lines, *(f"  {row}" for row in repr(cpu.regs).splitlines())])
+    return "\n".join([*lines, *(f"  {row}" for row in repr(cpu.regs).replace("*", " ").splitlines())])

@@ -182,8 +182,19 @@ class State(Mapping[str, int], Shown):
 
     def __str__(self) -> str:
         """Show everything that is not zero, in sections."""
-        sections = ((title, map(self._line, names)) for title, names in self.sections().items() if names)
-        return "\n".join("\n".join([f"-- {title}", *lines]) for title, lines in sections)
+        parts = []
+        for title, names in self.sections().items():
+            lines = self._segments(names) if title.startswith("segments") else map(self._line, names)
+            parts += ["\n".join([f"-- {title}", *lines])] if names else []
+        return "\n".join(parts)
+
+    def _segments(self, names: list[str]) -> list[str]:
+        rows: dict[str, list[str]] = {}
+        for name in names:
+            register, _, field = name.partition(".")
+            if self._values[name]:
+                rows.setdefault(register, []).append(f"{field}={self._values[name]:#x}")
+        return [f"{register:>26}  {' '.join(fields)}" for register, fields in rows.items()]
 
     def _line(self, name: str) -> str:
         value = self._values[name]

@@ -214,7 +214,7 @@ impl<'a> Tables<'a> {
         sregs.idt.base = self.start.0 + IDT;
         sregs.idt.limit = 0xfff;
         sregs.efer &= !efer::SCE;
-        sregs.cr4 |= cr4::OSFXSR;
+        sregs.cr4 |= cr4::OSFXSR | cr4::OSXMMEXCPT;
         Ok((start, Some(Shim { stubs })))
     }
 

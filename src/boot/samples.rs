@@ -34,6 +34,17 @@ pub fn all() -> [Vec<u8>; 7] {
     [bzimage(), vmlinux(), pvh(), long, flat, multiboot(), multiboot_addressed()]
 }
 
+/// What the fuzzer begins with: these images, as files.
+#[test]
+fn the_seeds_of_the_fuzz_targets_are_these_images() {
+    let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds/images");
+    for (name, image) in
+        ["bzimage", "vmlinux", "pvh", "elf64", "elf32", "multiboot", "multiboot-addressed"].iter().zip(all())
+    {
+        assert_eq!(std::fs::read(seeds.join(name)).expect("a seed"), image, "{name}");
+    }
+}
+
 /// Where the headers of image `which` are: offset and length.
 pub fn headers(which: usize) -> (usize, usize) {
     [(0x1f1, 0x7b), (0, 120), (0, 200), (0, 120), (0, 84), (0, 100), (0, 40)][which]

@@ -118,12 +118,12 @@ impl Host {
     }
 
     /// The MSRs that hold a vCPU's state (`KVM_GET_MSR_INDEX_LIST`); asked once in a process.
-    pub fn msr_numbers(&self) -> Result<&'static [u32]> {
+    pub fn msr_numbers() -> Result<&'static [u32]> {
         static NUMBERS: OnceLock<Vec<u32>> = OnceLock::new();
         if let Some(known) = NUMBERS.get() {
             return Ok(known);
         }
-        let list = self.kvm.get_msr_index_list().map_err(Error::host("KVM_GET_MSR_INDEX_LIST"))?;
+        let list = Self::open()?.kvm.get_msr_index_list().map_err(Error::host("KVM_GET_MSR_INDEX_LIST"))?;
         let mut numbers = list.as_slice().to_vec();
         numbers.sort_unstable();
         Ok(NUMBERS.get_or_init(|| numbers))

@@ -2,10 +2,13 @@
 //! The only place that speaks kvm_ioctls and kvm_bindings; it never decides what an exit means.
 
 mod entered;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod host;
 mod inject;
 mod kick;
 mod msr_filter;
+mod msrs;
 mod quirks;
 mod run_page;
 mod state;

@@ -14,10 +14,10 @@ const MOST_RANGES: usize = 16;
 
 /// MSRs of one direction that are sent to user space, as one bitmap: a clear bit denies.
 #[derive(Debug, PartialEq, Eq)]
-struct Range {
-    base: u32,
-    count: u32,
-    bitmap: Vec<u8>,
+pub(super) struct Range {
+    pub(super) base: u32,
+    pub(super) count: u32,
+    pub(super) bitmap: Vec<u8>,
 }
 
 /// Has KVM send the accesses in `watched` (span, reads, writes) to user space.
@@ -40,7 +40,8 @@ pub(super) fn install(vm: &VmFd, watched: &[(Span, bool, bool)]) -> Result<()> {
     vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &filter).map_err(Error::host("KVM_X86_SET_MSR_FILTER"))
 }
 
-fn ranges(spans: impl Iterator<Item = Span>) -> Result<Vec<Range>> {
+/// The fewest bitmaps that deny exactly the MSRs in `spans`.
+pub(super) fn ranges(spans: impl Iterator<Item = Span>) -> Result<Vec<Range>> {
     let mut numbers = BTreeSet::new();
     for span in spans {
         let first = u32::try_from(span.first).map_err(|_| Error::Invalid("an MSR number has 32 bits".into()))?;

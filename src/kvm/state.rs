@@ -1,4 +1,4 @@
-//! The slower state of a vCPU, which has an ioctl per kind: debug registers, XSAVE, MSRs, LAPIC, MP state, and all at once.
+//! The slower state of a vCPU, which has an ioctl per kind: debug registers, XSAVE, LAPIC, MP state, events, and all at once.
 //! It never runs the vCPU and never interprets what it moves.
 
 #![allow(unsafe_code)] // the XSAVE area is longer than the structure that kvm-ioctls knows
@@ -10,7 +10,7 @@ use kvm_bindings as kb;
 
 use crate::error::{Error, Result};
 use crate::x86::xsave::Layout;
-use crate::x86::{DebugRegs, Pending, State, lapic, msr};
+use crate::x86::{DebugRegs, Pending, State, lapic};
 
 use super::entered::{Events, Sync};
 use super::host::Host;
@@ -24,8 +24,6 @@ const KVM_SET_XSAVE: libc::c_ulong = 0x5000_aea5;
 const KVM_GET_XSAVE2: libc::c_ulong = 0x9000_aecf;
 /// Bytes of `struct kvm_xsave`.
 const XSAVE_LEAST: usize = 4096;
-/// KVM takes so many MSRs in one call.
-const MSRS_AT_ONCE: usize = 256;
 
 /// What the XSAVE area of this host's vCPUs looks like.
 #[derive(Clone, Debug, Default)]
@@ -115,25 +113,9 @@ impl Vcpu {
         if result < 0 { Err(self.refusal()(vmm_sys_util::errno::Error::last())) } else { Ok(()) }
     }
 
-    /// Those of `numbers` that this vCPU has, with their values. KVM stops at the first that it does not have.
-    pub fn msrs(&mut self, numbers: &[u32]) -> Result<Vec<(u32, u64)>> {
-        self.flush_sregs()?;
-        let mut found = Vec::with_capacity(numbers.len());
-        let mut left = numbers;
-        while !left.is_empty() {
-            let asked = &left[..left.len().min(MSRS_AT_ONCE)];
-            let entries: Vec<_> =
-                asked.iter().map(|index| kb::kvm_msr_entry { index: *index, ..Default::default() }).collect();
-            let mut msrs = kb::Msrs::from_entries(&entries).map_err(|_| Error::Invalid("too many MSRs".into()))?;
-            let got = self.fd().get_msrs(&mut msrs).map_err(Error::host("KVM_GET_MSRS"))?.min(asked.len());
-            found.extend(msrs.as_slice()[..got].iter().map(|entry| (entry.index, entry.data)));
-            left = &left[(got + usize::from(got < asked.len()))..];
-        }
-        Ok(found)
-    }
-
     /// The registers of the local APIC in the kernel.
-    pub fn lapic(&self) -> Result<Vec<u8>> {
+    pub fn lapic(&mut self) -> Result<Vec<u8>> {
+        self.flush_sregs()?; // CR8 is the page's TPR
         let page = self.fd().get_lapic().map_err(Error::host("KVM_GET_LAPIC"))?;
         Ok(page.regs.iter().map(|b| b.cast_unsigned()).collect())
     }
@@ -161,20 +143,6 @@ impl Vcpu {
         self.fd().set_mp_state(kb::kvm_mp_state { mp_state }).map_err(self.refusal())
     }
 
-    /// Ticks of the TSC per millisecond.
-    pub fn tsc_khz(&self) -> Result<u32> {
-        self.fd().get_tsc_khz().map_err(Error::host("KVM_GET_TSC_KHZ"))
-    }
-
-    /// Sets the TSC; false if it did not take the value, to within the five seconds that KVM may move it by to keep the
-    /// vCPUs of a VM together.
-    pub fn set_tsc(&mut self, value: u64) -> Result<bool> {
-        let near = u64::from(self.tsc_khz()?) * 5000;
-        let is_set = self.set_msr(msr::TSC, value)?;
-        let now = self.msr(msr::TSC)?.unwrap_or(0);
-        Ok(is_set && now.wrapping_sub(value).min(value.wrapping_sub(now)) < near)
-    }
-
     /// Pending exceptions and interrupts, all of them.
     pub fn pending(&mut self) -> Result<Pending> {
         Ok(Pending::from(&self.events()?))
@@ -190,7 +158,7 @@ impl Vcpu {
     /// Everything that this vCPU holds. Between an exit and the completion of its access, it is the state before.
     pub fn state(&mut self) -> Result<State> {
         let form = XsaveForm::get()?;
-        let saveable = Host::open()?.msr_numbers()?;
+        let saveable = Host::msr_numbers()?;
         let (regs, sregs, pending) = self.apart(|cpu| Ok((cpu.regs()?, cpu.sregs()?, cpu.pending()?)))?;
         Ok(State {
             regs,
@@ -213,7 +181,7 @@ impl Vcpu {
         if state.layout != form.layout {
             return Err(Error::Invalid("this state is of a processor whose XSAVE area differs".into()));
         }
-        if state.lapic.is_empty() == self.lapic().is_ok() {
+        if state.lapic.is_empty() == self.fd().get_lapic().is_ok() {
             return Err(Error::Invalid("a state with a local APIC in the kernel fits only a VM with irqchip=, and one without only one without".into()));
         }
         self.clear_dirty(Sync::Events);
@@ -241,23 +209,6 @@ impl Vcpu {
         self.set_pending(&state.pending)?;
         self.flush()?;
         self.set_mp_state(u32::try_from(state.mp_state).unwrap_or(u32::MAX))?;
-        Ok(refused)
-    }
-
-    /// Sets the MSRs that differ, one by one: KVM stops at the first that it refuses.
-    fn restore_msrs(&mut self, wanted: &[(u32, u64)], counters: bool) -> Result<Vec<u32>> {
-        let numbers: Vec<_> = wanted.iter().map(|(number, _)| *number).collect();
-        let now = self.msrs(&numbers)?;
-        let mut refused = Vec::new();
-        for (number, value) in wanted {
-            let counts = msr::COUNTERS.contains(number);
-            if counts && !counters || now.contains(&(*number, *value)) {
-                continue;
-            }
-            if !self.set_msr(*number, *value)? || !counts && self.msr(*number)? != Some(*value) {
-                refused.push(*number);
-            }
-        }
         Ok(refused)
     }
 }
@@ -313,5 +264,31 @@ impl Events {
         (e.smi.smm, e.smi.pending, e.smi.smm_inside_nmi, e.smi.latched_init) = (byte(15), byte(16), byte(17), byte(18));
         e.triple_fault.pending = byte(19);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The largest value of each word: flags are 0 or 1 to KVM.
+    const MOST: [u64; Pending::COUNT] =
+        [1, 1, 255, 1, 0xffff_ffff, 1, u64::MAX, 1, 255, 1, 3, 1, 2, 1, 0xffff_ffff, 1, 1, 1, 1, 1];
+
+    proptest! {
+        #[test]
+        fn pending_events_come_back_from_kvms_structure(raw in any::<[u64; Pending::COUNT]>()) {
+            let mut words: [u64; Pending::COUNT] = std::array::from_fn(|n| raw[n] % MOST[n].saturating_add(1).max(1));
+            if words[0] == 0 && words[1] == 0 {
+                words[2..7].fill(0); // no exception: its fields mean nothing
+            }
+            if words[7] == 0 {
+                words[8] = 0;
+            }
+            let pending = Pending { words };
+            prop_assert_eq!(Pending::from(&Events(kb::kvm_vcpu_events::default()).with(&pending)), pending);
+        }
     }
 }

@@ -316,25 +316,7 @@ impl Vcpu {
         self.fresh &= !group.bit();
     }
 
-    /// The value of an MSR, or `None` if this vCPU has none of that number.
-    pub fn msr(&mut self, index: u32) -> Result<Option<u64>> {
-        self.flush_sregs()?;
-        let entry = kb::kvm_msr_entry { index, ..Default::default() };
-        let mut msrs = kb::Msrs::from_entries(&[entry]).map_err(|_| Error::Invalid("one MSR".into()))?;
-        let got = self.fd.get_msrs(&mut msrs).map_err(Error::host("KVM_GET_MSRS"))?;
-        Ok((got == 1).then(|| msrs.as_slice()[0].data))
-    }
-
-    /// Sets an MSR; false if this vCPU has none of that number or refuses the value.
-    pub fn set_msr(&mut self, index: u32, data: u64) -> Result<bool> {
-        self.flush_sregs()?;
-        self.fresh &= !Sync::Sregs.bit();
-        let entry = kb::kvm_msr_entry { index, data, ..Default::default() };
-        let msrs = kb::Msrs::from_entries(&[entry]).map_err(|_| Error::Invalid("one MSR".into()))?;
-        Ok(self.fd.set_msrs(&msrs).map_err(Error::host("KVM_SET_MSRS"))? == 1)
-    }
-
-    /// The descriptor, for the ioctls of state.rs.
+    /// The descriptor, for the ioctls of state.rs and msrs.rs.
     pub(super) fn fd(&self) -> &VcpuFd {
         &self.fd
     }

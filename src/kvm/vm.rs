@@ -78,13 +78,15 @@ impl Vm {
 
     /// Has a guest that locks the bus exit. Before any vCPU.
     pub fn report_bus_locks(&self) -> Result<()> {
-        self.enable(kb::KVM_CAP_X86_BUS_LOCK_EXIT, [u64::from(kb::KVM_BUS_LOCK_DETECTION_EXIT), 0, 0, 0])
+        let exit = u64::from(kb::KVM_BUS_LOCK_DETECTION_EXIT);
+        self.enable(kb::KVM_CAP_X86_BUS_LOCK_EXIT, [exit, 0, 0, 0]).map_err(lacking("bus locks", "bus_lock"))
     }
 
     /// Has a guest that keeps interrupts out for `window` cycles exit. Before any vCPU.
     pub fn report_blocked_interrupts(&self, window: u32) -> Result<()> {
-        let flags = kb::KVM_X86_NOTIFY_VMEXIT_ENABLED | kb::KVM_X86_NOTIFY_VMEXIT_USER;
-        self.enable(kb::KVM_CAP_X86_NOTIFY_VMEXIT, [u64::from(window) << 32 | u64::from(flags), 0, 0, 0])
+        let flags = u64::from(kb::KVM_X86_NOTIFY_VMEXIT_ENABLED | kb::KVM_X86_NOTIFY_VMEXIT_USER);
+        let args = [u64::from(window) << 32 | flags, 0, 0, 0];
+        self.enable(kb::KVM_CAP_X86_NOTIFY_VMEXIT, args).map_err(lacking("blocked interrupts", "notify_window"))
     }
 
     fn enable(&self, cap: u32, args: [u64; 4]) -> Result<()> {
@@ -179,6 +181,16 @@ impl Vm {
         let reasons = if watched.is_empty() { 0 } else { reasons };
         self.enable(kb::KVM_CAP_X86_USER_SPACE_MSR, [u64::from(reasons), 0, 0, 0])?;
         super::msr_filter::install(&self.fd, watched)
+    }
+}
+
+/// The error of an exit that this processor does not have.
+fn lacking(what: &str, option: &str) -> impl FnOnce(Error) -> Error {
+    let cause = format!("this processor, or its KVM, does not report {what}");
+    let remedy = format!("make the VM without {option}");
+    move |error| match error {
+        Error::Host { errno: libc::EINVAL, .. } => Error::NoKvm { cause, remedy },
+        other => other,
     }
 }
 

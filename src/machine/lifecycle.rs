@@ -69,7 +69,7 @@ impl Machine {
         if ids.is_empty() { vec![0] } else { ids }
     }
 
-    fn refuse_in_handler(&self, what: &'static str) -> Result<()> {
+    pub(super) fn refuse_in_handler(&self, what: &'static str) -> Result<()> {
         if self.cpus.iter().any(Slot::is_in_handler) { Err(Error::InHandler { what }) } else { Ok(()) }
     }
 

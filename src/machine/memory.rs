@@ -42,10 +42,11 @@ impl Machine {
     /// Takes away the region that begins at `at`, and unmaps it. Not while the machine runs.
     pub fn remove_memory(&self, at: GuestPhys) -> Result<RegionInfo> {
         let vm = self.vm()?;
+        self.refuse_in_handler("memory.remove")?;
         let life = self.life(); // while it is held, no run begins
         match life.phase() {
             Phase::Stopped | Phase::Paused => {}
-            Phase::Foreground | Phase::Background => return Err(Error::Running { vcpu: 0 }),
+            Phase::Foreground | Phase::Background => return Err(Error::NotAtRest { what: "memory.remove()" }),
             Phase::Closing | Phase::Closed => return Err(Error::Closed),
         }
         let (info, removed) = self.memory.remove(at, |info| vm.remove_memory(info.slot))?;

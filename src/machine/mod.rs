@@ -29,10 +29,10 @@ use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
 use crate::exit::Interruption;
 use crate::hook::{Hook, Hooks, Subject};
-use crate::kvm::{Host, Irqchip, Quirks, Vm};
+use crate::kvm::{Host, Irqchip, Quirks, Vm, XsaveForm};
 use crate::memory::{Memory, RegionInfo};
 use crate::source::ReadMemory;
-use crate::x86::{Gpr, State, msr, rflags};
+use crate::x86::{Gpr, State, cr4, msr, rflags};
 
 pub use build::Config;
 use build::Routes;
@@ -161,6 +161,11 @@ impl Machine {
                 bare.start.regs[Gpr::Rflags] |= rflags::IOPL3;
             }
             cpu.shim = bare.shim;
+            let features = if mode == Mode::User { XsaveForm::get()?.features } else { 0 };
+            if features != 0 && cpu.vcpu.set_xcr0(features).is_ok() {
+                // Vector registers of every length that this KVM offers, without a word of the guest's.
+                bare.start.sregs.cr4 |= cr4::OSXSAVE;
+            }
             self.begin(cpu, &bare.start)?;
             Ok(bare.tables)
         })?;
@@ -239,7 +244,7 @@ impl Machine {
     /// The MSRs that hold the state of vCPU `id`, with their values: KVM's list, and those that it keeps elsewhere.
     pub fn read_msrs(&self, id: u32) -> Result<Vec<(u32, u64)>> {
         let elsewhere = [msr::APIC_BASE, msr::EFER, msr::FS_BASE, msr::GS_BASE];
-        let mut numbers: Vec<_> = Host::open()?.msr_numbers()?.iter().copied().chain(elsewhere).collect();
+        let mut numbers: Vec<_> = Host::msr_numbers()?.iter().copied().chain(elsewhere).collect();
         numbers.sort_unstable();
         numbers.dedup();
         self.cpu(id)?.with(|cpu| cpu.vcpu.msrs(&numbers))

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use crate::exit::ExitKind;
 
-/// What one vCPU has done. Written by the thread that runs it, read by anybody.
+/// What one vCPU has done. Written by the thread that runs it, read by anybody. Times are in ticks of the counter.
 #[derive(Debug)]
 pub struct Counters {
     exits: [AtomicU64; ExitKind::COUNT],
     repairs: AtomicU64,
-    guest: AtomicU64,
     native: AtomicU64,
     handlers: AtomicU64,
+    /// The runs that are over, and when the present one began (0 for none).
+    runs: AtomicU64,
+    since: AtomicU64,
 }
 
 impl Default for Counters {
@@ -24,9 +26,10 @@ impl Default for Counters {
         Self {
             exits: std::array::from_fn(|_| AtomicU64::new(0)),
             repairs: AtomicU64::new(0),
-            guest: AtomicU64::new(0),
             native: AtomicU64::new(0),
             handlers: AtomicU64::new(0),
+            runs: AtomicU64::new(0),
+            since: AtomicU64::new(0),
         }
     }
 }
@@ -38,7 +41,7 @@ pub struct Stats {
     pub exits: Vec<u64>,
     /// Instructions that were executed in KVM's place.
     pub repairs: u64,
-    /// Time in `KVM_RUN`.
+    /// Time in `KVM_RUN`, and what a run takes to begin and to end.
     pub guest: Duration,
     /// Time in belljar's own code.
     pub native: Duration,
@@ -46,18 +49,60 @@ pub struct Stats {
     pub handlers: Duration,
 }
 
-/// The moment up to which time has been accounted for.
-#[derive(Debug)]
-pub(super) struct Stopwatch(u64);
+/// After so many exits of a run, one in as many is measured, and counts for all of them: the counter is read twice for
+/// each, which would be felt where an exit takes a microsecond.
+const SAMPLE: u64 = 16;
 
-impl Stopwatch {
-    pub(super) fn start() -> Self {
-        Self(ticks())
+/// Tells belljar's own time in one run from that of handlers; what is left of the run is the guest's.
+#[derive(Debug)]
+pub(super) struct Stopwatch<'a> {
+    counters: &'a Counters,
+    /// Exits of this run.
+    count: u64,
+    /// When the exit came that is being measured.
+    left: Option<u64>,
+    /// What handlers have taken of it.
+    handled: u64,
+}
+
+impl<'a> Stopwatch<'a> {
+    /// A run begins.
+    pub(super) fn start(counters: &'a Counters) -> Self {
+        counters.since.store(ticks(), Ordering::Relaxed);
+        Self { counters, count: 0, left: None, handled: 0 }
     }
 
-    fn lap(&mut self) -> u64 {
-        let now = ticks();
-        now.wrapping_sub(std::mem::replace(&mut self.0, now))
+    /// The guest has been left.
+    pub(super) fn left(&mut self) {
+        self.count += 1;
+        if self.count <= SAMPLE || self.count.is_multiple_of(SAMPLE) {
+            (self.left, self.handled) = (Some(ticks()), 0);
+        }
+    }
+
+    /// The guest is about to be entered.
+    pub(super) fn entering(&mut self) {
+        if let Some(left) = self.left.take() {
+            let own = ticks().wrapping_sub(left).saturating_sub(self.handled);
+            add(&self.counters.native, if self.count <= SAMPLE { own } else { own.saturating_mul(SAMPLE) });
+        }
+    }
+
+    /// Does what a handler does.
+    pub(super) fn handler<T>(&mut self, handle: impl FnOnce() -> T) -> T {
+        let begun = ticks();
+        let result = handle();
+        let took = ticks().wrapping_sub(begun);
+        add(&self.counters.handlers, took);
+        self.handled = self.handled.saturating_add(took);
+        result
+    }
+}
+
+impl Drop for Stopwatch<'_> {
+    fn drop(&mut self) {
+        let begun = self.counters.since.swap(0, Ordering::Relaxed);
+        add(&self.counters.runs, ticks().wrapping_sub(begun));
     }
 }
 
@@ -75,30 +120,19 @@ impl Counters {
         add(&self.repairs, 1);
     }
 
-    /// The time since the last lap was the guest's.
-    pub(super) fn guest(&self, watch: &mut Stopwatch) {
-        add(&self.guest, watch.lap());
-    }
-
-    /// ... was belljar's own.
-    pub(super) fn native(&self, watch: &mut Stopwatch) {
-        add(&self.native, watch.lap());
-    }
-
-    /// ... was a handler's.
-    pub(super) fn handlers(&self, watch: &mut Stopwatch) {
-        add(&self.handlers, watch.lap());
-    }
-
     /// What there is now.
     pub fn read(&self) -> Stats {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let since = value(&self.since);
+        let present = if since == 0 { 0 } else { ticks().saturating_sub(since) };
+        let (native, handlers) = (value(&self.native), value(&self.handlers));
+        let guest = value(&self.runs).wrapping_add(present).saturating_sub(native).saturating_sub(handlers);
         Stats {
             exits: self.exits.iter().map(value).collect(),
             repairs: value(&self.repairs),
-            guest: time(value(&self.guest)),
-            native: time(value(&self.native)),
-            handlers: time(value(&self.handlers)),
+            guest: time(guest),
+            native: time(native),
+            handlers: time(handlers),
         }
     }
 }

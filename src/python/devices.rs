@@ -3,13 +3,14 @@
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
 use crate::addr::GuestPhys;
 use crate::exit::{Exit, Reply};
 
 use super::exit::{MmioRead, MmioWrite, PortIn, PortOut};
 use super::hook::{Action, Handle};
+use super::typed::Devices;
 use super::vm::VM;
 
 #[pymethods]
@@ -59,8 +60,8 @@ impl VM {
 
     /// The devices that attach() has connected, oldest first.
     #[getter]
-    fn devices<'py>(&self, py: Python<'py>) -> Bound<'py, PyTuple> {
-        self.devices.bind(py).to_tuple()
+    fn devices<'py>(&self, py: Python<'py>) -> Devices<'py> {
+        Devices(self.devices.bind(py).to_tuple().into_any())
     }
 }
 

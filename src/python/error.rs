@@ -30,6 +30,7 @@ impl From<Error> for PyErr {
             Error::Running { vcpu } => RunningError::new_err(format!(
                 "vCPU {vcpu} is running: pause() first, or do this from one of its handlers"
             )),
+            Error::NotAtRest { .. } => RunningError::new_err(format!("{text}: pause() or stop() it first")),
             Error::InHandler { what } => RunningError::new_err(format!(
                 "{what}() from inside a handler of this VM: return bj.STOP (or call stop()), and do it when run() is back"
             )),

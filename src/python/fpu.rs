@@ -1,10 +1,12 @@
 //! The classes `Fpu`, `FloatStack` and `VectorRegisters`: x87, SSE, AVX and AVX-512 registers, live. They never cache one.
 
+use std::collections::BTreeMap;
+
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyList};
 
 use crate::kvm::XsaveForm;
 use crate::x86::float80;
@@ -12,7 +14,7 @@ use crate::x86::xsave::Register;
 
 use super::typed::{Int, Ints};
 use super::vcpu::Vcpu;
-use super::wide::{from_int, to_int};
+use super::wide::{from_int, hex, to_int};
 
 /// The bytes of a register of `cpu`. ValueError if its processor has it not.
 fn get(cpu: &Vcpu, register: Register) -> PyResult<Vec<u8>> {
@@ -133,18 +135,16 @@ impl Fpu {
     }
 
     /// Where the parts of `raw` beyond x87 and SSE lie: their bit in XCR0 -> (offset, length in bytes).
+    #[allow(clippy::unused_self)] // a property of Python's
     #[getter]
-    fn components<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
-        XsaveForm::get()?.layout.components.iter().try_for_each(|c| dict.set_item(c.number, (c.offset, c.size)))?;
-        Ok(dict)
+    fn components(&self) -> PyResult<BTreeMap<u32, (u32, u32)>> {
+        Ok(XsaveForm::get()?.layout.components.iter().map(|c| (c.number, (c.offset, c.size))).collect())
     }
 
     fn __repr__(&self) -> String {
         let shown = || -> PyResult<String> {
             let layout = &XsaveForm::get()?.layout;
             let area = self.cpu.get().slot()?.with(|cpu| cpu.vcpu.xsave())?;
-            let hex = |bytes: &[u8]| bytes.iter().rev().map(|b| format!("{b:02x}")).collect::<String>();
             let values = layout.values(&area);
             let (words, vectors) = values.split_at(7);
             let mut lines = vec![words.iter().map(|(n, b)| format!("{n}={}", hex(b))).collect::<Vec<_>>().join(" ")];
@@ -219,7 +219,6 @@ impl VectorRegisters {
     }
 
     fn __repr__(&self) -> PyResult<String> {
-        let hex = |bytes: &Vec<u8>| bytes.iter().rev().map(|b| format!("{b:02x}")).collect::<String>();
         let rows = self.all()?;
         let lines: Vec<_> = rows
             .iter()

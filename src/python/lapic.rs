@@ -4,10 +4,11 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFrozenSet};
+use pyo3::types::{PyBytes, PyDict, PyFrozenSet};
 
 use crate::x86::lapic;
 
+use super::typed::NumberSet;
 use super::vcpu::Vcpu;
 
 /// The registers of the local APIC (Intel SDM vol. 3, table 11-1), by name, or by offset: `lapic.tpr`, `lapic[0x80]`.
@@ -32,15 +33,15 @@ impl Lapic {
     }
 
     fn write(&self, offset: usize, value: u32) -> PyResult<()> {
-        let mut page = self.read_page()?;
-        if !lapic::write(&mut page, offset, value) {
-            return Err(no_register(offset));
-        }
-        Ok(self.cpu.get().slot()?.with(|cpu| cpu.vcpu.set_lapic(&page))?)
+        let written = self.cpu.get().slot()?.with(|cpu| {
+            let mut page = cpu.vcpu.lapic()?;
+            if lapic::write(&mut page, offset, value) { cpu.vcpu.set_lapic(&page).map(|()| true) } else { Ok(false) }
+        })?;
+        if written { Ok(()) } else { Err(no_register(offset)) }
     }
 
-    fn vectors<'py>(&self, py: Python<'py>, offset: usize) -> PyResult<Bound<'py, PyFrozenSet>> {
-        PyFrozenSet::new(py, lapic::vectors(&self.read_page()?, offset))
+    fn vectors<'py>(&self, py: Python<'py>, offset: usize) -> PyResult<NumberSet<'py>> {
+        Ok(NumberSet(PyFrozenSet::new(py, lapic::vectors(&self.read_page()?, offset))?.into_any()))
     }
 }
 
@@ -106,21 +107,21 @@ impl Lapic {
     /// The vectors in service.
     #[getter]
     #[pyo3(name = "isr")]
-    fn in_service<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrozenSet>> {
+    fn in_service<'py>(&self, py: Python<'py>) -> PyResult<NumberSet<'py>> {
         self.vectors(py, 0x100)
     }
 
     /// The vectors that were raised by a level.
     #[getter]
     #[pyo3(name = "tmr")]
-    fn by_level<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrozenSet>> {
+    fn by_level<'py>(&self, py: Python<'py>) -> PyResult<NumberSet<'py>> {
         self.vectors(py, 0x180)
     }
 
     /// The vectors that were requested and wait.
     #[getter]
     #[pyo3(name = "irr")]
-    fn requested<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrozenSet>> {
+    fn requested<'py>(&self, py: Python<'py>) -> PyResult<NumberSet<'py>> {
         self.vectors(py, 0x200)
     }
 
@@ -139,6 +140,19 @@ impl Lapic {
         Ok(self.cpu.get().slot()?.with(|cpu| cpu.vcpu.set_lapic(&page))?)
     }
 
+    /// All registers by name, as a copy; `isr`, `tmr` and `irr` as sets of vectors.
+    #[pyo3(signature = () -> "dict[str, int | frozenset[int]]")]
+    fn as_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (page, dict) = (self.read_page()?, PyDict::new(py));
+        for (name, at) in lapic::REGISTERS {
+            match lapic::read(&page, *at) {
+                Some(value) if !lapic::is_bitmap(*at) => dict.set_item(name, value)?,
+                _ => dict.set_item(name, PyFrozenSet::new(py, lapic::vectors(&page, *at))?)?,
+            }
+        }
+        Ok(dict)
+    }
+
     fn __getitem__(&self, which: &Bound<'_, PyAny>) -> PyResult<u32> {
         self.read(offset(which)?)
     }
@@ -149,10 +163,14 @@ impl Lapic {
 
     fn __repr__(&self) -> String {
         let Ok(page) = self.read_page() else { return "<Lapic of a running or closed VM>".into() };
-        let line = |&(name, at): &(&str, usize)| match lapic::is_bitmap(at) {
-            true => format!("{name:>13} {:?}", lapic::vectors(&page, at)),
-            false => format!("{name:>13} {:08x}", lapic::read(&page, at).unwrap_or(0)),
+        let value = |at: usize| {
+            if lapic::is_bitmap(at) {
+                format!("{:?}", lapic::vectors(&page, at))
+            } else {
+                format!("{:08x}", lapic::read(&page, at).unwrap_or(0))
+            }
         };
+        let line = |&(name, at): &(&str, usize)| format!("{name:>13} {}", value(at));
         lapic::REGISTERS.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 

@@ -1,10 +1,10 @@
 //! The method `VM.memory_map` and the value that it returns. It shows what is where, and never what is in it.
 
 use std::fmt::Write;
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList};
 
 use crate::hook::{Hook, Subject};
 use crate::machine::{Kind, Machine, Place, holes};
@@ -82,8 +82,8 @@ impl MemoryMap {
         at.and_then(|at| self.ranges.get(at)).cloned().ok_or_else(|| PyIndexError::new_err("no such range"))
     }
 
-    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        PyList::new(py, self.ranges.iter().cloned())?.try_iter()
+    fn __iter__(&self) -> MemoryRanges {
+        MemoryRanges(Mutex::new(self.ranges.clone().into_iter()))
     }
 
     /// The ranges that hold `address`: memory, a device or a hole, and the handlers in front of it.
@@ -117,6 +117,21 @@ fn rounded(bytes: u64) -> String {
         _ => ("TiB", 40),
     };
     format!("~{} {unit}", (bytes >> shift) + (bytes >> (shift - 1) & 1))
+}
+
+/// What iterates over a MemoryMap.
+#[pyclass(frozen, module = "belljar")]
+pub struct MemoryRanges(Mutex<std::vec::IntoIter<MemoryRange>>);
+
+#[pymethods]
+impl MemoryRanges {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self) -> Option<MemoryRange> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
 }
 
 #[pymethods]

@@ -77,7 +77,7 @@ mod _belljar {
     #[pymodule_export]
     use super::memory::{Memory, Region};
     #[pymodule_export]
-    use super::memory_map::{MemoryMap, MemoryRange};
+    use super::memory_map::{MemoryMap, MemoryRange, MemoryRanges};
     #[pymodule_export]
     use super::msrs::Msrs;
     #[pymodule_export]

@@ -154,14 +154,17 @@ impl Segment {
 
     fn __repr__(&self) -> String {
         let CoreSegment { base, limit, selector, kind, dpl, .. } = self.0;
-        let on: String = self.0.values()[6..]
+        // What is not as the constructor has it.
+        let usual = |name: &str| u64::from(matches!(name, "present" | "s"));
+        let fields = self.0.values();
+        let others = fields
             .iter()
-            .filter(|(_, value)| *value == 1)
-            .map(|(name, _)| format!(", {name}=True"))
-            .collect();
-        let absent = if self.0.present == 1 { "" } else { ", present=False" };
+            .filter(|(name, v)| !matches!(*name, "selector" | "base" | "limit" | "type" | "dpl") && *v != usual(name));
+        let others: Vec<_> =
+            others.map(|(name, v)| format!(", {name}={}", if *v == 1 { "True" } else { "False" })).collect();
         format!(
-            "Segment(base={base:#x}, limit={limit:#x}, selector={selector:#x}, type={kind:#x}, dpl={dpl}{absent}{on})"
+            "Segment(base={base:#x}, limit={limit:#x}, selector={selector:#x}, type={kind:#x}, dpl={dpl}{})",
+            others.concat()
         )
     }
 }

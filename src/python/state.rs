@@ -107,8 +107,9 @@ impl Vcpu {
     /// Puts a state back that this vCPU had, or one of another VM of the same kind. Memory stays as it is.
     ///
     /// What counts by itself (the TSC above all) goes on, unless `counters` is true. Returns the names of those MSRs that
-    /// KVM would not set; usually none. Raises RegisterError for a state that KVM refuses, RunningError inside a handler.
-    #[pyo3(signature = (state: "belljar.state.State", *, counters = false))]
+    /// KVM would not set; usually none. Raises RegisterError for a state that KVM refuses, which may then be half put back,
+    /// ValueError for one of another kind of VM or processor, RunningError inside a handler.
+    #[pyo3(signature = (state: "State", *, counters = false))]
     fn restore(&self, py: Python<'_>, state: &Bound<'_, PyAny>, counters: bool) -> PyResult<Vec<String>> {
         let encoded: Vec<u8> = state.call_method0("to_bytes")?.extract()?;
         let state = decoded(&encoded)?;

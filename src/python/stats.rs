@@ -6,11 +6,12 @@ use pyo3::types::PyDict;
 use crate::exit::ExitKind;
 use crate::machine::Stats;
 
+use super::typed::Stats as PyStats;
 use super::vcpu::Vcpu;
 use super::vm::VM;
 
 /// `belljar.stats.Stats` of these.
-fn arranged(py: Python<'_>, all: &[Stats]) -> PyResult<Py<PyAny>> {
+fn arranged<'py>(py: Python<'py>, all: &[Stats]) -> PyResult<PyStats<'py>> {
     let exits = PyDict::new(py);
     for kind in ExitKind::ALL {
         let count: u64 = all.iter().map(|s| s.exits[kind.index()]).sum();
@@ -20,9 +21,8 @@ fn arranged(py: Python<'_>, all: &[Stats]) -> PyResult<Py<PyAny>> {
     }
     let seconds = |of: fn(&Stats) -> std::time::Duration| all.iter().map(|s| of(s).as_secs_f64()).sum::<f64>();
     let repairs: u64 = all.iter().map(|s| s.repairs).sum();
-    let class = py.import("belljar.stats")?.getattr("Stats")?;
-    let times = (seconds(|s| s.guest), seconds(|s| s.native), seconds(|s| s.handlers));
-    Ok(class.call1((exits, times.0, times.1, times.2, repairs))?.unbind())
+    let [guest, native, handlers] = [seconds(|s| s.guest), seconds(|s| s.native), seconds(|s| s.handlers)];
+    PyStats::of(py, "__call__", (exits, guest, native, handlers, repairs))
 }
 
 #[pymethods]
@@ -31,7 +31,7 @@ impl VM {
     ///
     /// A value of this moment, also while the guest runs; the difference of two says what happened in between.
     #[getter]
-    fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<PyStats<'py>> {
         let all: Vec<_> = self.machine().cpus.iter().map(|slot| slot.counters.read()).collect();
         arranged(py, &all)
     }
@@ -41,7 +41,7 @@ impl VM {
 impl Vcpu {
     /// What this vCPU has done: as VM.stats.
     #[getter]
-    fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<PyStats<'py>> {
         let slot = self.vm().get().machine().cpu(self.number())?;
         arranged(py, &[slot.counters.read()])
     }

@@ -4,10 +4,10 @@ use std::sync::{Arc, PoisonError};
 
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::PyIterator;
 
 use crate::boot::symbols::{Symbol, Symbols as Table};
 
+use super::typed::Names;
 use super::vm::VM;
 
 /// The symbols of an ELF file: a mapping from names to addresses, as the guest's code uses them.
@@ -43,8 +43,8 @@ impl Symbols {
         self.0.len()
     }
 
-    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        self.keys().into_pyobject(py)?.try_iter()
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Names<'py>> {
+        Ok(Names(self.keys().into_pyobject(py)?.try_iter()?.into_any()))
     }
 
     /// The names, in the order of their addresses.

@@ -10,6 +10,7 @@ use pyo3::types::PyType;
 macro_rules! python_classes {
     ($($name:ident $module:literal;)+) => {
         $(
+            #[allow(clippy::upper_case_acronyms)] // the manual's names
             #[doc = concat!("An instance of `", $module, ".", stringify!($name), "`.")]
             pub struct $name<'py>(Bound<'py, PyAny>);
 
@@ -57,6 +58,7 @@ macro_rules! python_types {
 
                 #[cfg(feature = "stubs")]
                 const OUTPUT_TYPE: pyo3::inspect::PyStaticExpr = {
+                    #[allow(unused_imports)] // not every hint is made of all three
                     use pyo3::{type_hint_identifier, type_hint_subscript, type_hint_union};
                     $hint
                 };
@@ -74,6 +76,16 @@ python_types! {
         type_hint_union!(type_hint_identifier!("builtins", "int"));
     Ints "An iterator of integers."
         type_hint_subscript!(type_hint_identifier!("collections.abc", "Iterator"), type_hint_identifier!("builtins", "int"));
+    NumberSet "A frozen set of integers."
+        type_hint_subscript!(type_hint_identifier!("builtins", "frozenset"), type_hint_identifier!("builtins", "int"));
+    Devices "A tuple of devices."
+        type_hint_subscript!(
+            type_hint_identifier!("builtins", "tuple"),
+            type_hint_identifier!("belljar.device", "Device"),
+            pyo3::inspect::PyStaticExpr::Constant { value: pyo3::inspect::PyStaticConstant::Ellipsis }
+        );
+    Names "An iterator of names."
+        type_hint_subscript!(type_hint_identifier!("collections.abc", "Iterator"), type_hint_identifier!("builtins", "str"));
     Keys "An iterator of names, and of numbers that have none."
         type_hint_subscript!(
             type_hint_identifier!("collections.abc", "Iterator"),
@@ -91,4 +103,5 @@ python_classes! {
     XCR0 "belljar.bits";
     Events "belljar.events";
     State "belljar.state";
+    Stats "belljar.stats";
 }

@@ -1,5 +1,7 @@
 //! Integers of any width, to and from bytes (lowest first). It never knows what they mean.
 
+use std::fmt::Write as _;
+
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
@@ -10,6 +12,15 @@ pub fn to_int<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>>
     let from_bytes = FROM_BYTES
         .get_or_try_init(py, || py.import("builtins")?.getattr("int")?.getattr("from_bytes").map(Bound::unbind))?;
     from_bytes.bind(py).call1((PyBytes::new(py, bytes), "little"))
+}
+
+/// The bytes in hexadecimal, the highest first.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes.iter().rev() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// An int as `width` bytes. OverflowError for one that is negative or does not fit.

@@ -44,13 +44,13 @@ pub fn is_bitmap(offset: usize) -> bool {
 /// The 32 bits at `offset`, a multiple of sixteen.
 pub fn read(page: &[u8], offset: usize) -> Option<u32> {
     let bytes = page.get(offset..offset.checked_add(4)?)?;
-    (offset % 16 == 0).then(|| bytes.try_into().map(u32::from_le_bytes).ok())?
+    offset.is_multiple_of(16).then(|| bytes.try_into().map(u32::from_le_bytes).ok())?
 }
 
 /// Sets the 32 bits at `offset`; false if there is no register.
 pub fn write(page: &mut [u8], offset: usize, value: u32) -> bool {
     let end = offset.saturating_add(4);
-    match page.get_mut(offset..end).filter(|_| offset % 16 == 0) {
+    match page.get_mut(offset..end).filter(|_| offset.is_multiple_of(16)) {
         Some(place) => {
             place.copy_from_slice(&value.to_le_bytes());
             true

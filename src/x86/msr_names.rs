@@ -97,6 +97,7 @@ pub(super) const SINGLE: &[(&str, u32)] = &[
     ("VMX_TRUE_EXIT_CTLS", 0x48f),
     ("VMX_TRUE_ENTRY_CTLS", 0x490),
     ("VMX_VMFUNC", 0x491),
+    ("MCG_EXT_CTL", 0x4d0),
     ("RTIT_OUTPUT_BASE", 0x560),
     ("RTIT_OUTPUT_MASK", 0x561),
     ("RTIT_CTL", 0x570),

@@ -20,6 +20,7 @@ impl Part {
         if let Some(at) = whole(name) {
             return Some(Self { at, shift: 0, bits: 64 });
         }
+        let is_numbered = |name: &str| name.starts_with('r') && name.ends_with(|last: char| last.is_ascii_digit());
         let low = |name: &str, bits| Some(Self { at: whole(name)?, shift: 0, bits });
         let (first, last) = name.split_at_checked(name.len().checked_sub(1)?)?;
         match (name, first, last) {
@@ -28,9 +29,9 @@ impl Part {
             ("ah" | "bh" | "ch" | "dh", ..) => Some(Self { shift: 8, ..low(&format!("r{first}x"), 8)? }),
             ("al" | "bl" | "cl" | "dl", ..) => low(&format!("r{first}x"), 8),
             ("sil" | "dil" | "spl" | "bpl", ..) => low(&format!("r{first}"), 8),
-            (_, numbered, "d") if numbered.starts_with('r') && numbered.len() > 1 => low(numbered, 32),
-            (_, numbered, "w") if numbered.starts_with('r') => low(numbered, 16),
-            (_, numbered, "b") if numbered.starts_with('r') => low(numbered, 8),
+            (_, numbered, "d") if is_numbered(numbered) => low(numbered, 32),
+            (_, numbered, "w") if is_numbered(numbered) => low(numbered, 16),
+            (_, numbered, "b") if is_numbered(numbered) => low(numbered, 8),
             _ if name.starts_with('e') => low(&format!("r{}", name.get(1..)?), 32),
             _ if name.len() == 2 => low(&format!("r{name}"), 16),
             _ => None,

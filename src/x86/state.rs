@@ -119,7 +119,20 @@ impl State {
             msrs: words.msrs()?,
             lapic: words.bytes()?,
         };
-        words.0.is_empty().then_some(state)
+        (words.0.is_empty() && state.is_sound()).then_some(state)
+    }
+
+    /// Is it one that a vCPU could have had? Numbers rise, and what is said to lie in the XSAVE area does.
+    fn is_sound(&self) -> bool {
+        let components = &self.layout.components;
+        let inside = |c: &Component| {
+            let end = u64::from(c.offset) + u64::from(c.size);
+            (2..63).contains(&c.number) && usize::try_from(end).is_ok_and(|end| end <= self.xsave.len())
+        };
+        components.iter().all(inside)
+            && components.windows(2).all(|pair| pair[0].number < pair[1].number)
+            && self.msrs.windows(2).all(|pair| pair[0].0 < pair[1].0)
+            && matches!(self.lapic.len(), 0 | lapic::SIZE)
     }
 }
 
@@ -259,14 +272,36 @@ mod tests {
         state.sregs.interrupt_bitmap[3] = seed;
         state.pending.words[19] = 1;
         state.lapic = if lapic { vec![7; lapic::SIZE] } else { vec![] };
-        state.layout.components.push(Component { number: 2, offset: 576, size: 256 });
+        if state.xsave.len() >= 832 {
+            state.layout.components.push(Component { number: 2, offset: 576, size: 256 });
+        }
+        state.msrs.sort_by_key(|(number, _)| *number);
+        state.msrs.dedup_by_key(|(number, _)| *number);
         state
+    }
+
+    #[test]
+    fn what_no_vcpu_could_have_had_is_no_state() {
+        let good = state(1, vec![0; 1024], vec![(1, 2), (3, 4)], true);
+        assert!(State::decode(&good.encode()).is_some());
+        let damage: [fn(&mut State); 5] = [
+            |s| s.layout.components[0].number = 64,
+            |s| s.layout.components[0].offset = 1000,
+            |s| s.layout.components.extend_from_within(..),
+            |s| s.msrs[1].0 = 1,
+            |s| s.lapic.truncate(8),
+        ];
+        for damage in damage {
+            let mut bad = good.clone();
+            damage(&mut bad);
+            assert_eq!(State::decode(&bad.encode()), None);
+        }
     }
 
     proptest! {
         #[test]
         fn a_state_comes_back_from_its_encoding(
-            seed in any::<u64>(), xsave in proptest::collection::vec(any::<u8>(), 0..900),
+            seed in any::<u64>(), xsave in proptest::collection::vec(any::<u8>(), 0..1200),
             msrs in proptest::collection::vec(any::<(u32, u64)>(), 0..9), lapic in any::<bool>(),
         ) {
             let state = state(seed, xsave, msrs, lapic);

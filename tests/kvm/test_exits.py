@@ -3,6 +3,8 @@
 Handlers as such are in test_handlers.py; exceptions of user mode are in test_modes.py.
 """
 
+from pathlib import Path
+
 import pytest
 
 import belljar as bj
@@ -204,3 +206,43 @@ def test_a_reset_can_be_skipped(new_vm):
     with vm.on_exit(bj.Reset, lambda exit: bj.SKIP) as handle:
         assert vm.run(timeout=5) == bj.Hlt()
     assert handle.hits == 1
+
+
+VMCALL = "vmmcall" if "AuthenticAMD" in Path("/proc/cpuinfo").read_text() else "vmcall"
+MAP_GPA_RANGE = f"mov eax, 12; mov ebx, 0x1000; mov ecx, 2; mov edx, 1; {VMCALL}; hlt"
+
+
+@pytest.mark.needs(hypercalls=True)
+def test_a_hypercall_that_kvm_leaves_to_us_gets_the_handlers_answer(vm):
+    vm.load(MAP_GPA_RANGE)
+    seen = []
+    vm.on_exit(bj.Hypercall, lambda exit: seen.append(exit) or 0x1234)
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert (seen[0].number, seen[0].args[:3], seen[0].long_mode) == (12, [0x1000, 2, 1], True)
+    assert vm.cpu.regs.rax == 0x1234
+
+
+@pytest.mark.needs(hypercalls=True)
+def test_a_hypercall_that_nobody_answers_fails_as_it_does_in_kvm(vm):
+    vm.load(MAP_GPA_RANGE)
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.cpu.regs.rax == 2**64 - 1000
+    assert vm.stats.exits == {"Hypercall": 1, "Hlt": 1}
+
+
+@pytest.mark.parametrize(("option", "text"), [("bus_lock", "bus locks"), ("notify_window", "blocked interrupts")])
+def test_exits_that_not_every_processor_has_are_asked_for_and_refused_in_words(new_vm, option, text):
+    refusal = None
+    try:
+        new_vm("1M", **{option: True if option == "bus_lock" else 100_000})
+    except bj.HostError as error:
+        refusal = str(error)
+    assert refusal is None or (text in refusal and f"without {option}" in refusal)
+
+
+def test_a_vcpu_that_lowers_its_priority_tells_who_wants_to_know(vm):
+    vm.load("mov eax, 5; mov cr8, rax; xor eax, eax; mov cr8, rax; hlt")
+    seen = []
+    vm.on_exit(bj.TprLowered, seen.append)
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert seen in ([], [bj.TprLowered(0)])  # KVM need not tell where no interrupt waits

@@ -45,7 +45,7 @@ def test_no_region_is_removed_while_the_guest_runs(vm):
     vm.memory.add(AT, 0x1000)
     vm.load("again: inc byte ptr [0x200000]; jmp again")
     vm.start()
-    with pytest.raises(bj.RunningError, match="pause"):
+    with pytest.raises(bj.RunningError, match=r"memory.remove\(\) while the VM runs: pause"):
         vm.memory.remove(AT)
     vm.pause()
     assert vm.memory.remove(AT).start == AT
@@ -69,7 +69,7 @@ def test_no_region_is_removed_from_inside_a_handler(vm):
     vm.on_port(0x10, handler)
     vm.load("out 0x10, al; hlt")
     assert vm.run(timeout=5) == bj.Hlt()
-    assert len(refused) == 1
+    assert "from inside a handler" in str(refused[0])
     assert vm.memory.remove(AT).start == AT
 
 

@@ -3,6 +3,7 @@
 import itertools
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ import belljar as bj
 from belljar import guest
 
 PATIENCE = 40
+README = Path(__file__).resolve().parents[2] / "guests" / "specimen" / "README.md"
 DEADLY = {
     "write_null": (14, 0x6, 0),
     "privileged": (13, 0, None),
@@ -125,9 +127,10 @@ def test_the_present_process_is_the_one_in_the_cpu(boot):
     vm.start()
     until(lambda: word(vm, "ticks") > 2)
     vm.pause()
-    compute = guest.current(vm)
-    assert (compute.name, compute.state, compute.cr3) == ("compute", "running", vm.cpu.cr3)
-    assert vm.symbols.lookup(vm.cpu.regs.rip)[0] in {"compute", "trap_common"} | set(dict(vm.symbols.find("stub_*")))
+    compute, rip = guest.current(vm), vm.cpu.regs.rip
+    assert (compute.name, compute.cr3) == ("compute", vm.cpu.cr3)
+    assert compute.state in {"running", "ready"}, "the kernel may be about to give it another turn"
+    assert vm.symbols.lookup(rip)[0] == "compute" if rip >= 0x4000_0000 else vm.symbols.at(rip)
 
 
 def test_who_never_gives_up_the_cpu_is_preempted(vm):
@@ -295,6 +298,38 @@ def test_the_list_can_be_read_while_it_runs(vm):
         assert {t.name for t in guest.tasks(vm)} >= {"idle", "printer", "compute"}
 
 
+def test_interrupts_are_counted_by_vector(vm):
+    before = guest.interrupts(vm)
+    assert {4, 14, 0x40} <= set(before) <= {4, 14, 0x40, 0xFF}
+    for count in range(10):
+        vm.cpu.inject_interrupt(0x77)
+        until(lambda count=count: guest.interrupts(vm).get(0x77) == count + 1)
+    assert runs_on(vm)
+    assert guest.interrupts(vm)[0x40] > before[0x40]
+
+
+@pytest.mark.parametrize("processes", [[], ["compute"]], ids=["kernel", "process"])
+def test_a_non_maskable_interrupt_is_counted_and_nothing_else(boot, processes):
+    # No more than one process: a KVM that interprets ring 0 shuts down at an NMI right behind a write of CR3.
+    vm = boot(processes=processes)
+    vm.start()
+    until(lambda: word(vm, "ticks") > 2)
+    for count in range(20):
+        vm.cpu.inject_nmi()
+        until(lambda count=count: guest.interrupts(vm).get(2) == count + 1)
+    before = word(vm, "ticks")
+    until(lambda: word(vm, "ticks") > before + 2)
+    assert word(vm, "panic_reason") == 0
+
+
+@pytest.mark.needs(ring0_is_native=True)
+def test_a_non_maskable_interrupt_may_come_anywhere(vm):
+    for count in range(40):
+        vm.cpu.inject_nmi()
+        until(lambda count=count: guest.interrupts(vm).get(2) == count + 1)
+    assert runs_on(vm) and word(vm, "panic_reason") == 0
+
+
 def test_an_error_of_the_kernels_own_is_a_panic(vm):
     vm.memory.write_u64(vm.symbols["init_task"] + guest.layout(vm)["task"]["next"].offset, 0)
     text = vm.console.read_until("panic: vector 14", timeout=PATIENCE)
@@ -329,8 +364,8 @@ def test_what_it_cannot_be_told_is_an_error(boot):
 
 
 def test_it_boots_in_a_blink(boot, record_property):
-    boot()  # the quirks of this KVM are known then
-    best = min(milliseconds_to_the_first_system_call(boot) for _ in range(5))
+    boot().close()  # the quirks of this KVM are known then
+    best = min(milliseconds_to_the_first_system_call(boot) for _ in range(10))
     record_property("milliseconds_to_the_first_system_call", round(best, 2))
     assert best < 500, "20 where KVM runs on hardware or on the project's machines; the emulated PC is slow"
 
@@ -339,10 +374,18 @@ def milliseconds_to_the_first_system_call(boot):
     begin = time.perf_counter()
     vm = boot()
     vm.start()
-    calls = vm.symbols["system_calls"]
-    while not vm.memory.read_u64(calls):
+    while not word(vm, "system_calls"):
         time.sleep(0.0002)
         assert time.perf_counter() - begin < PATIENCE
     took = time.perf_counter() - begin
-    vm.stop()
+    vm.close()
     return 1000 * took
+
+
+@pytest.mark.skipif(not README.exists(), reason="the guests' sources are not here")
+def test_what_its_readme_shows_works(capsys):
+    names = {}
+    for snippet in re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
+        exec(snippet, names)
+    shown = capsys.readouterr().out
+    assert re.search(r"^1 printer \w+ \d+ printer\+0x", shown, re.MULTILINE) and "line 3" in shown

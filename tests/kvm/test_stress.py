@@ -7,8 +7,11 @@ import contextlib
 import faulthandler
 import gc
 import random
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -135,6 +138,16 @@ def test_threads_that_start_stop_look_and_close_at_random(guest, vcpus):
         vm.close()
         assert vm.state == "closed"
     assert wrong == []
+
+
+# `make stress` does the same with 64 machines for a minute.
+@pytest.mark.parametrize("option", ["dev", "faulthandler"])
+def test_nothing_crashes_hangs_leaks_or_is_lost(option):
+    script = Path(__file__).parents[1] / "stress" / "stress.py"
+    command = [sys.executable, "-X", option, script, "--seconds", str(SECONDS), "--machines", "16"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
 
 
 def test_machines_dropped_while_their_handlers_run():

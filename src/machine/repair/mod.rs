@@ -3,6 +3,8 @@
 
 mod descriptor;
 mod flags;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod instruction;
 mod interrupt;
 mod operand;

@@ -4,36 +4,18 @@ use iced_x86::{Decoder, DecoderOptions};
 use proptest::prelude::*;
 
 use super::flags;
+use super::fuzz::{self, ABSENT, CODE, READ_ONLY, long};
 use super::instruction::{Then, execute};
 use super::ring0::{Ring0, Step, Trap};
-use crate::addr::{GuestPhys, PAGE};
+use crate::addr::GuestPhys;
 use crate::boot::paging::PageTables;
-use crate::boot::start::{Start, flat_gdt};
+
 use crate::memory::Memory;
 use crate::source::ReadMemory;
 use crate::x86::segment::interrupt_gate;
 use crate::x86::{Gpr, Regs, Sregs, pte, rflags};
 
-const CODE: u64 = 0x1000;
-const GDT: u64 = 0x8000;
 const DATA: u64 = 0x4000;
-const READ_ONLY: u64 = 0x5000;
-const ABSENT: u64 = 0x60_0000;
-
-/// 64-bit ring 0 with 2 MiB of RAM, mapped to itself but for one page that is read-only; RAM ends before the map does.
-fn long() -> (Memory, Regs, Sregs) {
-    let memory = Memory::default();
-    memory.add(GuestPhys(0), 2 << 20, false, |_, _| Ok(())).expect("RAM");
-    memory.add(GuestPhys(0x40_0000), PAGE, true, |_, _| Ok(())).expect("ROM");
-    let mut tables = PageTables::new(&memory, GuestPhys(0x10_0000), GuestPhys(0x14_0000)).expect("room");
-    tables.identity(ABSENT, 0).expect("room");
-    tables.protect(GuestPhys(READ_ONLY), GuestPhys(READ_ONLY + PAGE), 0).expect("mapped");
-    let start = Start::long(&Sregs::default(), GuestPhys(CODE), GuestPhys(0x9000), tables.root(), GuestPhys(GDT));
-    for (n, word) in (0..).zip(flat_gdt(true)) {
-        memory.write(GuestPhys(GDT + n * 8), &word.to_le_bytes()).expect("RAM");
-    }
-    (memory, start.regs, start.sregs)
-}
 
 struct After {
     then: Step<Then>,
@@ -288,27 +270,11 @@ proptest! {
         opening in 0..OPENINGS.len(),
         code: [u8; 15],
         words: [u64; 18],
-        bits in 0..4,
-        table: [u64; 2],
+        mode: u8,
+        tables: [u64; 2],
         cr4: u64,
     ) {
-        let (memory, mut regs, mut sregs) = long();
-        regs.words = words;
-        sregs.cr4 ^= cr4 & !(1 << 5 | 1 << 12);
-        (sregs.idt.base, sregs.gdt.base) = (table[0], table[1]);
-        (sregs.idt.limit, sregs.gdt.limit, sregs.fs.base) = (0xffff, 0xffff, table[0]);
-        match bits {
-            0 => (sregs.efer, sregs.cr0) = (0, 0x11),
-            1 => (sregs.efer, sregs.cr0, sregs.cs.l, sregs.cs.db) = (0, 0x11, 0, 1),
-            2 => (sregs.cs.l, sregs.cs.db) = (0, 1),
-            _ => {}
-        }
         let bytes = [OPENINGS[opening], &code].concat();
-        let mut decoder = Decoder::with_ip(sregs.code_bits(), &bytes, regs[Gpr::Rip], DecoderOptions::NONE);
-        let instruction = decoder.decode();
-        let mut msr = |_: u32| Ok(None);
-        let mut cpu = Ring0::new(&regs, &sregs, 0, &memory, &mut msr);
-        let _ = execute(&instruction, &mut cpu);
-        let _ = cpu.code();
+        fuzz::instruction(&bytes, words, mode, tables, cr4);
     }
 }

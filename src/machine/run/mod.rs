@@ -26,7 +26,7 @@ use super::Machine;
 use super::cpu::{Cpu, Lease, Slot};
 use super::merge::merged;
 use super::session::Session;
-use super::stats::{Counters, Stopwatch};
+use super::stats::Stopwatch;
 
 /// Called now and then on a foreground run, to look for signals; its error ends the run.
 pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + std::marker::Sync);
@@ -53,6 +53,8 @@ enum Verdict {
 
 /// One vCPU being run.
 pub(super) struct Run<'a> {
+    /// Before the lease: the next run of the vCPU has a watch of its own.
+    watch: Stopwatch<'a>,
     /// Before the lease: signals must find no vCPU here once it is given back.
     guard: RunGuard<'a>,
     lease: Lease<'a>,
@@ -60,8 +62,6 @@ pub(super) struct Run<'a> {
     slot: &'a Slot,
     session: &'a Session,
     poll: Option<Poll<'a>>,
-    counters: &'a Counters,
-    watch: Stopwatch,
     tables: Arc<Tables>,
     generation: Option<u64>,
     ports: Arc<Devices>,
@@ -104,8 +104,7 @@ impl<'a> Run<'a> {
             session,
             guard,
             poll,
-            counters: &slot.counters,
-            watch: Stopwatch::start(),
+            watch: Stopwatch::start(&slot.counters),
             tables,
             generation,
             ports,
@@ -139,9 +138,9 @@ impl<'a> Run<'a> {
                 self.inject()?;
             }
             self.pending = false;
-            self.counters.native(&mut self.watch);
+            self.watch.entering();
             let entered = self.vcpu().enter();
-            self.counters.guest(&mut self.watch);
+            self.watch.left();
             if let Next::Stop(exit) = self.answer(entered?)? {
                 return Ok(exit);
             }
@@ -169,13 +168,13 @@ impl<'a> Run<'a> {
             Entered::InternalError { suberror, data, instruction } => {
                 let error = self.describe(suberror, data, instruction)?;
                 if self.repair(&error)? {
-                    self.counters.repaired();
+                    self.slot.counters.repaired();
                     return Ok(Next::Go);
                 }
                 self.decide(Exit::InternalError(Box::new(error)))?
             }
         };
-        self.counters.count(exit.kind());
+        self.slot.counters.count(exit.kind());
         if self.session.count() || stop { Ok(Next::Stop(exit)) } else { self.wait_for(exit) }
     }
 
@@ -222,7 +221,7 @@ impl<'a> Run<'a> {
 
     /// As `consult`; `is_element`: the exit is one of a string's elements.
     fn consult_about(&mut self, exit: &Exit, is_element: bool) -> Result<Reply> {
-        let Self { lease, tables, rewritten, has_failed, counters, watch, .. } = self;
+        let Self { lease, tables, rewritten, has_failed, watch, .. } = self;
         let Some(chain) = tables.find(exit).filter(|_| !*has_failed) else { return Ok(Reply::Default) };
         let vcpu = &mut lease.cpu().vcpu;
         let id = vcpu.id();
@@ -231,8 +230,7 @@ impl<'a> Run<'a> {
             let regs = merged(exit, before, &vcpu.regs()?, wanted);
             vcpu.set_regs(&regs);
         }
-        counters.native(watch);
-        let reply = lease.lend(|| {
+        let ask = || {
             for hook in chain.iter() {
                 match hook.ask(exit, is_element, id)? {
                     Reply::Default => {}
@@ -240,9 +238,8 @@ impl<'a> Run<'a> {
                 }
             }
             Ok(Reply::Default)
-        });
-        counters.handlers(watch);
-        reply
+        };
+        watch.handler(|| lease.lend(ask))
     }
 
     /// Answers any other exit. Hands it back, and whether to stop.

@@ -13,7 +13,7 @@ impl Run<'_> {
     pub(super) fn port_access(&mut self, access: &Access) -> Result<Next> {
         let verdict = self.port(access)?;
         let kind = access.kind();
-        self.counters.count(kind);
+        self.slot.counters.count(kind);
         let is_last = self.session.count();
         match verdict {
             Verdict::Reset => Ok(Next::Stop(Exit::Reset)),

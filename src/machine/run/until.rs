@@ -21,9 +21,7 @@ impl Run<'_> {
             self.complete()?;
         }
         let id = self.slot.id;
-        self.counters.native(&mut self.watch);
-        let holds = self.lease.lend(|| condition.holds(exit, id));
-        self.counters.handlers(&mut self.watch);
-        holds
+        let Self { lease, watch, .. } = self;
+        watch.handler(|| lease.lend(|| condition.holds(exit, id)))
     }
 }

@@ -296,7 +296,7 @@ pub fn msr_number(which: &Bound<'_, PyAny>) -> PyResult<u32> {
         return msr::number(&name).ok_or_else(|| {
             let like = msr::names_like(&name);
             let hint = if like.is_empty() {
-                "Msrs.names() lists all".into()
+                "Msrs.names() lists all, such as LSTAR".into()
             } else {
                 format!("do you mean {}?", like.join(", "))
             };

@@ -42,8 +42,9 @@ fn number(size: Count) -> u64 {
 
 #[pymethods]
 impl Memory {
-    /// Fills `size` bytes from `at` on with `value`: a byte (0 to 255), or bytes that are repeated.
-    #[pyo3(signature = (at, size, value: "int | bytes" = None))]
+    /// Fills `size` bytes from `at` on with `value`: a byte (0 to 255; by default 0), or bytes that are
+    /// repeated.
+    #[pyo3(signature = (at, size, value = None))]
     fn fill(&self, py: Python<'_>, at: Address, size: Count, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let pattern = value.map_or_else(|| Ok(vec![0]), pattern)?;
         detached(py, || self.core().fill(at.0, number(size), &pattern, &seldom()))
@@ -57,7 +58,7 @@ impl Memory {
     /// Where the memory at `at` first differs from `other`, in bytes from `at`, or None if it is the same.
     ///
     /// `other` is bytes, or the address of other memory (then `size` is needed).
-    #[pyo3(signature = (at, other: "int | bytes", size = None) -> "int | None")]
+    #[pyo3(signature = (at, other, size = None) -> "int | None")]
     fn compare(
         &self,
         py: Python<'_>,

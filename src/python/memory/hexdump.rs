@@ -43,7 +43,7 @@ impl Memory {
 /// Lines that repeat the one before are one `*`, except the last; all of them with squeeze=False.
 #[pyfunction]
 #[pyo3(
-    signature = (data: "bytes", start = Address(GuestPhys(0)), width = 16, *, squeeze = true) -> "str",
+    signature = (data, start = Address(GuestPhys(0)), width = 16, *, squeeze = true) -> "str",
     text_signature = "(data, start=0, width=16, *, squeeze=True)"
 )]
 pub fn hexdump<'py>(

@@ -77,7 +77,7 @@ impl Memory {
         self.bytes(py, at, size.0)
     }
 
-    /// Writes `data` (bytes, or anything with the buffer protocol) at `at`. ROM can be written from here, too.
+    /// Writes `data` (bytes, or anything with the buffer protocol: a numpy array, a ctypes object) at `at`. ROM can be written from here, too.
     fn write(&self, py: Python<'_>, at: Address, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let bytes = copied(data)?;
         Ok(py.detach(|| self.core().write(at.0, &bytes))?)

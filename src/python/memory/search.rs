@@ -27,7 +27,7 @@ impl Memory {
     /// ValueError), `align` keeps those at multiples of it. Other
     /// threads run meanwhile, the guest too, and Ctrl-C ends it.
     #[pyo3(
-        signature = (pattern: "bytes | str", start = ANYWHERE, end = None, *, limit = None, align = 1),
+        signature = (pattern, start = ANYWHERE, end = None, *, limit = None, align = 1),
         text_signature = "($self, pattern, start=0, end=None, *, limit=None, align=1)"
     )]
     fn search(
@@ -53,7 +53,7 @@ impl Memory {
     /// One pass finds all of them, whatever their number (Aho-Corasick), overlapping matches too. Otherwise as search;
     /// `limit` counts matches in the order of their ends.
     #[pyo3(
-        signature = (patterns: "list[bytes]", start = ANYWHERE, end = None, *, limit = None, align = 1),
+        signature = (patterns, start = ANYWHERE, end = None, *, limit = None, align = 1),
         text_signature = "($self, patterns, start=0, end=None, *, limit=None, align=1)"
     )]
     fn search_many(

@@ -76,6 +76,7 @@ impl Memory {
     /// The values at `at` that `format` of the struct module describes: `read_struct(0x1000, "<QI8s")`.
     ///
     /// Begin the format with "<": without it there is padding between members, as a C compiler puts it.
+    #[pyo3(signature = (at, format) -> "tuple[Any, ...]")]
     fn read_struct<'py>(&self, py: Python<'py>, at: Address, format: &str) -> PyResult<Bound<'py, PyTuple>> {
         let layout = py.import("struct")?.getattr("Struct")?.call1((format,))?;
         let bytes = self.bytes(py, at, layout.getattr("size")?.extract()?)?;
@@ -111,7 +112,7 @@ impl Memory {
     /// `count` items from `at` on as a numpy array of its own: `read_array(0x1000, 512, "<u8")` for 64-bit words.
     ///
     /// `dtype` is numpy's, structured ones too; bytes by default. `write` puts an array back; `view` makes no copy.
-    #[pyo3(signature = (at, count, dtype: "object" = None) -> "object")]
+    #[pyo3(signature = (at, count, dtype = None))]
     fn read_array<'py>(
         &self,
         py: Python<'py>,
