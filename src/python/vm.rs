@@ -30,8 +30,8 @@ use super::vcpu::Vcpu;
 /// A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
 ///
 /// `memory` is bytes or a string such as "64M" (RAM from address 0 on; None for none); `vcpus` counts; `irqchip` is
-/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices; `huge` is as for memory.add. `bus_lock` has a
-/// guest that locks the bus exit (BusLock), `notify_window` one that keeps interrupts out for so many cycles (Notify).
+/// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices; `huge` is as for memory.add. With `bus_lock`, a
+/// guest that locks the bus exits (BusLock); with `notify_window`, one that keeps interrupts out for so many cycles (Notify).
 /// Raises HostError where there is no KVM, or where the processor does not offer such an exit.
 #[pyclass(frozen, weakref, name = "VM", module = "belljar")]
 pub struct VM {

@@ -31,6 +31,8 @@ def test_a_running_vm_is_shown_without_waiting_for_it(new_vm, seen):
     vm.load(SPIN, mode="user")
     vm.start()
     shown = [seen(thing) for thing in (vm, vm.cpu, vm.cpu.regs, vm.cpu.msr, vm.memory)]
+    assert "vCPU 0 is running" in seen(vm.cpu.fpu)
+    assert "Memory map" in seen(vm.memory_map()) and "Statistics" in seen(vm.stats)
     assert vm.state == "running"
     assert "running" in shown[0] and "RAM 1 MiB" in shown[0]
     assert all("vCPU 0 is running" in text for text in shown[:4])
@@ -42,7 +44,8 @@ def test_a_closed_vm_is_shown_too(vm, seen):
     things = (vm, vm.cpu, vm.cpu.regs, vm.cpu.msr, vm.memory)
     handle = vm.on_port(0x10, print)
     vm.close()
-    assert all("closed" in seen(thing) for thing in things)
+    assert all("closed" in seen(thing) for thing in (*things, vm.cpu.fpu))
+    assert seen(vm.memory_map()) and seen(vm.stats)
     assert "port 0x10" in seen(handle)
 
 
