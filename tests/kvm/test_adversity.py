@@ -1,4 +1,4 @@
-"""What an adversarial reading of the code found: interrupts after restore, stops half-way, deep recursion, lock orders."""
+"""What an adversarial reading of the code found: overtaken interrupts, lost stops, deep recursion, lock orders."""
 
 import subprocess
 import sys
@@ -141,3 +141,25 @@ def test_a_device_is_attached_by_another_one_while_a_third_is_reset(new_vm):
     assert not any(thread.is_alive() for thread in threads)
     assert len(vm.devices) == 2
     assert len(other.devices) == 1
+
+
+TOO_MUCH = """
+    import resource
+    import belljar as bj
+    vm = bj.VM(None)
+    vm.memory.add(0, 1 << 40)
+    used = int(open("/proc/self/statm").read().split()[0]) * 4096
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
+    for read in (vm.memory.read, vm.memory.read_array):
+        try:
+            read(0, 1 << 40)
+        except MemoryError:
+            print("refused")
+"""
+
+
+def test_more_memory_than_the_host_gives_is_a_memory_error():
+    child = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(TOO_MUCH)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (child.returncode, child.stdout) == (0, "refused\nrefused\n"), child.stderr
