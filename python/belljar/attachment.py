@@ -45,16 +45,19 @@ def attach(
         raise ValueError(f'mode is "instead", "before" or "beside", not {mode!r}')
     if device.width not in {None, 1, 2, 4, 8}:
         raise ValueError(f"the width of a device is 1, 2, 4 or 8 bytes, or None for all of them, not {device.width!r}")
-    with device.lock, _attaching:
+    with device.lock:
         release_from_closed(device)
         ranges = moved(places(device, ports, mmio), at)
         look_for_room(vm, devices, ranges, mode)
         if irq is not None:
             device.wiring.irq.line = irq
         if reset:
-            device.reset()
-        connect(vm, device, ranges, mode)
-        devices.append(device)
+            device.reset()  # not under the lock of all machines: it may wait for another device
+        with _attaching:
+            release_from_closed(device)
+            look_for_room(vm, devices, ranges, mode)
+            connect(vm, device, ranges, mode)
+            devices.append(device)
     attached: Device = device
     return attached
 

@@ -18,7 +18,7 @@ from belljar._belljar import VM, Exit, Registers
 
 WORD = (1 << 64) - 1
 
-Scope: TypeAlias = "tuple[VM, Exit | None]"
+Scope: TypeAlias = "tuple[VM, Exit | None, int]"
 
 
 class AbsentError(LookupError):
@@ -40,9 +40,12 @@ class Expression:
         self.text = text
         self.compute = value
 
-    def bind(self, vm: VM) -> Callable[[Exit | None], bool]:
-        """Return a function of an exit that says whether the expression holds in ``vm``, on the exit's vCPU."""
-        return lambda exit: self.holds_in((vm, exit))
+    def bind(self, vm: VM) -> Callable[..., bool]:
+        """Return a function of an exit that says whether the expression holds in ``vm``, on the exit's vCPU.
+
+        Without an exit (None), on the vCPU whose number is its second argument, by default the first one.
+        """
+        return lambda exit, vcpu=0: self.holds_in((vm, exit, vcpu if exit is None else exit.vcpu))
 
     def isin(self, values: Iterable[int]) -> Expression:
         """Is the value one of these?"""
@@ -187,8 +190,8 @@ class _Registers:
             raise AttributeError(f"no register is named {name!r}; there are {', '.join(Registers.NAMES)}")
 
         def value(scope: Scope) -> int:
-            vm, exit = scope
-            return int(getattr(vm.cpus[exit.vcpu if exit is not None else 0].regs, name))
+            vm, _, vcpu = scope
+            return int(getattr(vm.cpus[vcpu].regs, name))
 
         return Expression(f"reg.{name}", value)
 

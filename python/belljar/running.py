@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,7 +85,8 @@ async def run_async(vm: VM, timeout: float | None, max_exits: int | None, until:
     except asyncio.CancelledError:
         while not done.done():  # a kick reaches only a run that has begun
             vm.kick()
-            await asyncio.wait([done], timeout=PATIENCE)
+            with contextlib.suppress(asyncio.CancelledError):  # once more: the guest has to stop first all the same
+                await asyncio.wait([done], timeout=PATIENCE)
         if done.exception() is not None:
             raise done.exception() from None  # type: ignore[misc]  # it is not None
         raise

@@ -26,7 +26,7 @@ class Wire:
         self._level = False
         self._vm: VM | None = None
         self._pulled: Any = None  # the machine's line, once it has been pulled
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may pull the line while this thread does
 
     def pulse(self) -> None:
         """Raise and lower the line: one edge-triggered interrupt."""

@@ -8,7 +8,7 @@ use object::read::elf::{FileHeader, SectionHeader, Sym};
 
 /// More symbols than this are not read; a distribution's kernel has some 200,000.
 const MOST_SYMBOLS: usize = 1 << 22;
-/// A longer name is not read: no memory beyond the file's own size, whatever its table says.
+/// A longer name is not read.
 const LONGEST_NAME: usize = 1024;
 
 /// One name and its place.
@@ -124,8 +124,17 @@ fn read<H: FileHeader>(image: &[u8]) -> Option<Vec<Symbol>> {
     let sections = header.sections(endian, image).ok()?;
     let table = sections.symbols(endian, image, SHT_SYMTAB).ok()?;
     let strings = sections.section(table.string_section()).ok()?.data(endian, image).ok()?;
-    let symbols = table.iter().take(MOST_SYMBOLS);
-    Some(symbols.filter_map(|s| symbol(s, endian, strings)).collect())
+    let symbols = table.iter().take(MOST_SYMBOLS).filter_map(|s| symbol(s, endian, strings));
+    // A sound file spells each name out, or shares its end with another one's: all of them are no longer than it is.
+    let mut room = image.len();
+    Some(
+        symbols
+            .map_while(|s| {
+                room = room.checked_sub(s.name.len())?;
+                Some(s)
+            })
+            .collect(),
+    )
 }
 
 fn symbol<S: Sym>(from: &S, endian: S::Endian, strings: &[u8]) -> Option<Symbol> {
@@ -218,6 +227,37 @@ mod tests {
         image.iter_mut().skip(strings).for_each(|byte| *byte = b'x');
         let _ = Symbols::parse(&image); // the section headers are gone, too
         assert!(Symbols::parse(&SPECIMEN[..SPECIMEN.len() - 1]).len() <= Symbols::parse(SPECIMEN).len());
+    }
+
+    /// An ELF file of `count` symbols that all have one name, of `length` bytes.
+    fn one_name(count: usize, length: usize) -> Vec<u8> {
+        let word = |n: usize| u64::try_from(n).unwrap().to_le_bytes();
+        let (table, strings) = (24 * count, 64 * 4 + 24 * count);
+        let mut image = b"\x7fELF\x02\x01\x01".to_vec();
+        image.resize(16, 0);
+        image.extend([2, 0, 62, 0, 1, 0, 0, 0]); // executable, x86-64, version
+        image.extend([word(0), word(0), word(64)].concat()); // entry, program headers, section headers
+        image.extend([0, 0, 0, 0, 64, 0, 56, 0, 0, 0, 64, 0, 3, 0, 2, 0]);
+        let section = |kind: u8, at: usize, len: usize, link: u8, entry: usize| {
+            let (kind, link) = ([0, 0, 0, 0, kind, 0, 0, 0], [link, 0, 0, 0, 0, 0, 0, 0]);
+            [kind, word(0), word(0), word(at), word(len), link, word(1), word(entry)].concat()
+        };
+        let name = [vec![0], vec![0xff; length], vec![0]].concat();
+        image.extend(
+            [section(0, 0, 0, 0, 0), section(2, 256, table, 2, 24), section(3, strings, name.len(), 0, 0)].concat(),
+        );
+        for n in 0..count {
+            image.extend([1, 0, 0, 0, 0x12, 0, 1, 0].into_iter().chain([word(n), word(0)].concat()));
+        }
+        [image, name].concat()
+    }
+
+    #[test]
+    fn names_are_no_more_bytes_than_the_file_has_however_often_it_uses_one() {
+        assert_eq!(Symbols::parse(&one_name(3, 8)).sorted.len(), 3);
+        let image = one_name(10_000, 1000);
+        let names: usize = Symbols::parse(&image).sorted.iter().map(|s| s.name.len()).sum();
+        assert!((3000..=image.len()).contains(&names), "{names} bytes of names from {}", image.len());
     }
 
     proptest! {

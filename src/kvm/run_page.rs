@@ -179,6 +179,11 @@ impl RunPage {
         get!(self, ready_for_interrupt_injection) != 0
     }
 
+    /// What the last exit said is no longer so: no interrupt may be injected before the next one says otherwise.
+    pub(super) fn forget_interrupts(&self) {
+        set!(self, 0, ready_for_interrupt_injection);
+    }
+
     /// Were interrupts enabled at the last exit?
     pub(super) fn interrupts_enabled(&self) -> bool {
         get!(self, if_flag) != 0

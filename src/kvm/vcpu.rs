@@ -276,6 +276,7 @@ impl Vcpu {
             // SAFETY: eighteen u64 in the same order (asserted in run_page.rs).
             let kernel = unsafe { std::mem::transmute::<Regs, kb::kvm_regs>(self.page.regs()) };
             self.put(Sync::Regs);
+            self.page.forget_interrupts(); // RFLAGS.IF may differ from what the last exit said
             self.fd.set_regs(&kernel).map_err(&refused)?;
         }
         self.flush_events()
@@ -286,6 +287,7 @@ impl Vcpu {
         if self.is_dirty(Sync::Events) {
             let kernel = self.page.events().0;
             self.put(Sync::Events);
+            self.page.forget_interrupts(); // what is on its way now must not be overtaken
             self.fd.set_vcpu_events(&kernel).map_err(self.refused())?;
         }
         self.fresh &= !Sync::Events.bit();

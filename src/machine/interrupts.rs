@@ -15,6 +15,9 @@ use super::Machine;
 /// Most interrupts that wait for one vCPU: more than that is a guest that never takes any.
 const MOST_WAITING: usize = 1024;
 
+/// The destination of a message has eight bits, and 255 is every processor.
+const MOST_APIC_ID: u32 = 254;
+
 /// What waits to be injected into one vCPU, from any thread.
 #[derive(Debug, Default)]
 pub struct Injections {
@@ -87,7 +90,12 @@ impl Machine {
                     "a local APIC delivers vectors from 16 on, not {vector} (Intel SDM vol. 3, 11.5.2)"
                 )));
             }
-            let address = 0xfee0_0000 | u64::from(id & 0xff) << 12;
+            if id > MOST_APIC_ID {
+                return Err(Error::Invalid(format!(
+                    "a message names vCPUs 0 to {MOST_APIC_ID}, not {id}: 255 is all of them (Intel SDM vol. 3, 11.11.1)"
+                )));
+            }
+            let address = 0xfee0_0000 | u64::from(id) << 12;
             return self.signal(MsiMessage { address, data: u32::from(vector) }).map(drop);
         }
         self.vm()?;

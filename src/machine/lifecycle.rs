@@ -31,8 +31,16 @@ pub enum Phase {
     Closed,
 }
 
+/// The stack of a vCPU's thread, on which handlers run: more than Python's main thread has. A handler that calls itself
+/// without end is to meet Python's limit, not the end of the stack, which kills the process.
+const STACK: usize = 16 << 20;
+
 /// How often a wait comes up to look for signals.
 const SLICE: Duration = Duration::from_millis(40);
+
+fn vcpu_thread(id: u32) -> std::thread::Builder {
+    std::thread::Builder::new().name(format!("belljar-vcpu{id}")).stack_size(STACK)
+}
 
 /// A vCPU's part in a run, which ends also by a panic: who waits for the run must not wait for ever.
 struct Leaving<'a> {
@@ -121,7 +129,7 @@ impl Machine {
         std::thread::scope(|scope| {
             let run: &Session = &session;
             self.spawn_all(others, run, |id| {
-                let thread = std::thread::Builder::new().name(format!("belljar-vcpu{id}"));
+                let thread = vcpu_thread(id);
                 thread.spawn_scoped(scope, move || self.drive(id, run, None)).map(drop)
             });
             self.drive(*first, &session, Some(poll));
@@ -177,7 +185,7 @@ impl Machine {
     /// Runs one vCPU on a thread of its own.
     fn spawn(self: &Arc<Self>, id: u32, session: &Arc<Session>) -> std::io::Result<()> {
         let (machine, session) = (Arc::clone(self), Arc::clone(session));
-        let handle = std::thread::Builder::new().name(format!("belljar-vcpu{id}")).spawn(move || {
+        let handle = vcpu_thread(id).spawn(move || {
             machine.drive(id, &session, None);
             if !session.is_running() {
                 machine.background_over(&session);

@@ -58,18 +58,25 @@ pub fn limits(
             until.repr()?
         )));
     }
-    let condition: Arc<dyn Condition> = Arc::new(PythonCondition(until.clone().unbind()));
+    let takes_vcpu = bound.is_some();
+    let condition: Arc<dyn Condition> = Arc::new(PythonCondition { function: until.clone().unbind(), takes_vcpu });
     Ok(Limits { until: Kinds::ALL, condition: Some(condition), ..limits })
 }
 
 /// A Python function that says whether a run is where it was to come to.
-struct PythonCondition(Py<PyAny>);
+struct PythonCondition {
+    function: Py<PyAny>,
+    /// It was made of an expression, which looks at the vCPU also where there is no exit.
+    takes_vcpu: bool,
+}
 
 impl Condition for PythonCondition {
     fn holds(&self, exit: Option<&Exit>, vcpu: u32) -> CoreResult<bool> {
         Python::attach(|py| {
             let exit = exit.map(|exit| to_python(py, exit, vcpu)).transpose()?;
-            self.0.bind(py).call1((exit,))?.is_truthy()
+            let function = self.function.bind(py);
+            let holds = if self.takes_vcpu { function.call1((exit, vcpu)) } else { function.call1((exit,)) };
+            holds?.is_truthy()
         })
         .map_err(foreign)
     }

@@ -81,3 +81,9 @@ def test_a_run_goes_on_until_an_expression_holds(vm):
 def test_an_expression_is_asked_where_the_guest_makes_no_exits(vm):
     vm.load("l: inc qword ptr [0x3000]; jmp l", mode="user")
     assert vm.run(timeout=10, until=bj.mem.u64(0x3000) > 1000) == bj.Interrupted("until")
+
+
+def test_registers_are_those_of_the_vcpu_that_runs_also_without_an_exit(new_vm):
+    vm = new_vm("1M", 2)
+    vm.load("l: inc qword ptr [0x3000]; inc rbx; jmp l", "user", vcpu=1)
+    assert vm.cpus[1].run(timeout=5, until=bj.reg.rbx > 1000) == bj.Interrupted("until", vcpu=1)

@@ -264,3 +264,13 @@ def test_lines_of_a_closed_machine_say_so(new_vm):
     with pytest.raises(bj.ClosedError):
         line.pulse()
     assert "IrqLine 5" in repr(line)
+
+
+def test_an_interrupt_reaches_no_vcpu_but_the_one_that_is_named(new_vm):
+    vm = new_vm("1M", 256, irqchip="split")
+    for cpu in vm.cpus:
+        cpu.lapic.svr = 0x1FF
+    vm.cpus[254].inject_interrupt(0x40)
+    with pytest.raises(ValueError, match="vCPUs 0 to 254, not 255"):
+        vm.cpus[255].inject_interrupt(0x41)
+    assert {cpu.id: set(cpu.lapic.irr) for cpu in vm.cpus if cpu.lapic.irr} == {254: {0x40}}

@@ -130,6 +130,22 @@ def test_a_cancelled_run_stops_and_can_go_on(busy):
     assert before <= busy.cpu.regs.rbx <= before + 1
 
 
+def test_a_run_that_is_cancelled_twice_has_stopped_when_the_task_ends(busy):
+    busy.on_port(0x10, lambda exit: time.sleep(0.2))
+
+    async def main():
+        task = asyncio.create_task(busy.run_async())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return busy.state
+
+    assert asyncio.run(main()) == "paused"
+
+
 def test_a_run_that_is_cancelled_at_once_stops_too(busy):
     async def main():
         task = asyncio.create_task(busy.run_async())

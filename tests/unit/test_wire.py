@@ -1,5 +1,7 @@
 """A device's interrupt line, against a machine that only notes what is done to its lines."""
 
+import threading
+
 import pytest
 
 from belljar.wire import Wire
@@ -111,3 +113,24 @@ def test_a_wire_shows_its_line_and_level():
     wire.connect(Machine())
     wire.raise_()
     assert repr(wire) == "<Wire line 5, high>"
+
+
+def test_a_signals_handler_may_pull_the_line_that_its_thread_is_pulling():
+    log, signals = [], ["one"]
+
+    class Machine:
+        state = "running"
+
+        def irq(self, number):
+            if signals:
+                signals.pop()
+                wire.pulse()  # as a signal's handler would, between two instructions of Python
+            return Line(number, log)
+
+    wire = Wire(5)
+    wire.connect(Machine())
+    thread = threading.Thread(target=wire.raise_, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert (5, "pulse") in log

@@ -74,6 +74,8 @@ pub(super) struct Run<'a> {
     is_settling: bool,
     /// Something failed: what is left of the instruction is done without asking handlers.
     has_failed: bool,
+    /// What came while an instruction was completed, and is to end the run.
+    ended: Option<Exit>,
 }
 
 /// Most entries that one instruction may take to complete: a string of the longest prefix-laden kind.
@@ -113,6 +115,7 @@ impl<'a> Run<'a> {
             rewritten,
             is_settling: false,
             has_failed: false,
+            ended: None,
         })
     }
 
@@ -142,6 +145,9 @@ impl<'a> Run<'a> {
             let entered = self.vcpu().enter();
             self.watch.left();
             if let Next::Stop(exit) = self.answer(entered?)? {
+                return Ok(exit);
+            }
+            if let Some(exit) = self.ended.take() {
                 return Ok(exit);
             }
         }
@@ -203,8 +209,8 @@ impl<'a> Run<'a> {
             }
             self.pending = false;
             let answered = match self.vcpu().complete() {
-                Ok(Entered::Port(access)) => self.port(&access).map(drop), // the rest of a string
-                Ok(Entered::Exit(exit)) => self.exit(exit).map(drop),
+                Ok(Entered::Port(access)) => self.rest_of_string(&access),
+                Ok(Entered::Exit(exit)) => self.exit(exit).map(|(exit, stop)| self.ends_later(exit, stop)),
                 Ok(Entered::Interrupted | Entered::InternalError { .. }) => break,
                 Err(error) => Err(error),
             };

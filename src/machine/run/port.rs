@@ -26,6 +26,14 @@ impl Run<'_> {
         }
     }
 
+    /// Answers what is left of a string while its instruction is completed.
+    pub(super) fn rest_of_string(&mut self, access: &Access) -> Result<()> {
+        let verdict = self.port(access)?;
+        let exit = if verdict == Verdict::Reset { Exit::Reset } else { self.whole(access, access.kind()) };
+        self.ends_later(exit, verdict != Verdict::Go);
+        Ok(())
+    }
+
     /// Answers a port access: a string first whole, then what nobody answered element by element.
     pub(super) fn port(&mut self, access: &Access) -> Result<Verdict> {
         self.pending = true;

@@ -14,6 +14,13 @@ impl Run<'_> {
         Ok(if self.holds(Some(&exit))? { Next::Stop(exit) } else { Next::Go })
     }
 
+    /// An exit that came while an instruction was completed: the run ends by it once that is done, if it is to stop.
+    pub(super) fn ends_later(&mut self, exit: Exit, stop: bool) {
+        if stop {
+            self.ended.get_or_insert(exit);
+        }
+    }
+
     /// Is the run where it was to come to? The vCPU is put back while the condition is asked.
     pub(super) fn holds(&mut self, exit: Option<&Exit>) -> Result<bool> {
         let Some(condition) = self.session.condition() else { return Ok(exit.is_some()) };

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 
 use crate::addr::GuestPhys;
+use crate::source::ReadMemory;
 
 use super::address::{Address, Count};
 use super::vm::VM;
@@ -40,9 +41,14 @@ impl Memory {
         &self.vm.get().machine().memory
     }
 
+    /// Is there memory? Asked before Python makes room for its bytes, or raises MemoryError.
+    fn check(&self, at: Address, size: usize) -> PyResult<()> {
+        Ok(self.core().check(at.0, u64::try_from(size).unwrap_or(u64::MAX))?)
+    }
+
     fn bytes<'py>(&self, py: Python<'py>, at: Address, size: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = py.detach(|| self.core().read_vec(at.0, size))?;
-        Ok(PyBytes::new(py, &bytes))
+        self.check(at, size)?;
+        PyBytes::new_with(py, size, |into| Ok(py.detach(|| self.core().read(at.0, into))?))
     }
 }
 

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyString, PyTuple};
 
 use crate::python::address::{Address, Count};
+use crate::source::ReadMemory;
 
 use super::{Memory, copied};
 
@@ -128,14 +129,14 @@ impl Memory {
         if size == 0 {
             return numpy.call_method1("empty", (count.0, dtype)); // which frombuffer refuses
         }
-        let bytes = py.detach(|| self.core().read_vec(at.0, size))?;
-        numpy.call_method1("frombuffer", (PyByteArray::new(py, &bytes), dtype))
+        self.check(at, size)?;
+        let bytes = PyByteArray::new_with(py, size, |into| Ok(py.detach(|| self.core().read(at.0, into))?))?;
+        numpy.call_method1("frombuffer", (bytes, dtype))
     }
 }
 
 impl Memory {
     fn read_fixed<const N: usize>(&self, at: Address) -> PyResult<[u8; N]> {
-        use crate::source::ReadMemory;
         let mut bytes = [0; N];
         self.core().read(at.0, &mut bytes)?;
         Ok(bytes)
