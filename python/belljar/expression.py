@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from types import GetSetDescriptorType
 from typing import NoReturn, TypeAlias
 
 from belljar._belljar import VM, Exit, Registers
@@ -48,10 +49,9 @@ class Expression:
         return lambda exit, vcpu=0: self.holds_in((vm, exit, vcpu if exit is None else exit.vcpu))
 
     def isin(self, values: Iterable[int]) -> Expression:
-        """Is the value one of these?"""
-        wanted = frozenset(operator.index(value) & WORD for value in values)
-        shown = ", ".join(f"{value:#x}" for value in sorted(wanted))
-        return Expression(f"{self.text}.isin([{shown}])", lambda scope: self.compute(scope) in wanted)
+        """Is the value one of these? A range may be as long as it likes."""
+        wanted, shown = _set_of(values)
+        return Expression(f"{self.text}.isin({shown})", lambda scope: self.compute(scope) in wanted)
 
     def __bool__(self) -> NoReturn:
         """Refuse to be a truth now: it is one when the guest runs."""
@@ -132,13 +132,53 @@ class Expression:
         """Multiply, modulo 2**64."""
         return self._with(other, "*", lambda a, b: (a * b) & WORD)
 
+    def __rmul__(self, other: object) -> Expression:
+        """Multiply, modulo 2**64."""
+        return _expression(other) * self
+
+    def __floordiv__(self, other: object) -> Expression:
+        """Divide, unsigned; by 0 there is no value, and comparisons with it do not hold."""
+        return self._with(other, "//", lambda a, b: _divided(a, b)[0])
+
+    def __rfloordiv__(self, other: object) -> Expression:
+        """Divide, unsigned."""
+        return _expression(other) // self
+
+    def __mod__(self, other: object) -> Expression:
+        """What a division leaves, unsigned: ``bj.exit.data % 16 == 0``."""
+        return self._with(other, "%", lambda a, b: _divided(a, b)[1])
+
+    def __rmod__(self, other: object) -> Expression:
+        """What a division leaves, unsigned."""
+        return _expression(other) % self
+
+    def __rand__(self, other: object) -> Expression:
+        """Combine bits."""
+        return _expression(other) & self
+
+    def __ror__(self, other: object) -> Expression:
+        """Combine bits."""
+        return _expression(other) | self
+
+    def __rxor__(self, other: object) -> Expression:
+        """Combine bits."""
+        return _expression(other) ^ self
+
     def __lshift__(self, other: object) -> Expression:
         """Shift to the left; 64 and more leave nothing."""
         return self._with(other, "<<", lambda a, b: (a << b) & WORD if b < 64 else 0)
 
+    def __rlshift__(self, other: object) -> Expression:
+        """Shift to the left."""
+        return _expression(other) << self
+
     def __rshift__(self, other: object) -> Expression:
         """Shift to the right, unsigned."""
         return self._with(other, ">>", lambda a, b: a >> b if b < 64 else 0)
+
+    def __rrshift__(self, other: object) -> Expression:
+        """Shift to the right, unsigned."""
+        return _expression(other) >> self
 
     def __repr__(self) -> str:
         """Show it as it is written."""
@@ -162,6 +202,24 @@ def _either(left: Expression, right: Expression, scope: Scope) -> int:
     return first | right.compute(scope)
 
 
+def _divided(first: int, second: int) -> tuple[int, int]:
+    """Return quotient and remainder; without a value where the second is 0."""
+    if second == 0:
+        raise AbsentError
+    return divmod(first, second)
+
+
+def _set_of(values: Iterable[int]) -> tuple[Container[int], str]:
+    """Return what to look in, and how it is written; a range is kept as it is."""
+    if isinstance(values, range):
+        if values and not 0 <= min(values[0], values[-1]) <= max(values[0], values[-1]) <= WORD:
+            raise ValueError(f"values are from 0 to 2**64 - 1; {values} goes beyond")
+        step = "" if values.step == 1 else f", {values.step}"
+        return values, f"range({values.start:#x}, {values.stop:#x}{step})"
+    wanted = frozenset(operator.index(value) & WORD for value in values)
+    return wanted, f"[{', '.join(f'{value:#x}' for value in sorted(wanted))}]"
+
+
 def _inner(expression: Expression) -> str:
     """Return its text, in parentheses where it is made of several."""
     return (
@@ -181,17 +239,23 @@ def _expression(value: object) -> Expression:
     raise TypeError(f"an expression is made of integers and expressions, not of {type(value).__name__}")
 
 
+SYSTEM = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "cpl")
+"""The registers beside the general ones that expressions know."""
+
+
 class _Registers:
-    """The general registers of the exit's vCPU: ``reg.rax``."""
+    """The registers of the exit's vCPU: the general ones, ``reg.rax``, and those of SYSTEM, ``reg.cr3``."""
 
     def __getattr__(self, name: str) -> Expression:
         """Return the register as an expression. AttributeError for a name that is none."""
-        if not hasattr(Registers, name) or name.startswith("_"):
-            raise AttributeError(f"no register is named {name!r}; there are {', '.join(Registers.NAMES)}")
+        if name not in SYSTEM and not isinstance(getattr(Registers, name, None), GetSetDescriptorType):
+            known = ", ".join([*Registers.NAMES, *SYSTEM])
+            raise AttributeError(f"no register is named {name!r}; there are {known}")
 
         def value(scope: Scope) -> int:
             vm, _, vcpu = scope
-            return int(getattr(vm.cpus[vcpu].regs, name))
+            cpu = vm.cpus[vcpu]
+            return int(getattr(cpu if name in SYSTEM else cpu.regs, name))
 
         return Expression(f"reg.{name}", value)
 
@@ -236,7 +300,7 @@ class _Exit:
 
 
 reg = _Registers()
-"""The general registers of the exit's vCPU, for expressions: ``bj.reg.rax``."""
+"""The registers of the exit's vCPU, for expressions: ``bj.reg.rax``, ``bj.reg.cr3``, ``bj.reg.cpl``."""
 
 mem = _Memory()
 """Guest-physical memory, for expressions: ``bj.mem.u64(bj.reg.rsp)``."""

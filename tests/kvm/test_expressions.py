@@ -58,7 +58,9 @@ def test_an_expression_shows_how_it_is_written():
     )
 
 
-@pytest.mark.parametrize("wrong", [lambda: bj.reg.nothing, lambda: bj.mem.u128, lambda: bj.reg.__len__])
+@pytest.mark.parametrize(
+    "wrong", [lambda: bj.reg.nothing, lambda: bj.reg.read, lambda: bj.mem.u128, lambda: bj.reg.__len__]
+)
 def test_what_there_is_not_is_refused_when_it_is_written(wrong):
     with pytest.raises(AttributeError):
         wrong()
@@ -87,3 +89,42 @@ def test_registers_are_those_of_the_vcpu_that_runs_also_without_an_exit(new_vm):
     vm = new_vm("1M", 2)
     vm.load("l: inc qword ptr [0x3000]; inc rbx; jmp l", "user", vcpu=1)
     assert vm.cpus[1].run(timeout=5, until=bj.reg.rbx > 1000) == bj.Interrupted("until", vcpu=1)
+
+
+@given(words, words)
+def test_an_integer_may_stand_on_the_left(a, b):
+    exit = bj.MmioWrite(a, 8, 0)
+    for apply in [*OPERATORS, operator.mod, operator.floordiv]:
+        if a:
+            assert computed(apply(b, bj.exit.address) == apply(b, a) % 2**64, exit)
+        if b:
+            assert computed(apply(bj.exit.address, b) == apply(a, b) % 2**64, exit)
+    assert computed(b >> (bj.exit.address & 63) == b >> (a & 63), exit)
+    assert computed(b << (bj.exit.address & 63) == (b << (a & 63)) % 2**64, exit)
+
+
+def test_a_comparison_with_what_is_divided_by_zero_does_not_hold():
+    exit = bj.PortOut(0x10, 1, 0)
+    assert not computed((5 // bj.exit.data == 0) | (5 % bj.exit.data == 0), exit)
+
+
+def test_a_range_of_values_is_asked_without_being_spelled_out():
+    text = bj.exit.address.isin(range(0xFFFF_8000_0000_0000, 2**64))
+    assert repr(text) == "exit.address.isin(range(0xffff800000000000, 0x10000000000000000))"
+    assert computed(text, bj.MmioWrite(2**64 - 1, 8, 0))
+    assert not computed(text, bj.MmioWrite(0x1000, 8, 0))
+    assert repr(bj.exit.data.isin(range(0, 8, 2))) == "exit.data.isin(range(0x0, 0x8, 2))"
+    with pytest.raises(ValueError, match="from 0 to 2"):
+        bj.exit.data.isin(range(-1, 5))
+
+
+def test_a_run_goes_on_until_a_system_register_has_a_value():
+    with bj.specimen(processes=["compute", "printer"]) as vm:
+        vm.start()
+        vm.console.read_until("at tick")
+        vm.stop()
+        task = next(task for task in bj.guest.tasks(vm) if task.name == "compute")
+        assert vm.run(until=bj.reg.cr3 == task.cr3, timeout=20) == bj.Interrupted("until")
+        assert vm.cpu.cr3 == task.cr3
+        assert vm.run(until=(bj.reg.cpl == 3) & (bj.reg.cr3 == task.cr3), timeout=20) == bj.Interrupted("until")
+        assert vm.cpu.cpl == 3

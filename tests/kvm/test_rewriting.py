@@ -204,6 +204,19 @@ def test_a_handler_loads_new_code_and_sends_the_guest_there(vm):
     assert vm.cpu.regs.rbx == 2
 
 
+@pytest.mark.parametrize("access", ["in al, 0x10", "out 0x10, al"])
+@pytest.mark.parametrize("mode", ["real", "protected", "long"])
+def test_load_in_a_handler_sends_the_guest_to_the_new_code(vm, mode, access):
+    vm.load(f"{access}; mov bl, 1; hlt", mode=mode)
+
+    @vm.on_port(0x10)
+    def replace(exit):
+        vm.load("mov bl, 2; hlt", mode=mode, at=0x5000)
+
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.cpu.regs.bl == 2
+
+
 def test_registers_that_contradict_each_other_come_out_of_run_and_the_vm_goes_on(vm):
     vm.load("out 0x10, al; hlt")
 
