@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MODES = ("instead", "before", "beside")
 LIMITS = {"port": 2**16, "mmio": 2**64}
 SKIP = Action.SKIP
+LINES = 24
+"""How many interrupt lines a machine has: the pins of its I/O APIC."""
 
 _attaching = threading.RLock()  # from the look at what is there until the device is
 
@@ -45,6 +47,9 @@ def attach(
         raise ValueError(f'mode is "instead", "before" or "beside", not {mode!r}')
     if device.width not in {None, 1, 2, 4, 8}:
         raise ValueError(f"the width of a device is 1, 2, 4 or 8 bytes, or None for all of them, not {device.width!r}")
+    line = device.wiring.irq.line if irq is None else irq
+    if line is not None and not 0 <= line < LINES:
+        raise ValueError(f"the interrupt line of a device is 0 to {LINES - 1}, not {line}")
     with device.lock:
         release_from_closed(device)
         ranges = moved(places(device, ports, mmio), at)
@@ -127,9 +132,9 @@ def ranges_of(space: str, place: Place | None, length: int) -> Iterator[Range]:
         elif isinstance(where, int) and length:
             found = Range(space, where, length, name)
         else:
-            what = "ports" if space == "port" else "mmio"
+            what, single = ("ports", "a single port, ") if space == "port" else ("mmio", "")
             raise ValueError(
-                f"{what} takes a range such as range(0x1000, 0x2000), a single port, or a dict of these, not {where!r}"
+                f"{what} takes a range such as range(0x1000, 0x2000), {single}or a dict of these, not {where!r}"
             )
         if found.first < 0 or found.end > LIMITS[space]:
             raise RangeError(f"{found} are not all in 0..{LIMITS[space] - 1:#x}")

@@ -56,8 +56,10 @@ class Range:
         return self.space == other.space and self.first < other.end and other.first < self.end
 
     def __repr__(self) -> str:
-        what = "ports" if self.space == "port" else "addresses"
-        return f"{what} {self.first:#x}..{self.end - 1:#x}" + (f" ({self.name})" if self.name else "")
+        one, several = ("port", "ports") if self.space == "port" else ("address", "addresses")
+        last = self.end - 1
+        where = f"{one} {self.first:#x}" if last == self.first else f"{several} {self.first:#x}..{last:#x}"
+        return where + (f" ({self.name})" if self.name else "")
 
 
 class Device(Shown):

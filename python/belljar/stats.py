@@ -36,9 +36,9 @@ class Stats(Shown):
         counts = {name: count - other.exits.get(name, 0) for name, count in self.exits.items()}
         return Stats(
             {name: count for name, count in counts.items() if count},
-            self.guest - other.guest,
-            self.native - other.native,
-            self.handlers - other.handlers,
+            _seconds(self.guest - other.guest),
+            _seconds(self.native - other.native),
+            _seconds(self.handlers - other.handlers),
             self.repairs - other.repairs,
         )
 
@@ -50,6 +50,11 @@ class Stats(Shown):
         lines += [f"{'repairs':<10}{self.repairs:>12}"] if self.repairs else []
         most = sorted(self.exits.items(), key=lambda item: -item[1])
         return "\n".join([*lines, f"{'exits':<10}{self.total:>12}", *(f"  {name:<16}{n:>12}" for name, n in most)])
+
+
+def _seconds(difference: float) -> float:
+    """Return it without what floats add to whole nanoseconds."""
+    return round(difference, 9)
 
 
 def _share(part: float, whole: float) -> str:

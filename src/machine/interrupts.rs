@@ -123,9 +123,12 @@ impl Machine {
     pub fn inject_exception(&self, id: u32, vector: u8, error_code: Option<u32>, cr2: Option<u64>) -> Result<()> {
         let takes_code = exception::has_error_code(vector);
         match () {
-            () if vector > 31 || vector == exception::NMI => {
+            () if vector == exception::NMI => {
+                return Err(Error::Invalid("2 is the NMI: inject_nmi()".into()));
+            }
+            () if vector > 31 => {
                 return Err(Error::Invalid(format!(
-                    "exceptions are 0 to 31 without 2, the NMI; {vector} is an interrupt"
+                    "exceptions are 0 to 31; {vector} is an interrupt: inject_interrupt({vector})"
                 )));
             }
             () if error_code.is_some() && !takes_code => {

@@ -220,7 +220,7 @@ impl Machine {
             return Err(Error::Closed); // who closes asks for the outcome, or who is in `run`
         }
         let Some(session) = session.filter(|_| phase != Phase::Foreground && !self.is_inherited()) else {
-            return Err(Error::Invalid("the machine does not run in the background".into()));
+            return Err(Error::Invalid("the machine does not run in the background: start() it first".into()));
         };
         if !self.wait(&session, patience, poll)? {
             return Ok(None);

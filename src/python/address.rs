@@ -1,4 +1,4 @@
-//! Addresses and amounts as arguments of Python's. They never let an integer that does not fit lose its digits.
+//! Addresses, amounts and machine integers as arguments of Python's. They never let one that does not fit lose its digits.
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
@@ -46,4 +46,36 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Count {
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         number(&value, "a size is an integer from 0 to 2**64 - 1").map(Self)
     }
+}
+
+/// A machine integer: what does not fit is refused with what would.
+#[derive(Clone, Copy)]
+pub struct Fitting<T>(pub T);
+
+macro_rules! fitting {
+    ($($type:ty, $range:literal;)+) => {
+        $(
+            impl<'a, 'py> FromPyObject<'a, 'py> for Fitting<$type> {
+                type Error = PyErr;
+
+                #[cfg(feature = "stubs")]
+                const INPUT_TYPE: pyo3::inspect::PyStaticExpr = <$type as FromPyObject<'a, 'py>>::INPUT_TYPE;
+
+                fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+                    number(&value, concat!("an integer from ", $range)).map(Self)
+                }
+            }
+        )+
+    };
+}
+
+fitting! {
+    u8, "0 to 0xff";
+    u16, "0 to 0xffff";
+    u32, "0 to 0xffffffff";
+    u64, "0 to 2**64 - 1";
+    i8, "-128 to 127";
+    i16, "-0x8000 to 0x7fff";
+    i32, "-0x80000000 to 0x7fffffff";
+    i64, "-2**63 to 2**63 - 1";
 }

@@ -3,6 +3,7 @@
 
 use pyo3::prelude::*;
 
+use super::address::Fitting;
 use super::regs::Registers;
 
 macro_rules! parts {
@@ -17,8 +18,8 @@ macro_rules! parts {
                 }
 
                 #[setter]
-                fn $set(&self, value: $type) -> PyResult<()> {
-                    self.set_part(stringify!($get), value.into())
+                fn $set(&self, value: Fitting<$type>) -> PyResult<()> {
+                    self.set_part(stringify!($get), value.0.into())
                 }
             )+
         }

@@ -1,6 +1,7 @@
 //! Registers of named bits: CR0, CR4, EFER, RFLAGS, DR6, DR7, XCR0, and the debug addresses beside them.
 //! It never knows which bit is which: `belljar.bits` does.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::x86::{DebugRegs, Gpr};
@@ -85,6 +86,20 @@ impl Vcpu {
     #[setter]
     fn set_dr6(&self, value: u64) -> PyResult<()> {
         self.set_debug(4, value)
+    }
+
+    /// CR8: task priority, 0 to 15. ValueError for another value.
+    #[getter]
+    fn cr8(&self) -> PyResult<u64> {
+        Ok(self.sregs()?.cr8)
+    }
+
+    #[setter]
+    fn set_cr8(&self, value: u64) -> PyResult<()> {
+        if value > 15 {
+            return Err(PyValueError::new_err(format!("CR8 is 0 to 15, not {value}"))); // KVM_RUN would fail
+        }
+        self.change(|sregs| sregs.cr8 = value)
     }
 
     /// DR7: which of the guest's own breakpoints are on, by name (Intel SDM vol. 3, 18.2.4): `cpu.dr7.l0 = True`.

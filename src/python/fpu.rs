@@ -20,7 +20,9 @@ use super::wide::{from_int, hex, to_int};
 fn get(cpu: &Vcpu, register: Register) -> PyResult<Vec<u8>> {
     let layout = &XsaveForm::get()?.layout;
     let area = cpu.slot()?.with(|cpu| cpu.vcpu.xsave())?;
-    layout.get(&area, register).ok_or_else(|| PyValueError::new_err(format!("this processor has no {register:?}")))
+    layout.get(&area, register).ok_or_else(|| {
+        PyValueError::new_err(format!("this processor has no {}", format!("{register:?}").to_uppercase()))
+    })
 }
 
 /// Sets some registers of `cpu` at once.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyRange, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
 use crate::addr::Span;
@@ -229,10 +229,16 @@ impl Handle {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let span = |s: Span, one, several| {
+            if s.first == s.last {
+                return format!("{one} {:#x}", s.first);
+            }
+            format!("{several} {:#x}..{:#x}", s.first, s.last)
+        };
         let what = match self.subject {
-            Subject::Port(s) => format!("ports {:#x}..{:#x}", s.first, s.last),
-            Subject::Mmio(s) => format!("addresses {:#x}..{:#x}", s.first, s.last),
-            Subject::Msr(s) => format!("MSRs {:#x}..{:#x}", s.first, s.last),
+            Subject::Port(s) => span(s, "port", "ports"),
+            Subject::Mmio(s) => span(s, "address", "addresses"),
+            Subject::Msr(s) => span(s, "MSR", "MSRs"),
             Subject::Kind(kind) => format!("{kind:?}"),
             Subject::Any => "every exit".into(),
         };
@@ -275,13 +281,22 @@ pub fn wanted(access: &str) -> PyResult<Wanted> {
     }
 }
 
+fn no_span(at: &Bound<'_, PyAny>) -> PyErr {
+    let shown = at.repr().map(|r| r.to_string()).unwrap_or_default();
+    if at.cast::<PyRange>().is_ok() || at.hasattr("__index__").unwrap_or(false) {
+        return PyValueError::new_err(format!("numbers to answer for are from 0 on, not {shown}"));
+    }
+    PyTypeError::new_err(format!("what to answer for is a number, or a range of them, not {shown}"))
+}
+
 /// The span that `at` (a number or a range) and `size` name, its last number at most `limit`.
 pub fn span(at: &Bound<'_, PyAny>, size: Option<u64>, limit: u64) -> PyResult<Span> {
     let range = at.py().import("builtins")?.getattr("range")?;
+    let number = |value: Bound<'_, PyAny>| value.extract::<u64>().map_err(|_| no_span(at));
     if !at.is_instance(&range)? {
-        return Ok(Span::new(at.extract()?, size.unwrap_or(1), limit)?);
+        return Ok(Span::new(number(at.clone())?, size.unwrap_or(1), limit)?);
     }
-    let (start, stop): (u64, u64) = (at.getattr("start")?.extract()?, at.getattr("stop")?.extract()?);
+    let (start, stop) = (number(at.getattr("start")?)?, number(at.getattr("stop")?)?);
     if size.is_some() || at.getattr("step")?.extract::<i64>()? != 1 {
         return Err(PyValueError::new_err("give a number and a size, or a range without a step"));
     }

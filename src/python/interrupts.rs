@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use crate::kvm::MsiMessage;
 
+use super::address::Fitting;
 use super::vcpu::Vcpu;
 use super::vm::VM;
 
@@ -97,8 +98,8 @@ impl Vcpu {
     ///
     /// A VM without interrupt controllers gets it whatever its vector (it ends a HLT); else it goes through the local
     /// APIC, which delivers vectors from 16 on.
-    fn inject_interrupt(&self, py: Python<'_>, vector: u8) -> PyResult<()> {
-        Ok(py.detach(|| self.vm().get().machine().inject_interrupt(self.number(), vector))?)
+    fn inject_interrupt(&self, py: Python<'_>, vector: Fitting<u8>) -> PyResult<()> {
+        Ok(py.detach(|| self.vm().get().machine().inject_interrupt(self.number(), vector.0))?)
     }
 
     /// Sends the vCPU a non-maskable interrupt. From any thread.

@@ -4,16 +4,19 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyKeyError, PyOverflowError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
 use crate::error::Result as CoreResult;
 use crate::machine::Cpu;
 use crate::x86::{Gpr, Part, Regs};
 
+use super::address::Fitting;
 use super::vm::VM;
 
 /// The general registers, RIP and RFLAGS of one vCPU, live: reading asks the vCPU, writing sets it.
-#[pyclass(frozen, module = "belljar")]
+///
+/// Also a mapping: `regs["al"]`, `dict(regs)`, `regs.update(kept)`.
+#[pyclass(frozen, mapping, module = "belljar")]
 pub struct Registers {
     vm: Py<VM>,
     id: u32,
@@ -69,8 +72,8 @@ macro_rules! general_registers {
                 }
 
                 #[setter]
-                fn $set(&self, value: u64) -> PyResult<()> {
-                    self.set(Gpr::$which, value)
+                fn $set(&self, value: Fitting<u64>) -> PyResult<()> {
+                    self.set(Gpr::$which, value.0)
                 }
             )+
         }
@@ -111,8 +114,29 @@ impl Registers {
         self.part(name)
     }
 
-    fn __setitem__(&self, name: &str, value: u64) -> PyResult<()> {
-        self.set_part(name, value)
+    fn __setitem__(&self, name: &str, value: Fitting<u64>) -> PyResult<()> {
+        self.set_part(name, value.0)
+    }
+
+    #[allow(clippy::unused_self)] // a method of Python's
+    fn __contains__(&self, name: &str) -> bool {
+        Part::named(name).is_some()
+    }
+
+    #[allow(clippy::unused_self)] // a method of Python's
+    fn __len__(&self) -> usize {
+        Regs::COUNT
+    }
+
+    #[allow(clippy::unused_self)] // a method of Python's
+    fn __iter__(&self, py: Python<'_>) -> PyResult<Py<PyIterator>> {
+        Ok(PyList::new(py, Regs::NAMES)?.try_iter()?.unbind())
+    }
+
+    /// The names, as NAMES has them.
+    #[allow(clippy::unused_self)] // a method of Python's
+    fn keys(&self) -> Vec<&'static str> {
+        Regs::NAMES.to_vec()
     }
 
     /// All 18 values at once, in the order of NAMES.
@@ -157,14 +181,25 @@ impl Registers {
         Ok(Some(dict))
     }
 
-    /// Sets some registers by name: `regs.update(rax=1, rip=0x1000)`.
-    #[pyo3(signature = (**values: "int"))]
-    fn update(&self, values: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
-        let Some(values) = values else { return Ok(()) };
+    /// Sets some registers by name: `regs.update(rax=1, rip=0x1000)`, or those of a mapping such as `as_dict()` returns.
+    #[pyo3(signature = (kept: "dict[str, int] | None" = None, /, **values: "int"))]
+    fn update(
+        &self,
+        py: Python<'_>,
+        kept: Option<&Bound<'_, PyAny>>,
+        values: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let all = PyDict::new(py);
+        if let Some(kept) = kept {
+            all.call_method1("update", (kept,))?;
+        }
+        if let Some(values) = values {
+            all.update(values.as_mapping())?;
+        }
         let mut new = Vec::new();
-        for (name, value) in values.iter() {
-            let name: String = name.extract()?;
-            new.push(fitting(&name, value.extract()?)?);
+        for (name, value) in all.iter() {
+            let (name, value): (String, Fitting<u64>) = (name.extract()?, value.extract()?);
+            new.push(fitting(&name, value.0)?);
         }
         self.change(|regs| new.iter().for_each(|(part, value)| put(regs, *part, *value)))
     }

@@ -1,6 +1,6 @@
 //! All of a vCPU's state at once, and what has no registers: events, MP state, TSC. It never interprets a state.
 
-use pyo3::exceptions::{PyKeyError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -45,6 +45,10 @@ impl Vcpu {
 
     #[setter]
     fn set_events(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if !value.hasattr("_words")? {
+            let shown = value.repr()?;
+            return Err(PyTypeError::new_err(format!("events are set as bj.Events, not {shown}")));
+        }
         let words: [u64; Pending::COUNT] = value.call_method0("_words")?.extract()?;
         Ok(self.slot()?.with(|cpu| cpu.vcpu.set_pending(&Pending { words }))?)
     }
@@ -111,6 +115,12 @@ impl Vcpu {
     /// ValueError for one of another kind of VM or processor, RunningError inside a handler.
     #[pyo3(signature = (state: "State", *, counters = false))]
     fn restore(&self, py: Python<'_>, state: &Bound<'_, PyAny>, counters: bool) -> PyResult<Vec<String>> {
+        if !state.hasattr("diff")? {
+            let shown = state.repr()?;
+            return Err(PyTypeError::new_err(format!(
+                "what is put back is a bj.State, as cpu.state() returned it, not {shown}"
+            )));
+        }
         let encoded: Vec<u8> = state.call_method0("to_bytes")?.extract()?;
         let state = decoded(&encoded)?;
         let refused = py.detach(|| self.machine().restore(self.number(), &state, counters))?;

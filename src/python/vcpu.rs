@@ -4,10 +4,11 @@ use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
-use crate::error::Result as CoreResult;
+use crate::error::{Error, Result as CoreResult};
 use crate::machine::{Machine, Slot};
 use crate::x86::{DescriptorTable, Gpr, Sregs, disassemble};
 
+use super::address::Fitting;
 use super::decode::listing;
 use super::exit::to_python;
 use super::msrs::Msrs;
@@ -72,8 +73,8 @@ macro_rules! control_registers {
                 }
 
                 #[setter]
-                fn $set(&self, value: u64) -> PyResult<()> {
-                    self.change(|s| s.$get = value)
+                fn $set(&self, value: Fitting<u64>) -> PyResult<()> {
+                    self.change(|s| s.$get = value.0)
                 }
             )+
         }
@@ -83,7 +84,6 @@ macro_rules! control_registers {
 control_registers! {
     cr2 set_cr2 "CR2: the linear address of the last page fault.";
     cr3 set_cr3 "CR3: guest-physical address of the root page table.";
-    cr8 set_cr8 "CR8: task priority, 0 to 15.";
     apic_base set_apic_base "The APIC base MSR.";
 }
 
@@ -207,6 +207,7 @@ impl Vcpu {
                 let width = sregs.code_bits();
                 format!("<VCPU {} at {:#x}, {width} bits, ring {}>", self.id, regs[Gpr::Rip], sregs.cpl())
             }
+            Err(Error::Running { .. }) => format!("<VCPU {}, running>", self.id),
             Err(error) => format!("<VCPU {}: {error}>", self.id),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
@@ -23,7 +24,11 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// An int as `width` bytes. OverflowError for one that is negative or does not fit.
+/// An int as `width` bytes. OverflowError for one that is negative or does not fit, TypeError for what is none.
 pub fn from_int(value: &Bound<'_, PyAny>, width: usize) -> PyResult<Vec<u8>> {
-    value.call_method1("__index__", ())?.call_method1("to_bytes", (width, "little"))?.extract()
+    let Ok(number) = value.call_method0("__index__") else {
+        let shown = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("an integer of {} bits, not {shown}", 8 * width)));
+    };
+    number.call_method1("to_bytes", (width, "little"))?.extract()
 }

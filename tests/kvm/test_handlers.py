@@ -246,7 +246,7 @@ def test_a_handle_says_what_it_is(vm):
         return None
 
     handle = vm.on_port(0x10, door)
-    assert repr(handle) == "<Handle of ports 0x10..0x10: door, 0 hits>"
+    assert repr(handle) == "<Handle of port 0x10: door, 0 hits>"
     handle.remove()
     assert "removed" in repr(handle)
     assert "nothing yet" in repr(vm.on_mmio(0x4000_0000))

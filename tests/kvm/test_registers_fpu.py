@@ -87,7 +87,7 @@ def test_vectors_are_a_sequence(vm):
     for value in (-1, 1 << 128):
         with pytest.raises(OverflowError):
             xmm[0] = value
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="128 bits, not str"):
         xmm[0] = "many"
 
 

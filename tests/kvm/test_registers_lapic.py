@@ -106,7 +106,7 @@ def test_a_masked_nmi_stays_masked(vm):
 
 
 def test_events_are_events(vm):
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match=r"bj\.Events, not 5"):
         vm.cpu.events = 5
     with pytest.raises(ValueError, match="vector"):
         vm.cpu.events = bj.Events(exception=300)

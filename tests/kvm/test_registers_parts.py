@@ -122,3 +122,19 @@ def test_segments_are_values_that_hash_and_travel():
     assert pickle.loads(pickle.dumps(segment)) == segment
     assert len({segment, segment.replace(), segment.replace(base=1)}) == 2
     assert eval(repr(segment), {"Segment": bj.Segment}) == segment
+
+
+def test_registers_are_a_mapping_that_can_be_kept_and_put_back(vm):
+    regs = vm.cpu.regs
+    regs.update(rax=5, rip=0x1000)
+    kept = dict(regs)
+    assert kept == regs.as_dict()
+    assert list(regs) == list(regs.keys()) == regs.NAMES
+    assert len(regs) == 18
+    assert "rax" in regs
+    assert "nothing" not in regs
+    regs.update(rax=7, rip=0)
+    regs.update(kept, rbx=1)
+    assert (regs.rax, regs.rip, regs.rbx) == (5, 0x1000, 1)
+    with pytest.raises(KeyError, match="no register is named"):
+        regs.update({"nothing": 1})

@@ -63,3 +63,7 @@ def test_a_table_shows_times_and_exits(vm):
     text = str(vm.stats)
     assert "guest" in text
     assert "PortOut" in text
+
+
+def test_a_difference_of_seconds_is_in_whole_nanoseconds():
+    assert bj.Stats(guest=0.3) - bj.Stats(guest=0.1) == bj.Stats(guest=0.2)

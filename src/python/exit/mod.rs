@@ -277,7 +277,7 @@ pub fn kind_of(class: &Bound<'_, PyAny>) -> PyResult<Option<ExitKind>> {
     }
     let shown = class.repr()?;
     Err(PyTypeError::new_err(format!(
-        "on_exit takes a class of exits such as bj.Hlt (as a decorator: @vm.on_exit(bj.Hlt)), not {shown}"
+        "a class of exits such as bj.Hlt (as a decorator: @vm.on_exit(bj.Hlt)) is asked for, not {shown}"
     )))
 }
 

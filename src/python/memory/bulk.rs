@@ -68,7 +68,12 @@ impl Memory {
     ) -> PyResult<Option<u64>> {
         if !other.hasattr("__index__")? {
             let mut bytes = copied(other)?;
-            bytes.truncate(size.map_or(usize::MAX, |size| size.0));
+            let size = size.map_or(bytes.len(), |size| size.0);
+            if size > bytes.len() {
+                let there = bytes.len();
+                return Err(PyValueError::new_err(format!("{size} bytes are to be compared with {there}")));
+            }
+            bytes.truncate(size);
             return detached(py, || self.core().compare_with(at.0, &bytes, &seldom()));
         }
         let other: Address = other.extract()?;

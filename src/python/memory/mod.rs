@@ -19,7 +19,7 @@ use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 use crate::addr::GuestPhys;
 use crate::source::ReadMemory;
 
-use super::address::{Address, Count};
+use super::address::{Address, Count, Fitting};
 use super::vm::VM;
 
 pub use regions::{Huge, Region};
@@ -108,8 +108,8 @@ impl Memory {
 
     fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let Ok(slice) = index.cast::<PySlice>() else {
-            let (at, byte): (Address, u8) = (index.extract()?, value.extract()?);
-            return Ok(self.core().write(at.0, &[byte])?);
+            let (at, byte): (Address, Fitting<u8>) = (index.extract()?, value.extract()?);
+            return Ok(self.core().write(at.0, &[byte.0])?);
         };
         let (at, size) = slice_range(slice)?;
         let bytes = copied(value)?;

@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyString, PyTuple};
 
-use crate::python::address::{Address, Count};
+use crate::python::address::{Address, Count, Fitting};
 use crate::source::ReadMemory;
 
 use super::{Memory, copied};
@@ -21,8 +21,8 @@ macro_rules! integers {
                 }
 
                 #[doc = $doc_write]
-                fn $write(&self, at: Address, value: $type) -> PyResult<()> {
-                    Ok(self.core().write(at.0, &value.to_le_bytes())?)
+                fn $write(&self, at: Address, value: Fitting<$type>) -> PyResult<()> {
+                    Ok(self.core().write(at.0, &value.0.to_le_bytes())?)
                 }
             )+
         }
