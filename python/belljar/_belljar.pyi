@@ -278,6 +278,10 @@ class Fpu:
     The floating-point and vector registers of one vCPU, live: reading asks the vCPU (one ioctl), writing sets it (two).
     """
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     @property
     def components(self, /) -> dict[int, tuple[int, int]]:
         """
@@ -712,6 +716,10 @@ class IrqLine:
     An interrupt line (GSI) of a VM with interrupt controllers. From any thread, also while the guest runs.
     """
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     @property
     def level(self, /) -> bool:
         """
@@ -747,6 +755,14 @@ class Lapic:
     def __getitem__(self, which: Any, /) -> int: ...
     def __repr__(self, /) -> str: ...
     def __setitem__(self, which: Any, value: SupportsIndex, /) -> None: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    def as_dict(self, /) -> "dict[str, int | frozenset[int]]":
+        """
+        All registers by name, as a copy; `isr`, `tmr` and `irr` as sets of vectors.
+        """
     @property
     def dfr(self, /) -> int:
         """
@@ -1186,6 +1202,10 @@ class MemoryMap:
     def __iter__(self, /) -> MemoryRanges: ...
     def __len__(self, /) -> int: ...
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     def at(self, /, address: SupportsIndex) -> list[MemoryRange]:
         """
         The ranges that hold `address`: memory, a device or a hole, and the handlers in front of it.
@@ -1203,6 +1223,10 @@ class MemoryRange:
     def __eq__(self, value: object, /) -> bool: ...
     def __ne__(self, value: object, /) -> bool: ...
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     @property
     def detail(self, /) -> str: ...
     @property
@@ -1673,13 +1697,18 @@ class Region:
 class Registers:
     """
     The general registers, RIP and RFLAGS of one vCPU, live: reading asks the vCPU, writing sets it.
+
+    Also a mapping: `regs["al"]`, `dict(regs)`, `regs.update(kept)`.
     """
 
     NAMES: Final[list[str]]
     """
     The names, in the order of read() and write().
     """
+    def __contains__(self, name: str, /) -> bool: ...
     def __getitem__(self, name: str, /) -> int: ...
+    def __iter__(self, /) -> Iterator: ...
+    def __len__(self, /) -> int: ...
     def __repr__(self, /) -> str: ...
     def __setitem__(self, name: str, value: SupportsIndex, /) -> None: ...
     def _repr_html_(self, /) -> str:
@@ -1893,10 +1922,14 @@ class Registers:
         """
     @ip.setter
     def ip(self, /, value: SupportsIndex) -> None: ...
+    def keys(self, /) -> list[str]:
+        """
+        The names, as NAMES has them.
+        """
     @property
     def r10(self, /) -> int:
         """
-        The 64 bits of R10.
+        R10, 64 bits.
         """
     @r10.setter
     def r10(self, /, value: SupportsIndex) -> None: ...
@@ -1924,7 +1957,7 @@ class Registers:
     @property
     def r11(self, /) -> int:
         """
-        The 64 bits of R11.
+        R11, 64 bits.
         """
     @r11.setter
     def r11(self, /, value: SupportsIndex) -> None: ...
@@ -1952,7 +1985,7 @@ class Registers:
     @property
     def r12(self, /) -> int:
         """
-        The 64 bits of R12.
+        R12, 64 bits.
         """
     @r12.setter
     def r12(self, /, value: SupportsIndex) -> None: ...
@@ -1980,7 +2013,7 @@ class Registers:
     @property
     def r13(self, /) -> int:
         """
-        The 64 bits of R13.
+        R13, 64 bits.
         """
     @r13.setter
     def r13(self, /, value: SupportsIndex) -> None: ...
@@ -2008,7 +2041,7 @@ class Registers:
     @property
     def r14(self, /) -> int:
         """
-        The 64 bits of R14.
+        R14, 64 bits.
         """
     @r14.setter
     def r14(self, /, value: SupportsIndex) -> None: ...
@@ -2036,7 +2069,7 @@ class Registers:
     @property
     def r15(self, /) -> int:
         """
-        The 64 bits of R15.
+        R15, 64 bits.
         """
     @r15.setter
     def r15(self, /, value: SupportsIndex) -> None: ...
@@ -2064,7 +2097,7 @@ class Registers:
     @property
     def r8(self, /) -> int:
         """
-        The 64 bits of R8.
+        R8, 64 bits.
         """
     @r8.setter
     def r8(self, /, value: SupportsIndex) -> None: ...
@@ -2092,7 +2125,7 @@ class Registers:
     @property
     def r9(self, /) -> int:
         """
-        The 64 bits of R9.
+        R9, 64 bits.
         """
     @r9.setter
     def r9(self, /, value: SupportsIndex) -> None: ...
@@ -2120,42 +2153,42 @@ class Registers:
     @property
     def rax(self, /) -> int:
         """
-        The 64 bits of Rax.
+        RAX, 64 bits.
         """
     @rax.setter
     def rax(self, /, value: SupportsIndex) -> None: ...
     @property
     def rbp(self, /) -> int:
         """
-        The 64 bits of Rbp.
+        RBP, 64 bits.
         """
     @rbp.setter
     def rbp(self, /, value: SupportsIndex) -> None: ...
     @property
     def rbx(self, /) -> int:
         """
-        The 64 bits of Rbx.
+        RBX, 64 bits.
         """
     @rbx.setter
     def rbx(self, /, value: SupportsIndex) -> None: ...
     @property
     def rcx(self, /) -> int:
         """
-        The 64 bits of Rcx.
+        RCX, 64 bits.
         """
     @rcx.setter
     def rcx(self, /, value: SupportsIndex) -> None: ...
     @property
     def rdi(self, /) -> int:
         """
-        The 64 bits of Rdi.
+        RDI, 64 bits.
         """
     @rdi.setter
     def rdi(self, /, value: SupportsIndex) -> None: ...
     @property
     def rdx(self, /) -> int:
         """
-        The 64 bits of Rdx.
+        RDX, 64 bits.
         """
     @rdx.setter
     def rdx(self, /, value: SupportsIndex) -> None: ...
@@ -2166,28 +2199,28 @@ class Registers:
     @property
     def rflags(self, /) -> int:
         """
-        The 64 bits of Rflags.
+        RFLAGS, 64 bits.
         """
     @rflags.setter
     def rflags(self, /, value: SupportsIndex) -> None: ...
     @property
     def rip(self, /) -> int:
         """
-        The 64 bits of Rip.
+        RIP, 64 bits.
         """
     @rip.setter
     def rip(self, /, value: SupportsIndex) -> None: ...
     @property
     def rsi(self, /) -> int:
         """
-        The 64 bits of Rsi.
+        RSI, 64 bits.
         """
     @rsi.setter
     def rsi(self, /, value: SupportsIndex) -> None: ...
     @property
     def rsp(self, /) -> int:
         """
-        The 64 bits of Rsp.
+        RSP, 64 bits.
         """
     @rsp.setter
     def rsp(self, /, value: SupportsIndex) -> None: ...
@@ -2219,9 +2252,9 @@ class Registers:
         """
     @spl.setter
     def spl(self, /, value: SupportsIndex) -> None: ...
-    def update(self, /, **values: "int") -> None:
+    def update(self, kept: "dict[str, int] | None" = None, /, **values: "int") -> None:
         """
-        Sets some registers by name: `regs.update(rax=1, rip=0x1000)`.
+        Sets some registers by name: `regs.update(rax=1, rip=0x1000)`, or those of a mapping such as `as_dict()` returns.
         """
     def write(self, /, values: SupportsLenAndGetItem[SupportsIndex]) -> None:
         """
@@ -2377,6 +2410,10 @@ class Symbols:
     def __len__(self, /) -> int: ...
     def __new__(cls, /, image: Any) -> Symbols: ...
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     def at(self, /, address: SupportsIndex) -> str | None:
         """
         What lies at `address`, as "name+0x12" or "name", or None.
@@ -2580,7 +2617,7 @@ class VCPU:
     @property
     def cr8(self, /) -> int:
         """
-        CR8: task priority, 0 to 15.
+        CR8: task priority, 0 to 15. ValueError for another value.
         """
     @cr8.setter
     def cr8(self, /, value: SupportsIndex) -> None: ...
@@ -2765,7 +2802,8 @@ class VCPU:
         Puts a state back that this vCPU had, or one of another VM of the same kind. Memory stays as it is.
 
         What counts by itself (the TSC above all) goes on, unless `counters` is true. Returns the names of those MSRs that
-        KVM would not set; usually none. Raises RegisterError for a state that KVM refuses, RunningError inside a handler.
+        KVM would not set; usually none. Raises RegisterError for a state that KVM refuses, which may then be half put back,
+        ValueError for one of another kind of VM or processor, RunningError inside a handler.
         """
     @property
     def rflags(self, /) -> RFLAGS:
@@ -2843,8 +2881,8 @@ class VM:
     A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
 
     `memory` is bytes or a string such as "64M" (RAM from address 0 on; None for none); `vcpus` counts; `irqchip` is
-    None, "split" or "full"; `serial`, `i8042` and `pit` add these devices; `huge` is as for memory.add. `bus_lock` has a
-    guest that locks the bus exit (BusLock), `notify_window` one that keeps interrupts out for so many cycles (Notify).
+    None, "split" or "full"; `serial`, `i8042` and `pit` add these devices; `huge` is as for memory.add. With `bus_lock`, a
+    guest that locks the bus exits (BusLock); with `notify_window`, one that keeps interrupts out for so many cycles (Notify).
     Raises HostError where there is no KVM, or where the processor does not offer such an exit.
     """
     def __enter__(self, /) -> VM: ...

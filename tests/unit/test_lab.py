@@ -154,4 +154,8 @@ except KeyboardInterrupt:
     emulator = int(pid_file.read_text())
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=20) == 130
+    for _ in range(100):  # whoever inherits it collects it
+        if not Path(f"/proc/{emulator}").exists():
+            break
+        time.sleep(0.05)
     assert not Path(f"/proc/{emulator}").exists()
