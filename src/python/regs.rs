@@ -4,13 +4,14 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyKeyError, PyOverflowError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::error::Result as CoreResult;
 use crate::machine::Cpu;
 use crate::x86::{Gpr, Part, Regs};
 
 use super::address::Fitting;
+use super::typed::Names;
 use super::vm::VM;
 
 /// The general registers, RIP and RFLAGS of one vCPU, live: reading asks the vCPU, writing sets it.
@@ -129,8 +130,8 @@ impl Registers {
     }
 
     #[allow(clippy::unused_self)] // a method of Python's
-    fn __iter__(&self, py: Python<'_>) -> PyResult<Py<PyIterator>> {
-        Ok(PyList::new(py, Regs::NAMES)?.try_iter()?.unbind())
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Names<'py>> {
+        Ok(Names(PyList::new(py, Regs::NAMES)?.try_iter()?.into_any()))
     }
 
     /// The names, as NAMES has them.
