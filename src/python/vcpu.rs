@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::error::{Error, Result as CoreResult};
 use crate::machine::{Machine, Slot};
-use crate::x86::{DescriptorTable, Gpr, Sregs, disassemble};
+use crate::x86::{DescriptorTable, Gpr, MOST_CR8, Sregs, disassemble};
 
 use super::address::Fitting;
 use super::decode::listing;
@@ -55,6 +55,9 @@ impl Vcpu {
         Ok(slot.with(|cpu| {
             let mut sregs = cpu.vcpu.sregs()?;
             how(&mut sregs);
+            if sregs.cr8 > MOST_CR8 {
+                return Err(Error::Invalid(format!("CR8 is 0 to {MOST_CR8}, not {:#x}", sregs.cr8)));
+            }
             cpu.vcpu.set_sregs(&sregs);
             Ok(())
         })?)

@@ -19,7 +19,7 @@ pub use part::Part;
 pub use pending::Pending;
 pub use regs::{Gpr, Regs, Sregs};
 pub use segment::{DescriptorTable, Segment};
-pub use state::{DebugRegs, State};
+pub use state::{DebugRegs, MOST_CR8, State};
 pub use translate::{PageFault, translate};
 
 /// CR0 bits (Intel SDM vol. 3, 2.5).

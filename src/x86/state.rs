@@ -44,6 +44,9 @@ pub struct State {
     pub lapic: Vec<u8>,
 }
 
+/// The largest task priority: KVM enters no vCPU with a larger one in CR8.
+pub const MOST_CR8: u64 = 15;
+
 /// A value with its name, lowest byte first.
 pub type Named = (String, Vec<u8>);
 
@@ -129,7 +132,8 @@ impl State {
             let end = u64::from(c.offset) + u64::from(c.size);
             (2..63).contains(&c.number) && usize::try_from(end).is_ok_and(|end| end <= self.xsave.len())
         };
-        components.iter().all(inside)
+        self.sregs.cr8 <= MOST_CR8
+            && components.iter().all(inside)
             && components.windows(2).all(|pair| pair[0].number < pair[1].number)
             && self.msrs.windows(2).all(|pair| pair[0].0 < pair[1].0)
             && matches!(self.lapic.len(), 0 | lapic::SIZE)
@@ -284,7 +288,8 @@ mod tests {
     fn what_no_vcpu_could_have_had_is_no_state() {
         let good = state(1, vec![0; 1024], vec![(1, 2), (3, 4)], true);
         assert!(State::decode(&good.encode()).is_some());
-        let damage: [fn(&mut State); 5] = [
+        let damage: [fn(&mut State); 6] = [
+            |s| s.sregs.cr8 = 16,
             |s| s.layout.components[0].number = 64,
             |s| s.layout.components[0].offset = 1000,
             |s| s.layout.components.extend_from_within(..),
