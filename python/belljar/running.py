@@ -51,9 +51,9 @@ def exits(vm: VM, kinds: tuple[type[Exit], ...], timeout: float | None) -> Itera
     until = tuple(kinds) or Exit
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        exit = vm.run(left, until=until)
-        yield exit
-        if isinstance(exit, Timeout) or not isinstance(exit, goes_on):
+        came = [vm.run(left, until=until), *vm.other_exits]
+        yield from came
+        if any(isinstance(exit, Timeout) or not isinstance(exit, goes_on) for exit in came):
             return
 
 
@@ -76,12 +76,16 @@ async def run_async(vm: VM, timeout: float | None, max_exits: int | None, until:
             exit = vm.run(timeout, max_exits, until=until)
         except BaseException as raised:  # noqa: BLE001  # whatever a handler raised comes out of the await
             error = raised
-        loop.call_soon_threadsafe(tell, exit, error)
+        with contextlib.suppress(RuntimeError):  # the loop has been closed, and nobody waits any more
+            loop.call_soon_threadsafe(tell, exit, error)
 
     thread = threading.Thread(target=run, name="belljar-run", daemon=True)
     thread.start()
     try:
         return await asyncio.shield(done)
+    except GeneratorExit:
+        vm.kick()
+        raise
     except asyncio.CancelledError:
         while not done.done():  # a kick reaches only a run that has begun
             vm.kick()

@@ -127,8 +127,9 @@ impl<S: MessageSink> IoApic<S> {
         }
     }
 
+    /// A masked pin in service keeps its route: KVM tells the end of the interrupt of routes that it has.
     fn publish(&mut self) {
-        let open = (0u8..).zip(self.state.entries).filter(|(_, entry)| entry & MASKED == 0);
+        let open = (0u8..).zip(self.state.entries).filter(|(_, entry)| entry & MASKED == 0 || entry & REMOTE_IRR != 0);
         let messages: Vec<_> = open.map(|(pin, entry)| message(pin, entry)).collect();
         self.sink.route(&messages);
     }

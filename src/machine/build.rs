@@ -90,6 +90,7 @@ impl Machine {
             vm: Mutex::new(Some(Arc::clone(&vm))),
             filtering: Mutex::default(),
             life: Mutex::new(Life::default()),
+            others: Mutex::default(),
             changed: Condvar::new(),
             process: std::process::id(),
         };

@@ -2,7 +2,7 @@
 //! They never wait for the guest: what it cannot take yet is kept until it can.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::devices::ioapic::PINS;
@@ -78,7 +78,13 @@ impl Injections {
 
 /// The levels of the interrupt lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines(AtomicU32);
+pub(super) struct Lines(Mutex<u32>);
+
+impl Lines {
+    fn levels(&self) -> MutexGuard<'_, u32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Machine {
     /// Interrupts vCPU `id` with `vector` as soon as it takes interrupts. From any thread, running or not.
@@ -167,12 +173,8 @@ impl Machine {
     pub fn set_line(&self, line: u8, high: bool) -> Result<()> {
         self.check_line(line)?;
         let vm = self.vm()?;
-        let bit = 1 << line;
-        if high {
-            self.lines.0.fetch_or(bit, Ordering::SeqCst)
-        } else {
-            self.lines.0.fetch_and(!bit, Ordering::SeqCst)
-        };
+        let mut levels = self.lines.levels(); // held until the controllers know: two threads at one line take turns
+        *levels = *levels & !(1 << line) | u32::from(high) << line;
         if let Some(chip) = self.ioapic.upgrade() {
             chip.lock().unwrap_or_else(PoisonError::into_inner).set_pin(line, high);
             return Ok(());
@@ -183,7 +185,7 @@ impl Machine {
     /// Is interrupt line `line` high?
     pub fn line(&self, line: u8) -> Result<bool> {
         self.check_line(line)?;
-        Ok(self.lines.0.load(Ordering::SeqCst) >> line & 1 != 0)
+        Ok(*self.lines.levels() >> line & 1 != 0)
     }
 
     /// Is there an interrupt line of that number?

@@ -1,7 +1,7 @@
 //! Starting, pausing, waiting for and closing a machine, from any thread.
 //! It never waits while it holds a lock that a vCPU thread needs.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -135,7 +135,18 @@ impl Machine {
             self.drive(*first, &session, Some(poll));
         });
         self.leave_session(&session, Phase::Paused);
+        self.hand_out(&session)
+    }
+
+    /// Why a run ended; what else would have ended it is kept until the next one.
+    fn hand_out(&self, session: &Session) -> Outcome {
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = session.take_others();
         session.take_outcome()
+    }
+
+    /// Exits that were answered when the last run ended, and would have ended it too.
+    pub fn other_exits(&self) -> Vec<(u32, Exit)> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has `spawn` start a thread for each vCPU; if it cannot, the run is over.
@@ -226,7 +237,7 @@ impl Machine {
             return Ok(None);
         }
         self.join_threads();
-        session.take_outcome().map(Some)
+        self.hand_out(&session).map(Some)
     }
 
     fn present(&self) -> (Option<Arc<Session>>, Phase) {
@@ -278,7 +289,7 @@ impl Machine {
         if why == Interruption::Stop && background {
             self.leave_session(&session, Phase::Stopped);
         }
-        if background { session.take_outcome().map(Some) } else { Ok(None) }
+        if background { self.hand_out(&session).map(Some) } else { Ok(None) }
     }
 
     /// Goes on after `pause`.

@@ -27,7 +27,7 @@ use crate::boot::start::Start;
 use crate::bus::Bus;
 use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
-use crate::exit::Interruption;
+use crate::exit::{Exit, Interruption};
 use crate::hook::{Hook, Hooks, Subject};
 use crate::kvm::{Host, Irqchip, Quirks, Vm, XsaveForm};
 use crate::memory::{Memory, RegionInfo};
@@ -131,6 +131,8 @@ pub struct Machine {
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,
     life: Mutex<Life>,
+    /// Exits that would have ended the last run beside the one that did.
+    others: Mutex<Vec<(u32, Exit)>>,
     changed: Condvar,
     /// The process that made it, and the only one that KVM lets run it.
     process: u32,

@@ -17,7 +17,18 @@ struct State {
     outcome: Option<Outcome>,
     /// What other vCPUs failed with, after the first: at most one error each.
     later: Vec<Error>,
+    /// Exits, after the first, that would have ended it too.
+    others: Vec<(u32, Exit)>,
     running: usize,
+}
+
+impl State {
+    /// Keeps an exit that would have ended the run too, if it says more than that the run was to end.
+    fn add(&mut self, (vcpu, exit): (u32, Exit)) {
+        if !matches!(exit, Exit::Timeout | Exit::Interrupted(_)) {
+            self.others.push((vcpu, exit));
+        }
+    }
 }
 
 /// When a run is to end.
@@ -66,7 +77,7 @@ impl Session {
             until: limits.until,
             condition: limits.condition,
             first: vcpus.first().copied().unwrap_or(0),
-            state: Mutex::new(State { outcome: None, later: Vec::new(), running: vcpus.len() }),
+            state: Mutex::new(State { running: vcpus.len(), ..State::default() }),
             changed: Condvar::new(),
         }
     }
@@ -89,17 +100,33 @@ impl Session {
     /// lost. Has the others stop.
     pub(super) fn end(&self, outcome: Outcome) {
         let mut state = self.state();
-        let is_kept = match &state.outcome {
-            None => true,
-            Some(before) => before.is_ok() && outcome.is_err(),
-        };
-        if is_kept {
-            state.outcome = Some(outcome); // in the place of an exit, which holds nothing foreign
-        } else if let Err(error) = outcome {
-            state.later.push(error);
+        match (state.outcome.take(), outcome) {
+            (None, outcome) => state.outcome = Some(outcome),
+            (Some(Ok(first)), Err(error)) => {
+                state.outcome = Some(Err(error));
+                state.add(first);
+            }
+            (Some(first), Ok(other)) => {
+                state.outcome = Some(first);
+                state.add(other);
+            }
+            (Some(first), Err(error)) => {
+                state.outcome = Some(first);
+                state.later.push(error);
+            }
         }
         drop(state);
         self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Another exit of vCPU `id` that would have ended the run.
+    pub(super) fn also(&self, id: u32, exit: Exit) {
+        self.state().add((id, exit));
+    }
+
+    /// The exits that would have ended the run too, once.
+    pub(super) fn take_others(&self) -> Vec<(u32, Exit)> {
+        std::mem::take(&mut self.state().others)
     }
 
     /// Is the run over?

@@ -103,6 +103,13 @@ impl VM {
         to_python(py, &exit, vcpu)
     }
 
+    /// The exits that had been answered when the last run ended, and would have ended it too: those of other vCPUs at the
+    /// same moment, and the rest of an instruction with several accesses. run() returns one of them, which is not here.
+    #[getter]
+    fn other_exits(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        self.machine().other_exits().iter().map(|(vcpu, exit)| to_python(py, exit, *vcpu)).collect()
+    }
+
     /// Runs the guest on this thread, exit by exit: `for exit in vm.exits(): ...`, the guest being stopped in the body.
     ///
     /// Yields each exit of the classes `kinds` (by default all) after it has been answered, and at last the one that ended

@@ -167,6 +167,6 @@ def test_more_memory_than_the_host_gives_is_a_memory_error():
 
 def test_a_task_priority_that_there_is_not_is_refused_at_once(vm):
     vm.load("hlt")
-    with pytest.raises(ValueError, match="CR8 is 0 to 15, not 0x100"):
+    with pytest.raises(ValueError, match="CR8 is 0 to 15, not 256"):
         vm.cpu.cr8 = 0x100
     assert vm.run(timeout=5) == bj.Hlt()

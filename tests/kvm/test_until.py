@@ -177,3 +177,40 @@ def test_a_stop_from_a_handler_stops_all_vcpus_between_two_instructions(new_vm):
         time.sleep(0.02)
         assert [cpu.regs.rbx for cpu in vm.cpus] == before
         vm.cpus[2].regs.rbx = 0
+
+
+def test_no_exit_of_several_vcpus_is_lost_to_the_iteration(new_vm):
+    vm = new_vm("1M", 2)
+    for _ in range(100):
+        for cpu in range(2):
+            vm.load("out 0x10, al; l: jmp l", vcpu=cpu, at=0x1000 * (cpu + 1))
+        run = vm.exits(bj.PortOut, timeout=5)
+        assert {next(run).vcpu, next(run).vcpu} == {0, 1}
+
+
+def test_exits_beside_the_one_that_ended_a_run_can_be_asked_for(new_vm):
+    vm = new_vm("1M", 2)
+    for _ in range(50):
+        for cpu in range(2):
+            vm.load("out 0x10, al; hlt", vcpu=cpu, at=0x1000 * (cpu + 1))
+        ends = [vm.run(timeout=5), *vm.other_exits]
+        assert 1 <= len(ends) <= 2
+        assert {type(exit) for exit in ends} == {bj.Hlt}
+        assert len({exit.vcpu for exit in ends}) == len(ends)
+
+
+ACROSS = "mov rbx, 0x10000ffe; mov [rbx], eax; hlt"
+
+
+def test_the_second_half_of_an_access_ends_a_run_too(vm):
+    vm.load(ACROSS)
+    end = vm.run(timeout=5, until=lambda exit: isinstance(exit, bj.MmioWrite) and exit.address >= 0x1000_1000)
+    assert end == bj.MmioWrite(0x1000_1000, 2, 0)
+    assert vm.run(timeout=5) == bj.Hlt()
+
+
+def test_the_halves_of_an_access_are_both_iterated_and_counted(vm):
+    vm.load(ACROSS)
+    came = list(vm.exits(bj.MmioWrite, timeout=5))
+    assert came == [bj.MmioWrite(0x1000_0FFE, 2, 0), bj.MmioWrite(0x1000_1000, 2, 0), bj.Hlt()]
+    assert vm.stats.exits == {"MmioWrite": 2, "Hlt": 1}

@@ -127,6 +127,9 @@ impl<'a> Run<'a> {
         let result = self.turn_until_stop();
         self.has_failed |= result.is_err();
         let completed = self.complete();
+        if let Some(exit) = self.ended.take().filter(|_| result.is_ok()) {
+            self.session.also(self.slot.id, exit);
+        }
         self.vcpu().end_run();
         result.and_then(|exit| completed.map(|()| exit))
     }
@@ -210,7 +213,7 @@ impl<'a> Run<'a> {
             self.pending = false;
             let answered = match self.vcpu().complete() {
                 Ok(Entered::Port(access)) => self.rest_of_string(&access),
-                Ok(Entered::Exit(exit)) => self.exit(exit).map(|(exit, stop)| self.ends_later(exit, stop)),
+                Ok(Entered::Exit(exit)) => self.exit(exit).and_then(|(exit, stop)| self.ends_later(exit, stop)),
                 Ok(Entered::Interrupted | Entered::InternalError { .. }) => break,
                 Err(error) => Err(error),
             };

@@ -30,8 +30,7 @@ impl Run<'_> {
     pub(super) fn rest_of_string(&mut self, access: &Access) -> Result<()> {
         let verdict = self.port(access)?;
         let exit = if verdict == Verdict::Reset { Exit::Reset } else { self.whole(access, access.kind()) };
-        self.ends_later(exit, verdict != Verdict::Go);
-        Ok(())
+        self.ends_later(exit, verdict != Verdict::Go)
     }
 
     /// Answers a port access: a string first whole, then what nobody answered element by element.

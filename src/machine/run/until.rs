@@ -14,19 +14,29 @@ impl Run<'_> {
         Ok(if self.holds(Some(&exit))? { Next::Stop(exit) } else { Next::Go })
     }
 
-    /// An exit that came while an instruction was completed: the run ends by it once that is done, if it is to stop.
-    pub(super) fn ends_later(&mut self, exit: Exit, stop: bool) {
-        if stop {
-            self.ended.get_or_insert(exit);
+    /// An exit that was answered while an instruction was completed: if it is to end the run, it does once that is done.
+    pub(super) fn ends_later(&mut self, exit: Exit, stop: bool) -> Result<()> {
+        self.slot.counters.count(exit.kind());
+        let is_last = self.session.count();
+        if stop || is_last || self.session.awaits(exit.kind()) && self.ask(Some(&exit))? {
+            match self.ended {
+                None => self.ended = Some(exit),
+                Some(_) => self.session.also(self.slot.id, exit),
+            }
         }
+        Ok(())
     }
 
     /// Is the run where it was to come to? The vCPU is put back while the condition is asked.
     pub(super) fn holds(&mut self, exit: Option<&Exit>) -> Result<bool> {
-        let Some(condition) = self.session.condition() else { return Ok(exit.is_some()) };
-        if exit.is_some() {
+        if exit.is_some() && self.session.condition().is_some() {
             self.complete()?;
         }
+        self.ask(exit)
+    }
+
+    fn ask(&mut self, exit: Option<&Exit>) -> Result<bool> {
+        let Some(condition) = self.session.condition() else { return Ok(exit.is_some()) };
         let id = self.slot.id;
         let Self { lease, watch, .. } = self;
         watch.handler(|| lease.lend(|| condition.holds(exit, id)))
