@@ -1,6 +1,7 @@
 //! Who may answer an exit before the devices do, and how the one concerned is found.
 //! It never runs a vCPU and never knows what language a callback is written in.
 
+mod expression;
 mod table;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use crate::addr::Span;
 use crate::error::Result;
 use crate::exit::{Exit, ExitKind as K, Reply};
 
+pub use expression::{Binary, Expression, Field, MOST_DEPTH, Scope};
 pub use table::Tables;
 
 /// What is called when a hook's exit happens. The guest waits for it.
@@ -62,6 +64,8 @@ pub struct Hook {
     pub subject: Subject,
     /// Which accesses.
     pub wanted: Wanted,
+    /// Which of these exits: those at which it holds.
+    pub when: Option<Expression>,
     callback: Box<dyn Callback>,
     enabled: AtomicBool,
     hits: Arc<AtomicU64>,
@@ -75,8 +79,8 @@ impl fmt::Debug for Hook {
 
 impl Hook {
     /// A hook that is enabled and has not been hit.
-    pub fn new(subject: Subject, wanted: Wanted, callback: Box<dyn Callback>) -> Arc<Self> {
-        Arc::new(Self { subject, wanted, callback, enabled: AtomicBool::new(true), hits: Arc::default() })
+    pub fn new(subject: Subject, wanted: Wanted, when: Option<Expression>, callback: Box<dyn Callback>) -> Arc<Self> {
+        Arc::new(Self { subject, wanted, when, callback, enabled: AtomicBool::new(true), hits: Arc::default() })
     }
 
     /// How often it was called.
@@ -112,12 +116,14 @@ impl Hook {
             }
     }
 
-    /// Asks the callback, if it is enabled and wants this exit. `is_element`: the exit is one of a string's elements,
-    /// which was offered whole before.
-    pub fn ask(&self, exit: &Exit, is_element: bool, vcpu: u32) -> Result<Reply> {
-        if !self.is_enabled() || !self.wants(exit, is_element) {
-            return Ok(Reply::Default);
-        }
+    /// Is this exit one that it is to be asked about: is it enabled, does it want the exit, and does its filter let it
+    /// through? `is_element`: the exit is one of a string's elements, which was offered whole before.
+    pub fn matches(&self, exit: &Exit, is_element: bool, scope: &mut Scope<'_>) -> bool {
+        self.is_enabled() && self.wants(exit, is_element) && self.when.as_ref().is_none_or(|when| when.holds(scope))
+    }
+
+    /// Asks the callback.
+    pub fn ask(&self, exit: &Exit, vcpu: u32) -> Result<Reply> {
         self.hits.fetch_add(1, Ordering::Relaxed);
         self.callback.call(exit, vcpu)
     }

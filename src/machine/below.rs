@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bus::{Effect, all_ones};
 use crate::error::Result;
 use crate::exit::{Exit, Reply};
-use crate::hook::Hook;
+use crate::hook::{Hook, Scope};
 
 use super::Machine;
 
@@ -33,8 +33,13 @@ impl Machine {
         let Some(chain) = tables.find(exit) else { return Ok(Reply::Default) };
         // Not there: it has been removed while its exit waited, or `exit` is one that it does not want.
         let first = chain.iter().position(|h| Arc::ptr_eq(h, hook)).map_or(0, |at| at + 1);
+        let mut registers = || self.cpu(vcpu).and_then(|slot| slot.with(|cpu| cpu.vcpu.regs())).ok();
         for behind in chain.iter().skip(first) {
-            match behind.ask(exit, false, vcpu)? {
+            let mut scope = Scope { exit: Some(exit), vcpu, registers: &mut registers, memory: &*self.memory };
+            if !behind.matches(exit, false, &mut scope) {
+                continue;
+            }
+            match behind.ask(exit, vcpu)? {
                 Reply::Default => {}
                 reply => return Ok(reply),
             }

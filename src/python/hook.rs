@@ -156,7 +156,7 @@ impl Handle {
             return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
         }
         let owned = Arc::new(Function(function.clone().unbind()));
-        let hook = Hook::new(self.subject, self.wanted, Box::new(PythonCallback(Arc::clone(&owned))));
+        let hook = Hook::new(self.subject, self.wanted, None, Box::new(PythonCallback(Arc::clone(&owned))));
         let armed = Armed { hook: Arc::downgrade(&hook), hits: hook.counter(), function: function.clone().unbind() };
         let vm = self.vm.get();
         let machine = Arc::clone(vm.machine());

@@ -18,8 +18,9 @@ use std::time::Duration;
 use crate::bus::{Devices, Effect, all_ones};
 use crate::error::Result;
 use crate::exit::{Exit, InternalError, Interruption, Reply};
-use crate::hook::Tables;
+use crate::hook::{Hook, Scope, Tables};
 use crate::kvm::{Entered, RunGuard, TICK, Vcpu};
+use crate::memory::Memory;
 use crate::x86::{Gpr, Regs};
 
 use super::Machine;
@@ -231,18 +232,19 @@ impl<'a> Run<'a> {
             let regs = merged(exit, before, &vcpu.regs()?, wanted);
             vcpu.set_regs(&regs);
         }
-        counters.native(watch);
-        let reply = lease.lend(|| {
-            for hook in chain.iter() {
-                match hook.ask(exit, is_element, id)? {
-                    Reply::Default => {}
-                    reply => return Ok(reply),
-                }
+        for hook in chain.iter() {
+            if !matches(hook, exit, is_element, id, lease.cpu(), &self.machine.memory) {
+                continue;
             }
-            Ok(Reply::Default)
-        });
-        counters.handlers(watch);
-        reply
+            counters.native(watch);
+            let reply = lease.lend(|| hook.ask(exit, id));
+            counters.handlers(watch);
+            match reply? {
+                Reply::Default => {}
+                reply => return Ok(reply),
+            }
+        }
+        Ok(Reply::Default)
     }
 
     /// Answers any other exit. Hands it back, and whether to stop.
@@ -388,4 +390,10 @@ impl<'a> Run<'a> {
         let Cpu { vcpu, repair, .. } = self.lease.cpu();
         repair.instruction(vcpu, &self.machine.memory, error)
     }
+}
+
+/// Is `hook` to be asked about `exit`? Its filter looks at the vCPU as it is now.
+fn matches(hook: &Hook, exit: &Exit, is_element: bool, vcpu: u32, cpu: &mut Cpu, memory: &Memory) -> bool {
+    let mut registers = || cpu.vcpu.regs().ok();
+    hook.matches(exit, is_element, &mut Scope { exit: Some(exit), vcpu, registers: &mut registers, memory })
 }
