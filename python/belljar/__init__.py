@@ -22,6 +22,7 @@ from belljar._belljar import (
     Debug,
     DirtyRingFull,
     Exit,
+    Expression,
     FailEntry,
     FloatStack,
     Fpu,
@@ -46,6 +47,7 @@ from belljar._belljar import (
     MsrRead,
     Msrs,
     MsrWrite,
+    NativeHandler,
     Notify,
     PortIn,
     PortOut,
@@ -86,6 +88,7 @@ from belljar.expression import exit, mem, reg
 from belljar.guest import specimen
 from belljar.host import Host, host
 from belljar.listing import Listing
+from belljar.native import NativeExit, Verdict, include, native
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
@@ -116,6 +119,7 @@ __all__ = [
     "DirtyRingFull",
     "Events",
     "Exit",
+    "Expression",
     "FailEntry",
     "Field",
     "FloatStack",
@@ -146,6 +150,8 @@ __all__ = [
     "MsrRead",
     "MsrWrite",
     "Msrs",
+    "NativeExit",
+    "NativeHandler",
     "Notify",
     "PortIn",
     "PortOut",
@@ -173,6 +179,7 @@ __all__ = [
     "TprLowered",
     "UnknownExit",
     "VectorRegisters",
+    "Verdict",
     "Wire",
     "Xen",
     "__version__",
@@ -184,7 +191,9 @@ __all__ = [
     "guest",
     "hexdump",
     "host",
+    "include",
     "mem",
+    "native",
     "reg",
     "specimen",
 ]

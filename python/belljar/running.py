@@ -7,12 +7,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from belljar._belljar import (
     VM,
     BusLock,
     Exit,
+    Expression,
     Hypercall,
     InterruptWindow,
     IoapicEoi,
@@ -28,9 +29,6 @@ from belljar._belljar import (
     TprAccess,
     TprLowered,
 )
-
-if TYPE_CHECKING:
-    from belljar.expression import Expression
 
 Until: TypeAlias = "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None"
 

@@ -1,7 +1,11 @@
 //! Who may answer an exit before the devices do, and how the one concerned is found.
 //! It never runs a vCPU and never knows what language a callback is written in.
 
+mod expression;
+mod field;
+mod native;
 mod table;
+mod text;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,6 +15,9 @@ use crate::addr::Span;
 use crate::error::Result;
 use crate::exit::{Exit, ExitKind as K, Reply};
 
+pub use expression::{Binary, Expression, MOST_DEPTH, MOST_PARTS, Scope};
+pub use field::Field;
+pub use native::{Guest, Native};
 pub use table::Tables;
 
 /// What is called when a hook's exit happens. The guest waits for it.
@@ -23,6 +30,15 @@ pub trait Callback: Send + Sync {
 pub trait Condition: Send + Sync {
     /// Is it there? After each exit of vCPU `vcpu` has been answered, and every now and then without one.
     fn holds(&self, exit: Option<&Exit>, vcpu: u32) -> Result<bool>;
+}
+
+/// What a run goes on until, beside kinds of exits.
+#[derive(Clone)]
+pub enum Until {
+    /// It is computed on the spot.
+    Expression(Expression),
+    /// Somebody foreign is asked.
+    Foreign(Arc<dyn Condition>),
 }
 
 /// Which exits a hook wants.
@@ -56,13 +72,23 @@ impl Wanted {
     pub const ALL: Self = Self { reads: true, writes: true, strings: false };
 }
 
-/// One registered callback.
+/// Who answers.
+enum Handler {
+    /// Somebody foreign, to whom the guest is lent.
+    Foreign(Box<dyn Callback>),
+    /// A C function; and whom it may pass an exit on to.
+    Native(Native, Option<Box<dyn Callback>>),
+}
+
+/// One registered handler.
 pub struct Hook {
     /// What it wants.
     pub subject: Subject,
     /// Which accesses.
     pub wanted: Wanted,
-    callback: Box<dyn Callback>,
+    /// Which of these exits: those at which it holds.
+    pub when: Option<Expression>,
+    handler: Handler,
     enabled: AtomicBool,
     hits: Arc<AtomicU64>,
 }
@@ -75,8 +101,23 @@ impl fmt::Debug for Hook {
 
 impl Hook {
     /// A hook that is enabled and has not been hit.
-    pub fn new(subject: Subject, wanted: Wanted, callback: Box<dyn Callback>) -> Arc<Self> {
-        Arc::new(Self { subject, wanted, callback, enabled: AtomicBool::new(true), hits: Arc::default() })
+    pub fn new(subject: Subject, wanted: Wanted, when: Option<Expression>, callback: Box<dyn Callback>) -> Arc<Self> {
+        Self::of(subject, wanted, when, Handler::Foreign(callback))
+    }
+
+    /// As `new`, of a C function, which may pass exits on to `fallback`.
+    pub fn native(
+        subject: Subject,
+        wanted: Wanted,
+        when: Option<Expression>,
+        native: Native,
+        fallback: Option<Box<dyn Callback>>,
+    ) -> Arc<Self> {
+        Self::of(subject, wanted, when, Handler::Native(native, fallback))
+    }
+
+    fn of(subject: Subject, wanted: Wanted, when: Option<Expression>, handler: Handler) -> Arc<Self> {
+        Arc::new(Self { subject, wanted, when, handler, enabled: AtomicBool::new(true), hits: Arc::default() })
     }
 
     /// How often it was called.
@@ -112,14 +153,35 @@ impl Hook {
             }
     }
 
-    /// Asks the callback, if it is enabled and wants this exit. `is_element`: the exit is one of a string's elements,
-    /// which was offered whole before.
-    pub fn ask(&self, exit: &Exit, is_element: bool, vcpu: u32) -> Result<Reply> {
-        if !self.is_enabled() || !self.wants(exit, is_element) {
-            return Ok(Reply::Default);
-        }
+    /// Is this exit one that it is to be asked about: is it enabled, does it want the exit, and does its filter let it
+    /// through? `is_element`: the exit is one of a string's elements, which was offered whole before.
+    pub fn matches(&self, exit: &Exit, is_element: bool, scope: &mut Scope<'_>) -> bool {
+        self.is_enabled() && self.wants(exit, is_element) && self.when.as_ref().is_none_or(|when| when.holds(scope))
+    }
+
+    /// Is it a C function?
+    pub fn is_native(&self) -> bool {
+        matches!(self.handler, Handler::Native(..))
+    }
+
+    /// The first to be asked, while nobody has been lent the guest: the C function's answer. None where somebody foreign is
+    /// to be asked.
+    pub fn ask_native(&self, exit: &Exit, vcpu: u32, guest: &mut dyn Guest) -> Result<Option<Reply>> {
         self.hits.fetch_add(1, Ordering::Relaxed);
-        self.callback.call(exit, vcpu)
+        let Handler::Native(native, fallback) = &self.handler else { return Ok(None) };
+        Ok(match (native.call(exit, vcpu, guest)?, fallback) {
+            (native::Said::Reply(reply), _) => Some(reply),
+            (native::Said::Call, Some(_)) => None,
+            (native::Said::Call, None) => Some(Reply::Default),
+        })
+    }
+
+    /// Asks whoever is foreign; after `ask_native` has said so.
+    pub fn ask(&self, exit: &Exit, vcpu: u32) -> Result<Reply> {
+        match &self.handler {
+            Handler::Foreign(callback) | Handler::Native(_, Some(callback)) => callback.call(exit, vcpu),
+            Handler::Native(_, None) => Ok(Reply::Default),
+        }
     }
 }
 

@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn hook(subject: Subject) -> Arc<Hook> {
-        Hook::new(subject, Wanted::ALL, Box::new(Nothing))
+        Hook::new(subject, Wanted::ALL, None, Box::new(Nothing))
     }
 
     fn span(first: u64, len: u64) -> Span {

@@ -9,6 +9,7 @@ mod decode;
 mod devices;
 mod error;
 mod exit;
+mod expression;
 mod fpu;
 mod handlers;
 mod hook;
@@ -21,6 +22,7 @@ mod log;
 mod memory;
 mod memory_map;
 mod msrs;
+mod native;
 mod regs;
 mod running;
 mod segment;
@@ -61,6 +63,8 @@ mod _belljar {
         UnknownExit, Xen,
     };
     #[pymodule_export]
+    use super::expression::Expression;
+    #[pymodule_export]
     use super::fpu::{FloatStack, Fpu, VectorRegisters};
     #[pymodule_export]
     use super::hook::{Action, Handle};
@@ -80,6 +84,8 @@ mod _belljar {
     use super::memory_map::{MemoryMap, MemoryRange, MemoryRanges};
     #[pymodule_export]
     use super::msrs::Msrs;
+    #[pymodule_export]
+    use super::native::NativeHandler;
     #[pymodule_export]
     use super::regs::Registers;
     #[pymodule_export]

@@ -7,6 +7,7 @@
 //!         <- answer in the run page <-
 //! ```
 
+mod consult;
 mod interrupt;
 mod msr;
 mod port;
@@ -221,34 +222,6 @@ impl<'a> Run<'a> {
             result = result.and(answered);
         }
         result
-    }
-
-    /// Asks the hooks that want `exit`, the vCPU being put back meanwhile.
-    fn consult(&mut self, exit: &Exit) -> Result<Reply> {
-        self.consult_about(exit, false)
-    }
-
-    /// As `consult`; `is_element`: the exit is one of a string's elements.
-    fn consult_about(&mut self, exit: &Exit, is_element: bool) -> Result<Reply> {
-        let Self { lease, tables, rewritten, has_failed, watch, .. } = self;
-        let Some(chain) = tables.find(exit).filter(|_| !*has_failed) else { return Ok(Reply::Default) };
-        let vcpu = &mut lease.cpu().vcpu;
-        let id = vcpu.id();
-        if let Some((before, wanted)) = rewritten {
-            // Another access of an instruction at which registers were set already.
-            let regs = merged(exit, before, &vcpu.regs()?, wanted);
-            vcpu.set_regs(&regs);
-        }
-        let ask = || {
-            for hook in chain.iter() {
-                match hook.ask(exit, is_element, id)? {
-                    Reply::Default => {}
-                    reply => return Ok(reply),
-                }
-            }
-            Ok(Reply::Default)
-        };
-        watch.handler(|| lease.lend(ask))
     }
 
     /// Answers any other exit. Hands it back, and whether to stop.
