@@ -91,6 +91,7 @@ from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
 from belljar.state import State
 from belljar.stats import Stats
+from belljar.trace import Trace
 from belljar.wire import Wire
 
 STOP = Action.STOP
@@ -171,6 +172,7 @@ __all__ = [
     "Timeout",
     "TprAccess",
     "TprLowered",
+    "Trace",
     "UnknownExit",
     "VectorRegisters",
     "Wire",

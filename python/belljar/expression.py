@@ -48,7 +48,7 @@ class Expression:
         """Is the value one of these?"""
         wanted = frozenset(operator.index(value) & WORD for value in values)
         shown = ", ".join(f"{value:#x}" for value in sorted(wanted))
-        return Expression(f"{self.text}.isin([{shown}])", lambda scope: self.compute(scope) in wanted)
+        return Expression(f"{_inner(self)}.isin([{shown}])", lambda scope: self.compute(scope) in wanted)
 
     def __bool__(self) -> NoReturn:
         """Refuse to be a truth now: it is one when the guest runs."""

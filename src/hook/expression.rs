@@ -69,6 +69,8 @@ pub enum Binary {
 pub struct Scope<'a> {
     /// The exit, if one is at hand.
     pub exit: Option<&'a Exit>,
+    /// The data that a read was answered with, once it has been.
+    pub answer: Option<u64>,
     /// The vCPU that made it.
     pub vcpu: u32,
     /// Its registers, asked for when first needed.
@@ -83,6 +85,7 @@ impl Expression {
         Some(match self {
             Self::Constant(value) => *value,
             Self::Register(part) => part.of((scope.registers)()?.words[part.at]),
+            Self::Exit(Field::Data) if scope.answer.is_some() => scope.answer?,
             Self::Exit(field) => field.of(scope.exit?, scope.vcpu)?,
             Self::Memory(size, at) => {
                 let mut word = [0; 8];

@@ -2,7 +2,9 @@
 //! It never runs a vCPU and never knows what language a callback is written in.
 
 mod expression;
+mod ring;
 mod table;
+mod trace;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +15,9 @@ use crate::error::Result;
 use crate::exit::{Exit, ExitKind as K, Reply};
 
 pub use expression::{Binary, Expression, Field, MOST_DEPTH, Scope};
+pub use ring::{Batch, Pushed, Ring};
 pub use table::Tables;
+pub use trace::{Column, MOST_COLUMNS, Policy, Trace};
 
 /// What is called when a hook's exit happens. The guest waits for it.
 pub trait Callback: Send + Sync {
@@ -58,7 +62,13 @@ impl Wanted {
     pub const ALL: Self = Self { reads: true, writes: true, strings: false };
 }
 
-/// One registered callback.
+/// What a hook does with the exits that it wants.
+enum Action {
+    Ask(Box<dyn Callback>),
+    Record(Arc<Trace>),
+}
+
+/// One registered callback, or one subject of a trace.
 pub struct Hook {
     /// What it wants.
     pub subject: Subject,
@@ -66,7 +76,7 @@ pub struct Hook {
     pub wanted: Wanted,
     /// Which of these exits: those at which it holds.
     pub when: Option<Expression>,
-    callback: Box<dyn Callback>,
+    action: Action,
     enabled: AtomicBool,
     hits: Arc<AtomicU64>,
 }
@@ -80,7 +90,24 @@ impl fmt::Debug for Hook {
 impl Hook {
     /// A hook that is enabled and has not been hit.
     pub fn new(subject: Subject, wanted: Wanted, when: Option<Expression>, callback: Box<dyn Callback>) -> Arc<Self> {
-        Arc::new(Self { subject, wanted, when, callback, enabled: AtomicBool::new(true), hits: Arc::default() })
+        Self::with(subject, wanted, when, Action::Ask(callback))
+    }
+
+    /// A hook that records what it wants, and lets it pass.
+    pub fn recording(subject: Subject, wanted: Wanted, when: Option<Expression>, trace: Arc<Trace>) -> Arc<Self> {
+        Self::with(subject, wanted, when, Action::Record(trace))
+    }
+
+    fn with(subject: Subject, wanted: Wanted, when: Option<Expression>, action: Action) -> Arc<Self> {
+        Arc::new(Self { subject, wanted, when, action, enabled: AtomicBool::new(true), hits: Arc::default() })
+    }
+
+    /// What it records into, if it records.
+    pub fn trace(&self) -> Option<&Arc<Trace>> {
+        match &self.action {
+            Action::Ask(_) => None,
+            Action::Record(trace) => Some(trace),
+        }
     }
 
     /// How often it was called.
@@ -104,7 +131,7 @@ impl Hook {
     }
 
     fn wants(&self, exit: &Exit, is_element: bool) -> bool {
-        let reads = matches!(exit.kind(), K::PortIn | K::PortStringIn | K::MmioRead | K::MsrRead);
+        let reads = exit.kind().is_read();
         let direction = if reads { self.wanted.reads } else { self.wanted.writes };
         direction
             && match self.subject {
@@ -124,8 +151,9 @@ impl Hook {
 
     /// Asks the callback.
     pub fn ask(&self, exit: &Exit, vcpu: u32) -> Result<Reply> {
+        let Action::Ask(callback) = &self.action else { return Ok(Reply::Default) };
         self.hits.fetch_add(1, Ordering::Relaxed);
-        self.callback.call(exit, vcpu)
+        callback.call(exit, vcpu)
     }
 }
 
@@ -149,13 +177,13 @@ impl Hooks {
 
     /// Adds a hook; it is asked before those that are there.
     pub fn add(&self, hook: Arc<Hook>) {
-        self.change(|tables| tables.add(hook));
+        self.change(|tables| tables.change(&Arc::clone(&hook), |tables| tables.add(hook)));
     }
 
     /// Removes a hook; does nothing if it has been removed. Says whether it was there.
     pub fn remove(&self, hook: &Arc<Hook>) -> bool {
         let mut was_there = false;
-        self.change(|tables| was_there = tables.remove(hook));
+        self.change(|tables| was_there = tables.change(hook, |tables| tables.remove(hook)));
         was_there
     }
 

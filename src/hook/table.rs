@@ -24,6 +24,8 @@ pub struct Tables {
     kinds: [Option<Chain>; ExitKind::COUNT],
     /// Every hook, oldest first: what the tables are made from.
     all: Vec<Arc<Hook>>,
+    /// Those that only record, in tables of their own: they see what others answer, and cost nothing where none are.
+    traces: Option<Arc<Self>>,
 }
 
 /// Disjoint ranges of numbers in order, each with its chain.
@@ -87,13 +89,34 @@ impl Tables {
         self.ports.get(port / LEAF)?.as_ref()?[port % LEAF].as_ref()
     }
 
+    /// Those that only record, if there are any.
+    pub fn traces(&self) -> Option<&Self> {
+        self.traces.as_deref()
+    }
+
+    /// Every hook, oldest first, but for those that only record.
+    pub fn all(&self) -> &[Arc<Hook>] {
+        &self.all
+    }
+
     /// The MSRs that hooks want: span, reads, writes.
     pub fn watched_msrs(&self) -> Vec<(crate::addr::Span, bool, bool)> {
         let span = |h: &Arc<Hook>| match h.subject {
             Subject::Msr(span) => Some((span, h.wanted.reads, h.wanted.writes)),
             _ => None,
         };
-        self.all.iter().filter_map(span).collect()
+        let traced = self.traces().map_or_else(Vec::new, Self::watched_msrs);
+        self.all.iter().filter_map(span).chain(traced).collect()
+    }
+
+    /// Changes the tables that `hook` belongs in, and drops those of traces with the last one.
+    pub(super) fn change<T>(&mut self, hook: &Arc<Hook>, how: impl FnOnce(&mut Self) -> T) -> T {
+        if hook.trace().is_none() {
+            return how(self);
+        }
+        let result = how(Arc::make_mut(self.traces.get_or_insert_default()));
+        self.traces.take_if(|traces| traces.is_empty());
+        result
     }
 
     pub(super) fn add(&mut self, hook: Arc<Hook>) {

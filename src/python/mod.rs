@@ -4,6 +4,7 @@
 mod address;
 mod aliases;
 mod bits;
+mod compiled;
 mod console;
 mod decode;
 mod devices;
@@ -30,6 +31,7 @@ mod state;
 mod stats;
 mod subject;
 mod symbols;
+mod trace;
 mod typed;
 mod vcpu;
 mod vm;
@@ -88,6 +90,8 @@ mod _belljar {
     use super::state::{state_values, volatile_values};
     #[pymodule_export]
     use super::symbols::Symbols;
+    #[pymodule_export]
+    use super::trace::{Batch, Recorder};
     #[pymodule_export]
     use super::vcpu::Vcpu;
     #[pymodule_export]

@@ -17,6 +17,7 @@ impl Run<'_> {
             Reply::Default | Reply::Stop if reason == MsrReason::Filter => self.vcpu().msr(index)?,
             Reply::Default | Reply::Stop => None,
         };
+        self.record_answer(&exit, false, answer);
         self.vcpu().answer_msr(answer);
         self.settle(&exit)?;
         Ok((exit, reply == Reply::Stop))
