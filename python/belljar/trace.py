@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from belljar._belljar import VM, Exit, Recorder
-from belljar.expression import Expression
+from belljar._belljar import VM, Exit, Expression, Recorder
 
 if TYPE_CHECKING:
-    import pandas  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    import polars  # type: ignore[import-not-found,unused-ignore]
+    import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    import polars as pl  # type: ignore[import-not-found,unused-ignore]
 
 Records: TypeAlias = npt.NDArray[np.void]
 TraceField: TypeAlias = "str | Expression | tuple[str, Expression]"
@@ -32,8 +31,8 @@ PLAIN = ("reg.", "exit.")
 class Trace:
     """What ``vm.trace`` returns: a source of records, as numpy structured arrays of unsigned 64-bit fields.
 
-    One reader at a time, on any thread, also while the guest runs. ``dtype`` names the fields. Arrays stay valid when the
-    trace is removed and when the VM is closed. ``with`` removes the trace at the end, and so does forgetting it.
+    One reader at a time, on any thread, also while the guest runs. ``dtype`` names the fields. Arrays stay valid when
+    the trace is removed and when the VM is closed. ``with`` removes the trace at the end, and so does forgetting it.
     """
 
     KINDS: tuple[str, ...] = tuple(Recorder.kinds())
@@ -46,7 +45,7 @@ class Trace:
         self._alarm = (wake, every)
 
     @classmethod
-    def _of(
+    def _of(  # noqa: PLR0917 - called by native code
         cls,
         vm: VM,
         port: int | range | None,
@@ -68,9 +67,7 @@ class Trace:
         if not given:
             raise ValueError("nothing to trace: give port=, mmio=, msr= or exits= (bj.Exit is every exit)")
         if exits is not None and len(given) > 1:
-            raise ValueError(
-                "exits= is for whole classes, also of ports, addresses and MSRs: trace them apart from others"
-            )
+            raise ValueError("exits= is for whole classes, also of ports, addresses and MSRs: give it alone")
         if capacity < 1:
             raise ValueError(f"a capacity of {capacity} records; at least 1")
         kinds = None if exits is None else list(dict.fromkeys(exits if isinstance(exits, tuple) else (exits,)))
@@ -88,7 +85,7 @@ class Trace:
         recorder = Recorder(vm, port, mmio, msr, kinds, access, columns, when, capacity, policy, path)
         return cls(recorder, names, wake, every)
 
-    def __enter__(self) -> Trace:
+    def __enter__(self) -> Self:
         """Return the trace."""
         return self
 
@@ -165,8 +162,8 @@ class Trace:
         """Iterate over what is recorded, as take() returns it: arrays of up to ``count`` records.
 
         One comes when ``count`` records wait, or after ``timeout`` seconds with what there is. It ends when the guest
-        is at rest and nothing is left; with ``follow=True`` only when the trace is removed or the VM closed. A vCPU whose
-        ring is full waits for the loop, if that runs on another thread: keep what you compute, not the arrays.
+        is at rest and nothing is left; with ``follow=True`` only when the trace is removed or the VM closed. A vCPU
+        whose ring is full waits for the loop, if that runs on another thread: keep what you compute, not the arrays.
         """
         recorder = self._recorder
         recorder.staying(True)
@@ -193,18 +190,18 @@ class Trace:
         """
         return self._recorder.fileno(*self._alarm)
 
-    def to_polars(self, most: int | None = None) -> polars.DataFrame:
+    def to_polars(self, most: int | None = None) -> pl.DataFrame:
         """Read as a polars DataFrame. ModuleNotFoundError where polars is not installed."""
-        import polars
+        import polars as pl
 
         records = self.read(most)
-        return polars.DataFrame({name: np.ascontiguousarray(records[name]) for name in self.dtype.names or ()})
+        return pl.DataFrame({name: np.ascontiguousarray(records[name]) for name in self.dtype.names or ()})
 
-    def to_pandas(self, most: int | None = None) -> pandas.DataFrame:
+    def to_pandas(self, most: int | None = None) -> pd.DataFrame:
         """Read as a pandas DataFrame. ModuleNotFoundError where pandas is not installed."""
-        import pandas
+        import pandas as pd
 
-        return pandas.DataFrame(self.read(most))
+        return pd.DataFrame(self.read(most))
 
     def __repr__(self) -> str:
         """Show the fields and how much waits."""

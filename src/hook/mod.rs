@@ -2,8 +2,10 @@
 //! It never runs a vCPU and never knows what language a callback is written in.
 
 mod expression;
+mod field;
 mod ring;
 mod table;
+mod text;
 mod trace;
 
 use std::fmt;
@@ -14,7 +16,8 @@ use crate::addr::Span;
 use crate::error::Result;
 use crate::exit::{Exit, ExitKind as K, Reply};
 
-pub use expression::{Binary, Expression, Field, MOST_DEPTH, Scope};
+pub use expression::{Binary, Expression, MOST_DEPTH, MOST_PARTS, Scope};
+pub use field::Field;
 pub use ring::{Batch, Pushed, Ring};
 pub use table::Tables;
 pub use trace::{Column, MOST_COLUMNS, Policy, Trace};
@@ -29,6 +32,15 @@ pub trait Callback: Send + Sync {
 pub trait Condition: Send + Sync {
     /// Is it there? After each exit of vCPU `vcpu` has been answered, and every now and then without one.
     fn holds(&self, exit: Option<&Exit>, vcpu: u32) -> Result<bool>;
+}
+
+/// What a run goes on until, beside kinds of exits.
+#[derive(Clone)]
+pub enum Until {
+    /// It is computed on the spot.
+    Expression(Expression),
+    /// Somebody foreign is asked.
+    Foreign(Arc<dyn Condition>),
 }
 
 /// Which exits a hook wants.

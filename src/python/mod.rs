@@ -4,12 +4,12 @@
 mod address;
 mod aliases;
 mod bits;
-mod compiled;
 mod console;
 mod decode;
 mod devices;
 mod error;
 mod exit;
+mod expression;
 mod fpu;
 mod handlers;
 mod hook;
@@ -62,6 +62,8 @@ mod _belljar {
         PortOut, PortStringIn, PortStringOut, Reset, Shutdown, SystemEvent, Timeout, TprAccess, TprLowered,
         UnknownExit, Xen,
     };
+    #[pymodule_export]
+    use super::expression::Expression;
     #[pymodule_export]
     use super::fpu::{FloatStack, Fpu, VectorRegisters};
     #[pymodule_export]

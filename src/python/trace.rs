@@ -17,12 +17,12 @@ use pyo3::{PyTraverseError, ffi};
 
 use crate::error::{Error, Result as CoreResult};
 use crate::exit::{Exit, ExitKind};
-use crate::hook::{Batch as CoreBatch, Column, Expression, Hook, Policy, Scope, Subject, Trace, Wanted};
+use crate::hook::{Batch as CoreBatch, Column, Expression, Field, Hook, Policy, Scope, Subject, Trace, Wanted};
 use crate::machine::Phase;
 use crate::x86::Part;
 
-use super::compiled::{compiled, field};
 use super::exit::{class_name, kind_of, msr_number};
+use super::expression::{Expression as PyExpression, filter};
 use super::hook::{span, wanted};
 use super::running::{detached, poll, seconds};
 use super::typed::Trace as PyTrace;
@@ -86,9 +86,9 @@ impl VM {
     /// tuple of them. A read is recorded with its answer, after the handlers; anything else before them. `when` is an
     /// expression: only exits at which it holds are recorded.
     ///
-    /// `fields` are names ("time" in nanoseconds of time.monotonic_ns(), "sequence", "vcpu", "kind", "port", "address",
-    /// "index", "size", "count", "data", "vector", "number", and registers), expressions, or pairs of a name and an
-    /// expression; what an exit has not is 0. Each vCPU has a ring of `capacity` records. When it is full, policy "stop" has
+    /// `fields` are names ("time" in nanoseconds of time.monotonic_ns(), "sequence", the exit's "kind", its own fields such
+    /// as "vcpu", "port" and "data", and registers), expressions, or pairs of a name and an expression; what an exit has
+    /// not is 0. Each vCPU has a ring of `capacity` records. When it is full, policy "stop" has
     /// the vCPU wait for a reader on another thread, or ends the run with Interrupted("trace") if there is none, so that
     /// nothing is lost; "drop" counts what is lost; "spill" writes it to the file `spill`. The trace's fileno() is
     /// readable when `wake` records wait, and `every` so many seconds.
@@ -123,18 +123,23 @@ impl VM {
 
 /// A field: the name of one, or an expression.
 fn column(what: &Bound<'_, PyAny>) -> PyResult<Column> {
-    let Ok(name) = what.extract::<String>() else { return compiled(what).map(Column::Value) };
+    if let Ok(expression) = what.cast::<PyExpression>() {
+        return Ok(Column::Value(expression.get().0.clone()));
+    }
+    let name: String = what.extract()?;
     Ok(match name.as_str() {
         "time" => Column::Time,
         "kind" => Column::Kind,
         "sequence" => Column::Sequence,
-        name => match (field(name), Part::named(name)) {
-            (Some(field), _) => Column::Value(Expression::Exit(field)),
-            (_, Some(part)) => Column::Value(Expression::Register(part)),
+        name => match (Part::named(name), Field::named(name)) {
+            (Some(part), _) => Column::Value(Expression::Register(part)),
+            (_, Some(field)) => Column::Value(Expression::Exit(field)),
             _ => {
+                let names: Vec<_> = Field::ALL.iter().map(|field| field.name()).collect();
                 return Err(PyValueError::new_err(format!(
-                    "no field is named {name:?}: there are time, kind, sequence, vcpu, port, address, index, size, \
-                     count, data, vector, number and the registers; for more, give (\"{name}\", expression)"
+                    "no field is named {name:?}: there are time, sequence, {} and the registers; for more, give \
+                     (\"{name}\", expression)",
+                    names.join(", ")
                 )));
             }
         },
@@ -174,7 +179,7 @@ impl Recorder {
         for exit in exits.unwrap_or_default() {
             subjects.extend(self::subjects(None, None, None, Some(&exit))?);
         }
-        let (wanted, when) = (wanted(access)?, when.map(compiled).transpose()?);
+        let (wanted, when) = (wanted(access)?, filter(when)?);
         let columns = columns.iter().map(column).collect::<PyResult<_>>()?;
         let policy = self::policy(policy, spill)?;
         let (py, machine) = (vm.py(), Arc::clone(vm.get().machine()));
