@@ -217,7 +217,13 @@ mod tests {
             looks += 1;
             (looks == 1).then(Regs::default)
         };
-        expression.value(&mut Scope { exit: Some(&exit), answer: None, vcpu: 3, registers: &mut registers, memory: &Bytes })
+        expression.value(&mut Scope {
+            exit: Some(&exit),
+            answer: None,
+            vcpu: 3,
+            registers: &mut registers,
+            memory: &Bytes,
+        })
     }
 
     fn memory(bytes: u8, at: u64) -> Expression {

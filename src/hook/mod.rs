@@ -1,6 +1,7 @@
 //! Who may answer an exit before the devices do, and how the one concerned is found.
 //! It never runs a vCPU and never knows what language a callback is written in.
 
+mod clock;
 mod expression;
 mod field;
 mod ring;
@@ -16,6 +17,7 @@ use crate::addr::Span;
 use crate::error::Result;
 use crate::exit::{Exit, ExitKind as K, Reply};
 
+pub use clock::ticks;
 pub use expression::{Binary, Expression, MOST_DEPTH, MOST_PARTS, Scope};
 pub use field::Field;
 pub use ring::{Batch, Pushed, Ring};

@@ -1,8 +1,6 @@
 //! Traces: what of an exit is recorded, into one ring per vCPU, and what becomes of it when a ring is full.
 //! They never answer an exit, and nothing foreign is called for an event.
 
-#![allow(unsafe_code)] // the system's clock is a call of libc's
-
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,6 +16,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
+use super::clock;
 use super::expression::{Expression, Scope};
 use super::ring::{Batch, Pushed, Ring};
 
@@ -45,22 +44,14 @@ pub enum Column {
 }
 
 impl Column {
-    fn word(&self, exit: &Exit, scope: &mut Scope<'_>, sequence: u64) -> u64 {
+    fn word(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>, sequence: u64) -> u64 {
         match self {
-            Self::Time => now(),
+            Self::Time => clock::nanoseconds(ticks),
             Self::Kind => u64::try_from(exit.kind().index()).unwrap_or(0),
             Self::Sequence => sequence,
             Self::Value(expression) => expression.value(scope).unwrap_or(0),
         }
     }
-}
-
-/// The system's monotonic clock, in nanoseconds.
-fn now() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is ours to fill.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 /// What becomes of records for which there is no room.
@@ -110,6 +101,7 @@ impl Trace {
         }
         let spare = if matches!(policy, Policy::Stop) { SPARE } else { 0 };
         let rings: Result<_> = (0..vcpus).map(|_| Ring::new(columns.len(), capacity, spare)).collect();
+        clock::nanoseconds(clock::ticks()); // the first time takes a millisecond: now, and not at an exit
         let bell = EventFd::new(EFD_NONBLOCK).map_err(host("eventfd"))?;
         let epoll = Epoll::new().map_err(host("epoll_create1"))?;
         watch(&epoll, bell.as_raw_fd())?;
@@ -129,18 +121,18 @@ impl Trace {
         usize::try_from(vcpu).ok().and_then(|at| self.rings.get(at))
     }
 
-    /// Records `exit` of the scope's vCPU, on the thread that runs it.
-    pub fn record(&self, exit: &Exit, scope: &mut Scope<'_>) {
+    /// Records `exit` of the scope's vCPU, which came when the time-stamp counter was `ticks`, on the thread that runs it.
+    pub fn record(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>) {
         let Some(ring) = self.ring(scope.vcpu) else { return };
         let pushed = ring.push(|words, sequence| {
             for (column, word) in self.columns.iter().zip(words) {
-                word.store(column.word(exit, scope, sequence), Ordering::Relaxed);
+                word.store(column.word(exit, ticks, scope, sequence), Ordering::Relaxed);
             }
         });
         match pushed {
             Pushed::Kept => {}
             Pushed::Awaited => self.ring_the_bell(),
-            Pushed::Full => self.overflow(ring, exit, scope),
+            Pushed::Full => self.overflow(ring, exit, ticks, scope),
         }
     }
 
@@ -150,9 +142,9 @@ impl Trace {
     }
 
     #[cold]
-    fn overflow(&self, ring: &Ring, exit: &Exit, scope: &mut Scope<'_>) {
+    fn overflow(&self, ring: &Ring, exit: &Exit, ticks: u64, scope: &mut Scope<'_>) {
         if let Policy::Spill(file) = &self.policy {
-            let words = self.columns.iter().flat_map(|c| c.word(exit, scope, ring.sequence()).to_le_bytes());
+            let words = self.columns.iter().flat_map(|c| c.word(exit, ticks, scope, ring.sequence()).to_le_bytes());
             let record: Vec<u8> = words.collect();
             let written = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&record);
             if written.is_ok() {

@@ -1,12 +1,11 @@
 //! How often each kind of exit came, and where the time went. It never decides anything.
 
-#![allow(unsafe_code)] // reading the time-stamp counter is one instruction without a safe interface
-
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::exit::ExitKind;
+use crate::hook::ticks;
 
 /// What one vCPU has done. Written by the thread that runs it, read by anybody.
 #[derive(Debug)]
@@ -55,6 +54,11 @@ impl Stopwatch {
         Self(ticks())
     }
 
+    /// The time-stamp counter at that moment.
+    pub(super) fn ticks(&self) -> u64 {
+        self.0
+    }
+
     fn lap(&mut self) -> u64 {
         let now = ticks();
         now.wrapping_sub(std::mem::replace(&mut self.0, now))
@@ -101,12 +105,6 @@ impl Counters {
             handlers: time(value(&self.handlers)),
         }
     }
-}
-
-/// The time-stamp counter: a few nanoseconds, where the system's clock takes tens.
-fn ticks() -> u64 {
-    // SAFETY: every processor with KVM has the instruction, and user space may execute it (Linux's default).
-    unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 /// A moment in both clocks, taken once: what ticks are worth is the ratio since then.

@@ -17,7 +17,7 @@ use pyo3::{PyTraverseError, ffi};
 
 use crate::error::{Error, Result as CoreResult};
 use crate::exit::{Exit, ExitKind};
-use crate::hook::{Batch as CoreBatch, Column, Expression, Field, Hook, Policy, Scope, Subject, Trace, Wanted};
+use crate::hook::{Batch as CoreBatch, Column, Expression, Field, Hook, Policy, Scope, Subject, Trace, Wanted, ticks};
 use crate::machine::Phase;
 use crate::x86::Part;
 
@@ -282,10 +282,10 @@ impl Recorder {
 
     /// Records `count` made-up writes of 0, 1, 2, ... to port 0x10 by `vcpu`, on this thread, as a run would.
     ///
-    /// For tests and measurements. It waits where the ring is full. Must not be called while that vCPU runs.
+    /// For tests and measurements. A run knows the time of an exit anyway: here it is made up, too. It waits where the ring is full. Must not be called while that vCPU runs.
     fn synthesize(&self, py: Python<'_>, count: u32, vcpu: u32) -> PyResult<()> {
         detached(py, || {
-            let machine = self.vm.get().machine();
+            let (machine, begin) = (self.vm.get().machine(), ticks());
             for data in 0..count {
                 while self.trace.is_full(vcpu) {
                     if !self.trace.wait_for_room(vcpu, SLICE) {
@@ -296,7 +296,7 @@ impl Recorder {
                 let memory = &*machine.memory;
                 let mut scope = Scope { exit: Some(&exit), answer: None, vcpu, registers: &mut || None, memory };
                 if self.when.as_ref().is_none_or(|when| when.holds(&mut scope)) {
-                    self.trace.record(&exit, &mut scope);
+                    self.trace.record(&exit, begin + u64::from(data), &mut scope);
                 }
             }
             Ok(())

@@ -44,7 +44,7 @@ impl Run<'_> {
     }
 
     fn record(&mut self, exit: &Exit, is_element: bool, answer: Option<u64>) {
-        let Self { lease, tables, machine, .. } = self;
+        let Self { lease, tables, machine, watch, .. } = self;
         let Some(chain) = tables.traces().and_then(|traces| traces.find(exit)) else { return };
         let vcpu = &mut lease.cpu().vcpu;
         let (id, mut known) = (vcpu.id(), None);
@@ -56,7 +56,7 @@ impl Run<'_> {
         let mut scope = Scope { exit: Some(exit), answer, vcpu: id, registers: &mut registers, memory };
         for hook in chain.iter() {
             if let Some(trace) = hook.trace().filter(|_| hook.matches(exit, is_element, &mut scope)) {
-                trace.record(exit, &mut scope);
+                trace.record(exit, watch.ticks(), &mut scope);
             }
         }
     }
