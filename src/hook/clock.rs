@@ -72,11 +72,11 @@ impl Line {
         let [anchor, nanoseconds, slope, span] =
             [&self.ticks, &self.nanoseconds, &self.slope, &self.span].map(|word| word.load(Ordering::Relaxed));
         fence(Ordering::Acquire);
-        if version % 2 == 1 || self.version.load(Ordering::Relaxed) != version {
+        if !version.is_multiple_of(2) || self.version.load(Ordering::Relaxed) != version {
             return None;
         }
         let passed = ticks.wrapping_sub(anchor).cast_signed(); // before the anchor, where another vCPU has moved it
-        let since = i128::from(passed) * i128::from(slope) >> UNIT;
+        let since = (i128::from(passed) * i128::from(slope)) >> UNIT;
         let now = i128::from(nanoseconds) + since;
         Some((u64::try_from(now).unwrap_or(0), passed < span.cast_signed()))
     }
@@ -85,7 +85,7 @@ impl Line {
     #[cold]
     fn follow(&self, ticks: u64) -> u64 {
         let version = self.version.load(Ordering::Relaxed);
-        let is_ours = version % 2 == 0
+        let is_ours = version.is_multiple_of(2)
             && self.version.compare_exchange(version, version + 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if !is_ours {
             return system();
@@ -107,7 +107,7 @@ impl Line {
             }
         }
         let passed = at.0.wrapping_sub(from.0).max(1);
-        let expected = u128::from(then) + (u128::from(passed) * u128::from(slope) >> UNIT);
+        let expected = u128::from(then) + ((u128::from(passed) * u128::from(slope)) >> UNIT);
         let measured = at.1.saturating_sub(from.1);
         let slope = (u128::from(measured) << UNIT) / u128::from(passed);
         let span = u128::from(passed) * u128::from((measured * 4).min(LONGEST)) / u128::from(measured.max(1));

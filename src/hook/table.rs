@@ -219,7 +219,7 @@ const MSR_KINDS: &[ExitKind] = &[ExitKind::MsrRead, ExitKind::MsrWrite];
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Callback, Hooks, Wanted};
+    use super::super::{Callback, Column, Hooks, Policy, Trace, Wanted};
     use super::*;
     use crate::addr::{GuestPhys, Span};
     use crate::error::Result;
@@ -294,5 +294,23 @@ mod tests {
         let at = |port| tables.find(&Exit::PortOut { port, size: 1, data: 0 }).map_or(0, |c| c.len());
         assert_eq!((at(5), at(6)), (2, 1));
         assert!(tables.find(&Exit::Hlt).is_none());
+    }
+
+    #[test]
+    fn traces_are_found_apart_and_their_msrs_are_watched() {
+        let hooks = Hooks::default();
+        let trace = Trace::new(vec![Column::Kind], 1, 8, Policy::Drop).expect("small");
+        let record = |subject| Hook::recording(subject, Wanted::ALL, None, Arc::clone(&trace));
+        let (port, msr) = (record(Subject::Port(span(5, 1))), record(Subject::Msr(span(9, 1))));
+        hooks.add(hook(Subject::Port(span(5, 1))));
+        assert!(hooks.tables().traces().is_none());
+        hooks.add(Arc::clone(&port));
+        hooks.add(Arc::clone(&msr));
+        let (tables, exit) = (hooks.tables(), Exit::PortIn { port: 5, size: 1 });
+        assert!(tables.find(&exit).is_some_and(|chain| chain.iter().all(|hook| hook.trace().is_none())));
+        assert!(tables.traces().and_then(|t| t.find(&exit)).is_some_and(|chain| Arc::ptr_eq(&chain[0], &port)));
+        assert_eq!(tables.watched_msrs(), [(span(9, 1), true, true)]);
+        assert!(hooks.remove(&port) && hooks.remove(&msr) && !hooks.remove(&msr));
+        assert!(hooks.tables().traces().is_none());
     }
 }

@@ -235,16 +235,16 @@ impl Trace {
         Some((ring, ages.get(1).map_or(u64::MAX, |(next, _)| ring.up_to(time, *next).max(1))))
     }
 
-    /// Copies out at most `most` records, ordered by time where they have one, else by vCPU; little-endian.
-    pub fn read(&self, most: u64) -> Vec<u8> {
+    /// Hands out at most `most` of the records that wait now, ordered by time where they have one, else by vCPU.
+    pub fn read(&self, most: u64) -> Vec<Batch> {
         self.reading(None);
-        let (mut records, mut left) = (Vec::new(), most);
+        let (mut batches, mut left) = (Vec::new(), most.min(self.waiting())); // what comes meanwhile is for the next time
         while let Some(batch) = self.oldest().filter(|_| left > 0).and_then(|(ring, n)| ring.take(left.min(n))) {
             left -= batch.count();
-            records.extend(batch.words().iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()));
+            batches.push(batch);
         }
         self.rearm();
-        records
+        batches
     }
 
     /// Has the bell ring when `count` records wait. Each vCPU's ring gets a share: one of them must reach its own before

@@ -6,6 +6,7 @@ use std::ffi::{c_int, c_void};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -194,9 +195,19 @@ impl Recorder {
         self.trace.take(most).map(Batch)
     }
 
-    /// A copy of at most `most` records of all vCPUs.
-    fn read<'py>(&self, py: Python<'py>, most: u64) -> Bound<'py, PyByteArray> {
-        PyByteArray::new(py, &py.detach(|| self.trace.read(most)))
+    /// A copy of at most `most` records of all vCPUs, in the order of their times; little-endian.
+    fn read<'py>(&self, py: Python<'py>, most: u64) -> PyResult<Bound<'py, PyByteArray>> {
+        let batches = py.detach(|| self.trace.read(most));
+        let size = batches.iter().map(|batch| size_of_val(batch.words())).sum();
+        PyByteArray::new_with(py, size, |bytes| {
+            let mut places = bytes.chunks_exact_mut(8);
+            for batch in &batches {
+                for (word, place) in batch.words().iter().zip(&mut places) {
+                    place.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Waits until `count` records wait; False after `timeout` seconds, and once no more can come.
