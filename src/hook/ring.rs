@@ -150,7 +150,7 @@ impl Ring {
 
     /// Are there as many records, with those that are lent, as it is meant to hold?
     pub fn is_full(&self) -> bool {
-        self.recorded() - self.tail.0.load(Ordering::Acquire) >= self.limit
+        self.recorded().saturating_sub(self.tail.0.load(Ordering::Acquire)) >= self.limit
     }
 
     /// Waits until it is not full; false at the end of `patience`.

@@ -257,6 +257,7 @@ impl Trace {
     /// Waits until `count` records wait, once; false at the end of `patience`, or when it is worth asking again.
     pub fn wait(&self, count: u64, patience: Duration) -> bool {
         self.reading(None);
+        let _ = self.bell.read(); // it may still ring for the alarm's count
         self.arm(count);
         if self.waiting() < count {
             let patience = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);

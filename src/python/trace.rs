@@ -48,6 +48,9 @@ impl Recorder {
     }
 
     fn take_away(&self) -> CoreResult<()> {
+        if self.vm.get().machine().is_inherited() {
+            return Ok(()); // a forked child's copy, with locks that stayed behind
+        }
         let hooks = std::mem::take(&mut *self.hooks.lock().unwrap_or_else(PoisonError::into_inner));
         let machine = self.vm.get().machine();
         hooks.iter().try_for_each(|hook| machine.remove_hook(hook)).and_then(|()| self.trace.flush())
@@ -267,8 +270,13 @@ impl Recorder {
     }
 
     #[setter]
-    fn set_enabled(&self, yes: bool) {
-        self.hooks().iter().for_each(|hook| hook.enable(yes));
+    fn set_enabled(&self, yes: bool) -> PyResult<()> {
+        let hooks = self.hooks();
+        if hooks.is_empty() {
+            return Err(PyValueError::new_err("this trace has been removed: make a new one"));
+        }
+        hooks.iter().for_each(|hook| hook.enable(yes));
+        Ok(())
     }
 
     #[getter]

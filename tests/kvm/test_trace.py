@@ -310,6 +310,8 @@ def test_what_was_recorded_can_be_read_after_removal_and_close(new_vm):
     with vm.trace(port=0x10) as trace:
         vm.run(timeout=10)
     assert not trace.enabled
+    with pytest.raises(ValueError, match="removed"):
+        trace.enabled = True
     vm.load(COUNTING.format(100))
     vm.run(timeout=10)
     assert trace.hits == 100
@@ -359,12 +361,22 @@ def test_the_descriptor_is_readable_by_count(counting):
 
 
 def test_the_descriptor_is_readable_by_time(counting):
-    trace = counting.trace(port=0x10, wake=5000, every=0.05)
+    trace = counting.trace(port=0x10, wake=5000, every=0.3)
     counting.run(timeout=10)
     assert select.select([trace], [], [], 5)[0] == [trace]
     assert len(trace.read()) == 1000
     assert select.select([trace], [], [], 0)[0] == []
     assert select.select([trace], [], [], 5)[0] == [trace]  # and again
+
+
+def test_a_wait_sleeps_also_where_the_descriptor_is_readable(counting):
+    trace = counting.trace(port=0x10, wake=1)
+    trace.fileno()
+    counting.run(timeout=10)
+    begin = time.thread_time()
+    assert not trace.wait(5000, timeout=0.3)
+    assert time.thread_time() - begin < 0.15
+    assert select.select([trace], [], [], 0)[0] == [trace]
 
 
 def test_asyncio_reads_while_the_guest_runs(vm):
