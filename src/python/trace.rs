@@ -275,7 +275,9 @@ impl Recorder {
         if hooks.is_empty() {
             return Err(PyValueError::new_err("this trace has been removed: make a new one"));
         }
-        hooks.iter().for_each(|hook| hook.enable(yes));
+        for hook in hooks {
+            hook.enable(yes);
+        }
         Ok(())
     }
 
