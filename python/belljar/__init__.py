@@ -47,6 +47,7 @@ from belljar._belljar import (
     MsrRead,
     Msrs,
     MsrWrite,
+    NativeHandler,
     Notify,
     PortIn,
     PortOut,
@@ -87,6 +88,7 @@ from belljar.expression import exit, mem, reg
 from belljar.guest import specimen
 from belljar.host import Host, host
 from belljar.listing import Listing
+from belljar.native import NativeExit, Verdict, include, native
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
@@ -149,6 +151,8 @@ __all__ = [
     "MsrRead",
     "MsrWrite",
     "Msrs",
+    "NativeExit",
+    "NativeHandler",
     "Notify",
     "PortIn",
     "PortOut",
@@ -177,6 +181,7 @@ __all__ = [
     "Trace",
     "UnknownExit",
     "VectorRegisters",
+    "Verdict",
     "Wire",
     "Xen",
     "__version__",
@@ -188,7 +193,9 @@ __all__ = [
     "guest",
     "hexdump",
     "host",
+    "include",
     "mem",
+    "native",
     "reg",
     "specimen",
 ]

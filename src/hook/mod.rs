@@ -4,6 +4,7 @@
 mod clock;
 mod expression;
 mod field;
+mod native;
 mod ring;
 mod table;
 mod text;
@@ -20,6 +21,7 @@ use crate::exit::{Exit, ExitKind as K, Reply};
 pub use clock::ticks;
 pub use expression::{Binary, Expression, MOST_DEPTH, MOST_PARTS, Scope};
 pub use field::Field;
+pub use native::{Guest, Native};
 pub use ring::{Batch, Pushed, Ring};
 pub use table::Tables;
 pub use trace::{Column, MOST_COLUMNS, Policy, Trace};
@@ -76,13 +78,17 @@ impl Wanted {
     pub const ALL: Self = Self { reads: true, writes: true, strings: false };
 }
 
-/// What a hook does with the exits that it wants.
-enum Action {
-    Ask(Box<dyn Callback>),
+/// Who answers, or what is recorded.
+enum Handler {
+    /// Somebody foreign, to whom the guest is lent.
+    Foreign(Box<dyn Callback>),
+    /// A C function; and whom it may pass an exit on to.
+    Native(Native, Option<Box<dyn Callback>>),
+    /// Nobody: a trace.
     Record(Arc<Trace>),
 }
 
-/// One registered callback, or one subject of a trace.
+/// One registered handler, or one subject of a trace.
 pub struct Hook {
     /// What it wants.
     pub subject: Subject,
@@ -90,7 +96,7 @@ pub struct Hook {
     pub wanted: Wanted,
     /// Which of these exits: those at which it holds.
     pub when: Option<Expression>,
-    action: Action,
+    handler: Handler,
     enabled: AtomicBool,
     hits: Arc<AtomicU64>,
 }
@@ -104,24 +110,32 @@ impl fmt::Debug for Hook {
 impl Hook {
     /// A hook that is enabled and has not been hit.
     pub fn new(subject: Subject, wanted: Wanted, when: Option<Expression>, callback: Box<dyn Callback>) -> Arc<Self> {
-        Self::with(subject, wanted, when, Action::Ask(callback))
+        Self::of(subject, wanted, when, Handler::Foreign(callback))
+    }
+
+    /// As `new`, of a C function, which may pass exits on to `fallback`.
+    pub fn native(
+        subject: Subject,
+        wanted: Wanted,
+        when: Option<Expression>,
+        native: Native,
+        fallback: Option<Box<dyn Callback>>,
+    ) -> Arc<Self> {
+        Self::of(subject, wanted, when, Handler::Native(native, fallback))
     }
 
     /// A hook that records what it wants, and lets it pass.
     pub fn recording(subject: Subject, wanted: Wanted, when: Option<Expression>, trace: Arc<Trace>) -> Arc<Self> {
-        Self::with(subject, wanted, when, Action::Record(trace))
-    }
-
-    fn with(subject: Subject, wanted: Wanted, when: Option<Expression>, action: Action) -> Arc<Self> {
-        Arc::new(Self { subject, wanted, when, action, enabled: AtomicBool::new(true), hits: Arc::default() })
+        Self::of(subject, wanted, when, Handler::Record(trace))
     }
 
     /// What it records into, if it records.
     pub fn trace(&self) -> Option<&Arc<Trace>> {
-        match &self.action {
-            Action::Ask(_) => None,
-            Action::Record(trace) => Some(trace),
-        }
+        if let Handler::Record(trace) = &self.handler { Some(trace) } else { None }
+    }
+
+    fn of(subject: Subject, wanted: Wanted, when: Option<Expression>, handler: Handler) -> Arc<Self> {
+        Arc::new(Self { subject, wanted, when, handler, enabled: AtomicBool::new(true), hits: Arc::default() })
     }
 
     /// How often it was called.
@@ -163,11 +177,29 @@ impl Hook {
         self.is_enabled() && self.wants(exit, is_element) && self.when.as_ref().is_none_or(|when| when.holds(scope))
     }
 
-    /// Asks the callback.
-    pub fn ask(&self, exit: &Exit, vcpu: u32) -> Result<Reply> {
-        let Action::Ask(callback) = &self.action else { return Ok(Reply::Default) };
+    /// Is it a C function?
+    pub fn is_native(&self) -> bool {
+        matches!(self.handler, Handler::Native(..))
+    }
+
+    /// The first to be asked, while nobody has been lent the guest: the C function's answer. None where somebody foreign is
+    /// to be asked.
+    pub fn ask_native(&self, exit: &Exit, vcpu: u32, guest: &mut dyn Guest) -> Result<Option<Reply>> {
         self.hits.fetch_add(1, Ordering::Relaxed);
-        callback.call(exit, vcpu)
+        let Handler::Native(native, fallback) = &self.handler else { return Ok(None) };
+        Ok(match (native.call(exit, vcpu, guest)?, fallback) {
+            (native::Said::Reply(reply), _) => Some(reply),
+            (native::Said::Call, Some(_)) => None,
+            (native::Said::Call, None) => Some(Reply::Default),
+        })
+    }
+
+    /// Asks whoever is foreign; after `ask_native` has said so.
+    pub fn ask(&self, exit: &Exit, vcpu: u32) -> Result<Reply> {
+        match &self.handler {
+            Handler::Foreign(callback) | Handler::Native(_, Some(callback)) => callback.call(exit, vcpu),
+            Handler::Native(_, None) | Handler::Record(_) => Ok(Reply::Default),
+        }
     }
 }
 

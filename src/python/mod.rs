@@ -22,6 +22,7 @@ mod log;
 mod memory;
 mod memory_map;
 mod msrs;
+mod native;
 mod regs;
 mod running;
 mod segment;
@@ -84,6 +85,8 @@ mod _belljar {
     use super::memory_map::{MemoryMap, MemoryRange, MemoryRanges};
     #[pymodule_export]
     use super::msrs::Msrs;
+    #[pymodule_export]
+    use super::native::NativeHandler;
     #[pymodule_export]
     use super::regs::Registers;
     #[pymodule_export]

@@ -1,6 +1,7 @@
 //! Running a machine from Python: the run, start, pause and stop of `VM`. They never hold the interpreter while waiting.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -127,6 +128,7 @@ impl VM {
     ///
     /// Raises what a handler raised in the last such run, if nobody has asked for it.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
+        self.in_background.store(true, Ordering::Relaxed);
         detached(py, || self.machine().start())
     }
 

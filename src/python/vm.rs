@@ -1,5 +1,6 @@
 //! The class `VM`. Each method converts, detaches from the interpreter, asks the machine, and wraps the answer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pyo3::PyTraverseError;
@@ -38,6 +39,8 @@ pub struct VM {
     machine: Arc<Machine>,
     /// The functions that the machine's hooks call, for the garbage collector.
     functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
+    /// It may be running though nobody refers to it. Set with the interpreter attached, so that no collection sees it change.
+    pub(super) in_background: AtomicBool,
     /// The devices that are attached, which belljar.attachment keeps.
     pub(super) devices: Py<PyList>,
     /// Of the image that was booted last.
@@ -108,7 +111,7 @@ impl VM {
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
         super::shutdown::watch(py, &machine)?;
         let (functions, symbols, devices) = (Mutex::default(), Mutex::default(), PyList::empty(py).unbind());
-        Ok(Self { machine, functions, devices, symbols })
+        Ok(Self { machine, functions, in_background: AtomicBool::new(false), devices, symbols })
     }
 
     /// The first vCPU.
@@ -247,8 +250,12 @@ impl VM {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Ok(functions) = self.functions.try_lock() {
-            for (_, function) in functions.iter() {
-                visit.call(&function.0)?;
+            // What a vCPU may be inside of without Python's knowledge is not the collector's to take apart.
+            let keeps_native = self.in_background.load(Ordering::Relaxed);
+            for (hook, function) in functions.iter() {
+                if !keeps_native || !hook.upgrade().is_some_and(|hook| hook.is_native()) {
+                    visit.call(&function.0)?;
+                }
             }
         }
         visit.call(&self.devices)
