@@ -226,6 +226,8 @@ pub enum Interruption {
     Close,
     /// What `run(until=...)` waited for holds.
     Until,
+    /// A trace has no room, and nobody reads it.
+    Trace,
 }
 
 /// A guest exception, as the processor reported it to its handler (Intel SDM vol. 3, 6.12 and 6.15).
@@ -289,6 +291,11 @@ exit_kinds! {
 impl ExitKind {
     /// How many kinds there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// Does the guest wait for data?
+    pub const fn is_read(self) -> bool {
+        matches!(self, Self::PortIn | Self::PortStringIn | Self::MmioRead | Self::MsrRead)
+    }
 
     /// The kind as an index of a table.
     #[allow(clippy::as_conversions)] // a fieldless enum's discriminant

@@ -94,6 +94,7 @@ from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
 from belljar.state import State
 from belljar.stats import Stats
+from belljar.trace import Trace
 from belljar.wire import Wire
 
 STOP = Action.STOP
@@ -177,6 +178,7 @@ __all__ = [
     "Timeout",
     "TprAccess",
     "TprLowered",
+    "Trace",
     "UnknownExit",
     "VectorRegisters",
     "Verdict",

@@ -66,6 +66,8 @@ pub enum Binary {
 pub struct Scope<'a> {
     /// The exit, if one is at hand.
     pub exit: Option<&'a Exit>,
+    /// The data that a read was answered with, once it has been.
+    pub answer: Option<u64>,
     /// The vCPU that made it.
     pub vcpu: u32,
     /// Its registers, asked for when first needed.
@@ -80,6 +82,7 @@ impl Expression {
         Some(match self {
             Self::Constant(value) => *value,
             Self::Register(part) => part.of((scope.registers)()?.words[part.at]),
+            Self::Exit(Field::Data) if scope.answer.is_some() => scope.answer?,
             Self::Exit(field) => field.of(scope.exit?, scope.vcpu)?,
             Self::Memory(size, at) => {
                 let mut word = [0; 8];
@@ -214,7 +217,13 @@ mod tests {
             looks += 1;
             (looks == 1).then(Regs::default)
         };
-        expression.value(&mut Scope { exit: Some(&exit), vcpu: 3, registers: &mut registers, memory: &Bytes })
+        expression.value(&mut Scope {
+            exit: Some(&exit),
+            answer: None,
+            vcpu: 3,
+            registers: &mut registers,
+            memory: &Bytes,
+        })
     }
 
     fn memory(bytes: u8, at: u64) -> Expression {

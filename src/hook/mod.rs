@@ -1,11 +1,14 @@
 //! Who may answer an exit before the devices do, and how the one concerned is found.
 //! It never runs a vCPU and never knows what language a callback is written in.
 
+mod clock;
 mod expression;
 mod field;
 mod native;
+mod ring;
 mod table;
 mod text;
+mod trace;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,10 +18,13 @@ use crate::addr::Span;
 use crate::error::Result;
 use crate::exit::{Exit, ExitKind as K, Reply};
 
+pub use clock::ticks;
 pub use expression::{Binary, Expression, MOST_DEPTH, MOST_PARTS, Scope};
 pub use field::Field;
 pub use native::{Guest, Native};
+pub use ring::{Batch, Pushed, Ring};
 pub use table::Tables;
+pub use trace::{Column, MOST_COLUMNS, Policy, Trace};
 
 /// What is called when a hook's exit happens. The guest waits for it.
 pub trait Callback: Send + Sync {
@@ -72,15 +78,17 @@ impl Wanted {
     pub const ALL: Self = Self { reads: true, writes: true, strings: false };
 }
 
-/// Who answers.
+/// Who answers, or what is recorded.
 enum Handler {
     /// Somebody foreign, to whom the guest is lent.
     Foreign(Box<dyn Callback>),
     /// A C function; and whom it may pass an exit on to.
     Native(Native, Option<Box<dyn Callback>>),
+    /// Nobody: a trace.
+    Record(Arc<Trace>),
 }
 
-/// One registered handler.
+/// One registered handler, or one subject of a trace.
 pub struct Hook {
     /// What it wants.
     pub subject: Subject,
@@ -116,6 +124,16 @@ impl Hook {
         Self::of(subject, wanted, when, Handler::Native(native, fallback))
     }
 
+    /// A hook that records what it wants, and lets it pass.
+    pub fn recording(subject: Subject, wanted: Wanted, when: Option<Expression>, trace: Arc<Trace>) -> Arc<Self> {
+        Self::of(subject, wanted, when, Handler::Record(trace))
+    }
+
+    /// What it records into, if it records.
+    pub fn trace(&self) -> Option<&Arc<Trace>> {
+        if let Handler::Record(trace) = &self.handler { Some(trace) } else { None }
+    }
+
     fn of(subject: Subject, wanted: Wanted, when: Option<Expression>, handler: Handler) -> Arc<Self> {
         Arc::new(Self { subject, wanted, when, handler, enabled: AtomicBool::new(true), hits: Arc::default() })
     }
@@ -141,7 +159,7 @@ impl Hook {
     }
 
     fn wants(&self, exit: &Exit, is_element: bool) -> bool {
-        let reads = matches!(exit.kind(), K::PortIn | K::PortStringIn | K::MmioRead | K::MsrRead);
+        let reads = exit.kind().is_read();
         let direction = if reads { self.wanted.reads } else { self.wanted.writes };
         direction
             && match self.subject {
@@ -180,7 +198,7 @@ impl Hook {
     pub fn ask(&self, exit: &Exit, vcpu: u32) -> Result<Reply> {
         match &self.handler {
             Handler::Foreign(callback) | Handler::Native(_, Some(callback)) => callback.call(exit, vcpu),
-            Handler::Native(_, None) => Ok(Reply::Default),
+            Handler::Native(_, None) | Handler::Record(_) => Ok(Reply::Default),
         }
     }
 }
@@ -205,13 +223,13 @@ impl Hooks {
 
     /// Adds a hook; it is asked before those that are there.
     pub fn add(&self, hook: Arc<Hook>) {
-        self.change(|tables| tables.add(hook));
+        self.change(|tables| tables.change(&Arc::clone(&hook), |tables| tables.add(hook)));
     }
 
     /// Removes a hook; does nothing if it has been removed. Says whether it was there.
     pub fn remove(&self, hook: &Arc<Hook>) -> bool {
         let mut was_there = false;
-        self.change(|tables| was_there = tables.remove(hook));
+        self.change(|tables| was_there = tables.change(hook, |tables| tables.remove(hook)));
         was_there
     }
 

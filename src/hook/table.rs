@@ -24,6 +24,8 @@ pub struct Tables {
     kinds: [Option<Chain>; ExitKind::COUNT],
     /// Every hook, oldest first: what the tables are made from.
     all: Vec<Arc<Hook>>,
+    /// Those that only record, in tables of their own: they see what others answer, and cost nothing where none are.
+    traces: Option<Arc<Self>>,
 }
 
 /// Disjoint ranges of numbers in order, each with its chain.
@@ -87,13 +89,34 @@ impl Tables {
         self.ports.get(port / LEAF)?.as_ref()?[port % LEAF].as_ref()
     }
 
+    /// Those that only record, if there are any.
+    pub fn traces(&self) -> Option<&Self> {
+        self.traces.as_deref()
+    }
+
+    /// Every hook, oldest first, but for those that only record.
+    pub fn all(&self) -> &[Arc<Hook>] {
+        &self.all
+    }
+
     /// The MSRs that hooks want: span, reads, writes.
     pub fn watched_msrs(&self) -> Vec<(crate::addr::Span, bool, bool)> {
         let span = |h: &Arc<Hook>| match h.subject {
             Subject::Msr(span) => Some((span, h.wanted.reads, h.wanted.writes)),
             _ => None,
         };
-        self.all.iter().filter_map(span).collect()
+        let traced = self.traces().map_or_else(Vec::new, Self::watched_msrs);
+        self.all.iter().filter_map(span).chain(traced).collect()
+    }
+
+    /// Changes the tables that `hook` belongs in, and drops those of traces with the last one.
+    pub(super) fn change<T>(&mut self, hook: &Arc<Hook>, how: impl FnOnce(&mut Self) -> T) -> T {
+        if hook.trace().is_none() {
+            return how(self);
+        }
+        let result = how(Arc::make_mut(self.traces.get_or_insert_default()));
+        self.traces.take_if(|traces| traces.is_empty());
+        result
     }
 
     pub(super) fn add(&mut self, hook: Arc<Hook>) {
@@ -196,7 +219,7 @@ const MSR_KINDS: &[ExitKind] = &[ExitKind::MsrRead, ExitKind::MsrWrite];
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Callback, Hooks, Wanted};
+    use super::super::{Callback, Column, Hooks, Policy, Trace, Wanted};
     use super::*;
     use crate::addr::{GuestPhys, Span};
     use crate::error::Result;
@@ -271,5 +294,23 @@ mod tests {
         let at = |port| tables.find(&Exit::PortOut { port, size: 1, data: 0 }).map_or(0, |c| c.len());
         assert_eq!((at(5), at(6)), (2, 1));
         assert!(tables.find(&Exit::Hlt).is_none());
+    }
+
+    #[test]
+    fn traces_are_found_apart_and_their_msrs_are_watched() {
+        let hooks = Hooks::default();
+        let trace = Trace::new(vec![Column::Kind], 1, 8, Policy::Drop).expect("small");
+        let record = |subject| Hook::recording(subject, Wanted::ALL, None, Arc::clone(&trace));
+        let (port, msr) = (record(Subject::Port(span(5, 1))), record(Subject::Msr(span(9, 1))));
+        hooks.add(hook(Subject::Port(span(5, 1))));
+        assert!(hooks.tables().traces().is_none());
+        hooks.add(Arc::clone(&port));
+        hooks.add(Arc::clone(&msr));
+        let (tables, exit) = (hooks.tables(), Exit::PortIn { port: 5, size: 1 });
+        assert!(tables.find(&exit).is_some_and(|chain| chain.iter().all(|hook| hook.trace().is_none())));
+        assert!(tables.traces().and_then(|t| t.find(&exit)).is_some_and(|chain| Arc::ptr_eq(&chain[0], &port)));
+        assert_eq!(tables.watched_msrs(), [(span(9, 1), true, true)]);
+        assert!(hooks.remove(&port) && hooks.remove(&msr) && !hooks.remove(&msr));
+        assert!(hooks.tables().traces().is_none());
     }
 }

@@ -38,7 +38,8 @@ impl Machine {
         let first = chain.iter().position(|h| Arc::ptr_eq(h, hook)).map_or(0, |at| at + 1);
         let mut registers = || self.cpu(vcpu).and_then(|slot| slot.with(|cpu| cpu.vcpu.regs())).ok();
         for behind in chain.iter().skip(first) {
-            let mut scope = Scope { exit: Some(exit), vcpu, registers: &mut registers, memory: &*self.memory };
+            let mut scope =
+                Scope { exit: Some(exit), answer: None, vcpu, registers: &mut registers, memory: &*self.memory };
             if !behind.matches(exit, false, &mut scope) {
                 continue;
             }

@@ -102,7 +102,8 @@ impl Machine {
             failures.for_each(Error::unheard);
             return Err(first); // of the last run in the background, which nobody has joined
         }
-        let session = Arc::new(Session::new(ids, limits));
+        let caller = (phase == Phase::Foreground).then(|| std::thread::current().id());
+        let session = Arc::new(Session::new(ids, limits, caller));
         life.phase = phase;
         life.session = Some(Arc::clone(&session));
         self.promise(ids, true);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -54,6 +55,8 @@ pub struct Session {
     deadline: Option<Instant>,
     until: Kinds,
     condition: Option<Until>,
+    /// The thread that waits for the run to end, where it is one.
+    caller: Option<ThreadId>,
     /// The vCPU that stands for the whole run, in exits that no single one made.
     first: u32,
     state: Mutex<State>,
@@ -68,7 +71,7 @@ impl fmt::Debug for Session {
 
 impl Session {
     /// A run of `vcpus`, with its limits.
-    pub(super) fn new(vcpus: &[u32], limits: Limits) -> Self {
+    pub(super) fn new(vcpus: &[u32], limits: Limits, caller: Option<ThreadId>) -> Self {
         Self {
             stopping: AtomicBool::new(false),
             exits: limits.exits.map(AtomicU64::new),
@@ -76,6 +79,7 @@ impl Session {
             deadline: limits.timeout.and_then(|t| Instant::now().checked_add(t)),
             until: limits.until,
             condition: limits.condition,
+            caller,
             first: vcpus.first().copied().unwrap_or(0),
             state: Mutex::new(State { running: vcpus.len(), ..State::default() }),
             changed: Condvar::new(),
@@ -137,6 +141,11 @@ impl Session {
     /// May an exit of this kind be what the run is to come to?
     pub(super) fn awaits(&self, kind: ExitKind) -> bool {
         self.until.contains(kind)
+    }
+
+    /// The thread that waits for the run to end, and so does nothing else.
+    pub(super) fn caller(&self) -> Option<ThreadId> {
+        self.caller
     }
 
     /// What says whether it is.

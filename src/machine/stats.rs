@@ -1,12 +1,11 @@
 //! How often each kind of exit came, and where the time went. It never decides anything.
 
-#![allow(unsafe_code)] // reading the time-stamp counter is one instruction without a safe interface
-
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::exit::ExitKind;
+use crate::hook::ticks;
 
 /// What one vCPU has done. Written by the thread that runs it, read by anybody. Times are in ticks of the counter.
 #[derive(Debug)]
@@ -72,6 +71,11 @@ impl<'a> Stopwatch<'a> {
         Self { counters, count: 0, left: None, handled: 0 }
     }
 
+    /// The time-stamp counter at the exit, as nearly as it is known.
+    pub(super) fn ticks(&self) -> u64 {
+        self.left.unwrap_or_else(ticks)
+    }
+
     /// The guest has been left.
     pub(super) fn left(&mut self) {
         self.count += 1;
@@ -135,12 +139,6 @@ impl Counters {
             handlers: time(handlers),
         }
     }
-}
-
-/// The time-stamp counter: a few nanoseconds, where the system's clock takes tens.
-fn ticks() -> u64 {
-    // SAFETY: every processor with KVM has the instruction, and user space may execute it (Linux's default).
-    unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 /// A moment in both clocks, taken once: what ticks are worth is the ratio since then.

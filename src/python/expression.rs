@@ -149,7 +149,7 @@ impl Expression {
             || machine?.cpu(vcpu).and_then(|slot| slot.with(|cpu| cpu.vcpu.regs())).map_err(|e| failure = Some(e)).ok();
         let memory = machine.map_or::<&dyn ReadMemory, _>(&Nothing, |machine| &*machine.memory);
         let (mut registers, exit) = (look, exit.as_ref().map(|(exit, _)| exit));
-        let value = self.0.value(&mut Scope { exit, vcpu, registers: &mut registers, memory });
+        let value = self.0.value(&mut Scope { exit, answer: None, vcpu, registers: &mut registers, memory });
         failure.map_or(Ok(value), |error| Err(error.into()))
     }
 

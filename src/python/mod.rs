@@ -32,6 +32,7 @@ mod state;
 mod stats;
 mod subject;
 mod symbols;
+mod trace;
 mod typed;
 mod vcpu;
 mod vm;
@@ -94,6 +95,8 @@ mod _belljar {
     use super::state::{state_values, volatile_values};
     #[pymodule_export]
     use super::symbols::Symbols;
+    #[pymodule_export]
+    use super::trace::{Batch, Recorder};
     #[pymodule_export]
     use super::vcpu::Vcpu;
     #[pymodule_export]

@@ -104,4 +104,5 @@ python_classes! {
     Events "belljar.events";
     State "belljar.state";
     Stats "belljar.stats";
+    Trace "belljar.trace";
 }

@@ -20,6 +20,7 @@ impl Run<'_> {
 
     /// As `consult`; `is_element`: the exit is one of a string's elements.
     pub(super) fn consult_about(&mut self, exit: &Exit, is_element: bool) -> Result<Reply> {
+        self.record_before(exit, is_element);
         let Self { machine, lease, tables, rewritten, has_failed, watch, .. } = self;
         let Some(chain) = tables.find(exit).filter(|_| !*has_failed) else { return Ok(Reply::Default) };
         let vcpu = &mut lease.cpu().vcpu;
@@ -50,7 +51,11 @@ impl Run<'_> {
 /// Is `hook` to be asked about `exit`? Its filter looks at the vCPU as it is now.
 fn matches(hook: &Hook, exit: &Exit, is_element: bool, vcpu: u32, cpu: &mut Cpu, memory: &Memory) -> bool {
     let mut registers = || cpu.vcpu.regs().ok();
-    hook.matches(exit, is_element, &mut Scope { exit: Some(exit), vcpu, registers: &mut registers, memory })
+    hook.matches(
+        exit,
+        is_element,
+        &mut Scope { exit: Some(exit), answer: None, vcpu, registers: &mut registers, memory },
+    )
 }
 
 /// The guest as a native handler sees it, on the thread that runs the vCPU.

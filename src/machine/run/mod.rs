@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! KVM_RUN -> exit -> repair (where this KVM needs it)
+//!                 -> traces: a record (of a read, once it is answered)
 //!                 -> hooks, newest first: value, skip, stop, or no opinion
 //!                 -> bus -> native device, or all ones
 //!         <- answer in the run page <-
@@ -11,6 +12,8 @@ mod consult;
 mod interrupt;
 mod msr;
 mod port;
+mod repair;
+mod trace;
 mod until;
 
 use std::sync::Arc;
@@ -18,10 +21,10 @@ use std::time::Duration;
 
 use crate::bus::{Devices, Effect, all_ones};
 use crate::error::Result;
-use crate::exit::{Exit, InternalError, Interruption, Reply};
+use crate::exit::{Exit, Interruption, Reply};
 use crate::hook::Tables;
 use crate::kvm::{Entered, RunGuard, TICK, Vcpu};
-use crate::x86::{Gpr, Regs};
+use crate::x86::Regs;
 
 use super::Machine;
 use super::cpu::{Cpu, Lease, Slot};
@@ -141,6 +144,9 @@ impl<'a> Run<'a> {
                 return Ok(Exit::Interrupted(Interruption::Stop));
             }
             self.look_up_hooks();
+            if let Some(exit) = self.make_room()? {
+                return Ok(exit);
+            }
             if self.slot.injections.are_waiting() {
                 self.inject()?;
             }
@@ -321,6 +327,7 @@ impl<'a> Run<'a> {
     fn answer_read(&mut self, exit: &Exit, is_element: bool, answer: impl FnOnce(&mut Vcpu, u64)) -> Result<Verdict> {
         let read = self.read(exit, is_element);
         let data = read.as_ref().map_or(u64::MAX, |(data, _)| *data);
+        self.record_answer(exit, is_element, Some(data));
         answer(self.vcpu(), data);
         read.map(|(_, verdict)| verdict)
     }
@@ -352,19 +359,5 @@ impl<'a> Run<'a> {
         let regs = merged(exit, &before, &vcpu.regs()?, &wanted);
         vcpu.set_regs(&regs);
         Ok(())
-    }
-
-    fn describe(&mut self, suberror: u32, data: Vec<u64>, instruction: Vec<u8>) -> Result<InternalError> {
-        let vcpu = self.vcpu();
-        let (rip, bits) = (vcpu.regs()?[Gpr::Rip], vcpu.sregs()?.code_bits());
-        Ok(InternalError { suberror, data, instruction, rip, bits })
-    }
-
-    fn repair(&mut self, error: &InternalError) -> Result<bool> {
-        if error.suberror != InternalError::EMULATION {
-            return Ok(false);
-        }
-        let Cpu { vcpu, repair, .. } = self.lease.cpu();
-        repair.instruction(vcpu, &self.machine.memory, error)
     }
 }

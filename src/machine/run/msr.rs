@@ -11,6 +11,9 @@ impl Run<'_> {
     pub(super) fn msr_read(&mut self, exit: Exit, index: u32, reason: MsrReason) -> Result<(Exit, bool)> {
         self.pending = true;
         let answered = self.consult(&exit).and_then(|reply| Ok((self.msr_data(&reply, index, reason)?, reply)));
+        if let Ok((data, _)) = &answered {
+            self.record_answer(&exit, false, *data);
+        }
         // What a handler that fails leaves unanswered reads as 0.
         self.vcpu().answer_msr(answered.as_ref().map_or(Some(0), |(data, _)| *data));
         let (_, reply) = self.settle_after(&exit, answered)?;

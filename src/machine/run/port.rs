@@ -56,11 +56,12 @@ impl Run<'_> {
             Reply::Stop => return self.elements(access).map(|verdict| verdict.max(Verdict::Stop)),
             reply => reply,
         };
-        if access.direction == Direction::In {
-            for index in 0..access.count {
-                let data = element_of(&reply, access, index);
+        for index in 0..access.count {
+            let data = element_of(&reply, access, index);
+            if access.direction == Direction::In {
                 self.vcpu().answer_port(access, index, data);
             }
+            self.record_element(access, index, data);
         }
         Ok(Verdict::Go)
     }
@@ -79,7 +80,7 @@ impl Run<'_> {
     }
 
     /// Element `index` of a port access, as an exit.
-    fn element(&mut self, access: &Access, index: u32) -> Exit {
+    pub(super) fn element(&mut self, access: &Access, index: u32) -> Exit {
         let (port, size) = (access.port, access.size);
         match access.direction {
             Direction::Out => Exit::PortOut { port, size, data: self.vcpu().port_data(access, index) },

@@ -46,7 +46,13 @@ impl Run<'_> {
             Until::Expression(expression) => {
                 let Self { lease, machine, .. } = self;
                 let mut registers = || lease.cpu().vcpu.regs().ok();
-                Ok(expression.holds(&mut Scope { exit, vcpu: id, registers: &mut registers, memory: &*machine.memory }))
+                Ok(expression.holds(&mut Scope {
+                    exit,
+                    answer: None,
+                    vcpu: id,
+                    registers: &mut registers,
+                    memory: &*machine.memory,
+                }))
             }
             Until::Foreign(condition) => {
                 let Self { lease, watch, .. } = self;

@@ -158,7 +158,8 @@ exit_class! {
     Timeout {}
 }
 exit_class! {
-    /// Somebody stopped the machine: by "kick", "pause", "stop" or "close"; or what it ran until holds: by "until".
+    /// Somebody stopped the machine: by "kick", "pause", "stop" or "close"; or what it ran until holds: by "until";
+    /// or a trace has no room for another record, and nobody reads it: by "trace".
     Interrupted {
         /// Who.
         by: String,

@@ -226,6 +226,7 @@ fn interruption_name(by: CoreInterruption) -> &'static str {
         CoreInterruption::Stop => "stop",
         CoreInterruption::Close => "close",
         CoreInterruption::Until => "until",
+        CoreInterruption::Trace => "trace",
     }
 }
 
