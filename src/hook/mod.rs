@@ -2,7 +2,9 @@
 //! It never runs a vCPU and never knows what language a callback is written in.
 
 mod expression;
+mod field;
 mod table;
+mod text;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +14,8 @@ use crate::addr::Span;
 use crate::error::Result;
 use crate::exit::{Exit, ExitKind as K, Reply};
 
-pub use expression::{Binary, Expression, Field, MOST_DEPTH, Scope};
+pub use expression::{Binary, Expression, MOST_DEPTH, MOST_PARTS, Scope};
+pub use field::Field;
 pub use table::Tables;
 
 /// What is called when a hook's exit happens. The guest waits for it.
@@ -25,6 +28,15 @@ pub trait Callback: Send + Sync {
 pub trait Condition: Send + Sync {
     /// Is it there? After each exit of vCPU `vcpu` has been answered, and every now and then without one.
     fn holds(&self, exit: Option<&Exit>, vcpu: u32) -> Result<bool>;
+}
+
+/// What a run goes on until, beside kinds of exits.
+#[derive(Clone)]
+pub enum Until {
+    /// It is computed on the spot.
+    Expression(Expression),
+    /// Somebody foreign is asked.
+    Foreign(Arc<dyn Condition>),
 }
 
 /// Which exits a hook wants.

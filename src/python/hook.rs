@@ -12,7 +12,7 @@ use pyo3::{PyTraverseError, intern};
 use crate::addr::Span;
 use crate::error::Result as CoreResult;
 use crate::exit::{Exit, ExitKind as Kind, Reply};
-use crate::hook::{Callback, Hook, Subject, Wanted};
+use crate::hook::{Callback, Expression as Filter, Hook, Subject, Wanted};
 use crate::machine::Machine;
 
 use super::error::foreign;
@@ -108,6 +108,7 @@ pub struct Handle {
     vm: Py<VM>,
     pub(super) subject: Subject,
     pub(super) wanted: Wanted,
+    pub(super) when: Option<Filter>,
     armed: Mutex<Option<Armed>>,
 }
 
@@ -119,8 +120,8 @@ struct Armed {
 
 impl Handle {
     /// A handle that waits for its function.
-    pub fn new(vm: Py<VM>, subject: Subject, wanted: Wanted) -> Self {
-        Self { vm, subject, wanted, armed: Mutex::new(None) }
+    pub fn new(vm: Py<VM>, subject: Subject, wanted: Wanted, when: Option<Filter>) -> Self {
+        Self { vm, subject, wanted, when, armed: Mutex::new(None) }
     }
 
     /// The VM that it is of.
@@ -132,7 +133,8 @@ impl Handle {
     pub fn of(vm: &Bound<'_, VM>, hook: &Arc<Hook>, function: &Arc<Function>) -> Self {
         let function = function.0.clone_ref(vm.py());
         let armed = Armed { hook: Arc::downgrade(hook), hits: hook.counter(), function };
-        Self { vm: vm.clone().unbind(), subject: hook.subject, wanted: hook.wanted, armed: Mutex::new(Some(armed)) }
+        let (subject, wanted, when) = (hook.subject, hook.wanted, hook.when.clone());
+        Self { vm: vm.clone().unbind(), subject, wanted, when, armed: Mutex::new(Some(armed)) }
     }
 
     /// What is registered, unless it has been removed.
@@ -156,7 +158,8 @@ impl Handle {
             return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
         }
         let owned = Arc::new(Function(function.clone().unbind()));
-        let hook = Hook::new(self.subject, self.wanted, None, Box::new(PythonCallback(Arc::clone(&owned))));
+        let hook =
+            Hook::new(self.subject, self.wanted, self.when.clone(), Box::new(PythonCallback(Arc::clone(&owned))));
         let armed = Armed { hook: Arc::downgrade(&hook), hits: hook.counter(), function: function.clone().unbind() };
         let vm = self.vm.get();
         let machine = Arc::clone(vm.machine());

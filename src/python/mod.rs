@@ -9,6 +9,7 @@ mod decode;
 mod devices;
 mod error;
 mod exit;
+mod expression;
 mod fpu;
 mod handlers;
 mod hook;
@@ -60,6 +61,8 @@ mod _belljar {
         PortOut, PortStringIn, PortStringOut, Reset, Shutdown, SystemEvent, Timeout, TprAccess, TprLowered,
         UnknownExit, Xen,
     };
+    #[pymodule_export]
+    use super::expression::Expression;
     #[pymodule_export]
     use super::fpu::{FloatStack, Fpu, VectorRegisters};
     #[pymodule_export]
