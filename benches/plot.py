@@ -21,7 +21,7 @@ FEWEST, MOST = 1 / 30, 300.0
 
 
 def relative(result: Result) -> tuple[float, float, float]:
-    """Quartile, median, quartile: as multiples of the target (1 and below is good), or as they are where there is none."""
+    """Quartile, median, quartile: as multiples of the target (up to 1 is good), or as they are where there is none."""
     values = (result.q1, result.median, result.q3)
     if result.target is None:
         return values
@@ -42,7 +42,7 @@ def colour(result: Result) -> str:
 def words(result: Result) -> str:
     """The figures themselves, at the right."""
     sign = "" if result.target is None else f"  ({'≥' if result.bigger_is_better else '≤'} {result.target:g})"
-    return f"{result.median:.3g}{sign}"
+    return f"{result.median:.3f}{sign}" if result.median < 10 else f"{result.median:.1f}{sign}"
 
 
 def draw_rows(axes: Any, results: Sequence[Result]) -> None:

@@ -94,7 +94,7 @@ def main(words: Sequence[str] | None = None) -> int:
     judged = [result for result in results if result.met is not None]
     missed = [result.row for result in judged if not result.met]
     print(
-        f"\n{len(judged) - len(missed)} of {len(judged)} targets met; written to {wanted.folder}/scoreboard.json and .svg"
+        f"\n{len(judged) - len(missed)} of {len(judged)} targets met; scoreboard.json and .svg are in {wanted.folder}"
     )
     return 1 if missed and wanted.strict else 0
 

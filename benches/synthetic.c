@@ -14,6 +14,7 @@
 #include <valgrind/callgrind.h>
 #else
 #define CALLGRIND_START_INSTRUMENTATION
+#define CALLGRIND_STOP_INSTRUMENTATION
 #define CALLGRIND_ZERO_STATS
 #define CALLGRIND_DUMP_STATS_AT(name) (void)(name)
 #define RUNNING_ON_VALGRIND 0
@@ -82,4 +83,7 @@ void count_begin(void) {
 }
 
 /// ... to here, and written to callgrind's next file under `name`.
-void count_end(const char *name) { CALLGRIND_DUMP_STATS_AT(name); }
+void count_end(const char *name) {
+    CALLGRIND_DUMP_STATS_AT(name);
+    CALLGRIND_STOP_INSTRUMENTATION;
+}
