@@ -24,10 +24,10 @@ import synthetic
 from rows.guests import NOBODY, SCRATCH, exits
 from rows.own_cost import FILTERS, UNUSED, add_filters, at_once, handler, has_filters
 
+import belljar as bj
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import belljar as bj
 
 STORED = Path(__file__).with_name("instructions.json")
 TOLERANCE = 0.05
@@ -52,6 +52,14 @@ def filtered(ports: Iterable[int]) -> Iterator[bj.VM]:
         yield vm
 
 
+@contextmanager
+def traced() -> Iterator[bj.VM]:
+    with at_once(NOBODY) as vm:
+        trace = vm.trace(port=NOBODY, capacity=MANY * 16)  # more than all runs record
+        yield vm
+        assert trace.dropped == 0
+
+
 def kinds() -> dict[str, Callable[[], AbstractContextManager[bj.VM]]]:
     """What an exit can meet."""
     found = {
@@ -63,6 +71,8 @@ def kinds() -> dict[str, Callable[[], AbstractContextManager[bj.VM]]]:
     if has_filters():
         found["port read whose filter does not match"] = lambda: filtered([NOBODY])
         found[MANY_FILTERS] = lambda: filtered([NOBODY] * FILTERS)
+    if hasattr(bj.VM, "trace"):
+        found["port read that is traced"] = traced
     return found
 
 
