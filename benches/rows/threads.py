@@ -7,10 +7,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 from case import Case, Times, Work
 
-from rows.guests import MODES, NOBODY, exits, polling
+from rows.guests import MODES, NOBODY, exits, polling, twice
 
 
 class Spinner:
@@ -78,17 +79,26 @@ def throughput(times: Times) -> float:
     return 2 * times[1] / times[0]
 
 
+def at_once(pool: ThreadPoolExecutor, works: list[Work]) -> Work:
+    """Each of `works` on a thread of its own."""
+
+    def run(count: int) -> None:
+        for done in [pool.submit(work, count) for work in works]:
+            done.result()
+
+    return run
+
+
 def two_machines() -> Iterator[Case]:
     for mode in MODES:
-        with polling(mode, NOBODY) as (one, _), polling(mode, NOBODY) as (two, _), ThreadPoolExecutor(2) as pool:
-            works = [exits(one), exits(two)]
-
-            def both(count: int, works: list[Work] = works, pool: ThreadPoolExecutor = pool) -> None:
-                for done in [pool.submit(work, count) for work in works]:
-                    done.result()
-
-            def alone(count: int, works: list[Work] = works, pool: ThreadPoolExecutor = pool) -> None:
-                pool.submit(works[0], count).result()
-
+        with (
+            twice(mode, NOBODY) as (one, one_in_c),
+            twice(mode, NOBODY) as (two, two_in_c),
+            ThreadPoolExecutor(2) as pool,
+        ):
+            both, alone = at_once(pool, [exits(one), exits(two)]), at_once(pool, [exits(one)])
             what = f"exits per second of two {mode} mode guests on two threads / of one"
             yield Case(f"16 {mode}", what, 1.9, both, alone, ratio=throughput, bigger_is_better=True)
+            others = at_once(pool, [partial(other.run, answer=0xFF) for other in (one_in_c, two_in_c)])
+            what = f"two {mode} mode guests on two threads / two KVM_RUN loops in C on two threads"
+            yield Case(f"16 {mode}, C", what, None, both, others)
