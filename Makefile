@@ -30,7 +30,7 @@ INSTALLED := $(STAMPS)/installed
 GUEST := { scripts/system-packages guest && tests/guests/linux/build.sh || \
 	echo "*** no Linux guest, for the reason above: what boots it will be SKIPPED ***" >&2; }
 
-.PHONY: help demo test test-rust test-python test-amdv shell-amdv quirks stress fuzz sanitize lint lint-rust lint-python lint-deny bench docs notebooks stubs linux-guest install-check clean
+.PHONY: help demo test test-rust test-python test-amdv shell-amdv quirks stress fuzz sanitize lint lint-rust lint-python lint-deny bench instructions docs notebooks stubs linux-guest install-check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -92,8 +92,12 @@ lint-python: $(INSTALLED)
 lint-deny:
 	scripts/deny
 
-bench: $(INSTALLED) ## measure against the bare counterparts and print the scoreboard
+bench: $(INSTALLED) ## measure against the bare counterparts: table, JSON and picture (ARGS="--rows 1,2 --quick")
 	$(BIN)/python benches/scoreboard.py $(ARGS)
+
+instructions: $(INSTALLED) ## count instructions per exit; fails if they grow by 5 % (ARGS=--update stores them)
+	@scripts/system-packages bench
+	$(BIN)/python benches/instructions.py $(ARGS)
 
 notebooks: $(INSTALLED) ## run every notebook, and write what it shows into it
 	$(BIN)/python scripts/notebooks.py $(ARGS)

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Self
 
-import belljar as bj
+from compiled import compiled
 
-SOURCE = Path(__file__).with_name("bare.c")
-BUILT = Path(__file__).parent.parent / "build" / "bench" / "libbare.so"
+import belljar as bj
 
 
 @cache
 def library() -> ctypes.CDLL:
     """The compiled `bare.c`, which releases the GIL as every ctypes call does."""
-    if not BUILT.exists() or BUILT.stat().st_mtime < SOURCE.stat().st_mtime:
-        BUILT.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", BUILT, SOURCE], check=True)
-    lib = ctypes.CDLL(str(BUILT), use_errno=True)
+    lib = ctypes.CDLL(str(compiled("bare.c")), use_errno=True)
     handle, number = ctypes.c_void_p, ctypes.c_uint64
     signatures = {
         "bare_new": (handle, [number, ctypes.c_int]),

@@ -5,6 +5,7 @@
 
 mod backing;
 mod bulk;
+mod gather;
 mod hexdump;
 mod region;
 mod search;

@@ -2,6 +2,7 @@
 //! It never holds memory itself: each method asks the machine's.
 
 mod bulk;
+mod gather;
 pub mod hexdump;
 mod regions;
 mod search;
