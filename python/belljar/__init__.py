@@ -21,6 +21,7 @@ from belljar._belljar import (
     Console,
     Debug,
     DirtyRingFull,
+    Doorbell,
     Exit,
     FailEntry,
     FloatStack,
@@ -35,6 +36,7 @@ from belljar._belljar import (
     Interrupted,
     InterruptWindow,
     IoapicEoi,
+    IrqEvent,
     IrqLine,
     Lapic,
     Memory,
@@ -65,6 +67,7 @@ from belljar._belljar import (
     UnknownExit,
     VectorRegisters,
     Xen,
+    Zone,
     __version__,
     disasm,
     hexdump,
@@ -85,6 +88,7 @@ from belljar.events import Events
 from belljar.expression import exit, mem, reg
 from belljar.guest import specimen
 from belljar.host import Host, host
+from belljar.latency import low_latency
 from belljar.listing import Listing
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
@@ -114,6 +118,7 @@ __all__ = [
     "Debug",
     "Device",
     "DirtyRingFull",
+    "Doorbell",
     "Events",
     "Exit",
     "FailEntry",
@@ -134,6 +139,7 @@ __all__ = [
     "InterruptWindow",
     "Interrupted",
     "IoapicEoi",
+    "IrqEvent",
     "IrqLine",
     "Lapic",
     "Listing",
@@ -175,6 +181,7 @@ __all__ = [
     "VectorRegisters",
     "Wire",
     "Xen",
+    "Zone",
     "__version__",
     "asm",
     "bits",
@@ -184,6 +191,7 @@ __all__ = [
     "guest",
     "hexdump",
     "host",
+    "low_latency",
     "mem",
     "reg",
     "specimen",

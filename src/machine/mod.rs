@@ -4,7 +4,9 @@
 mod below;
 mod build;
 mod cpu;
+mod doorbell;
 mod interrupts;
+mod irq_event;
 mod lifecycle;
 mod map;
 mod memory;
@@ -15,6 +17,7 @@ mod ring3;
 mod run;
 mod session;
 mod stats;
+mod zone;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -37,7 +40,11 @@ use crate::x86::{Gpr, State, cr4, msr, rflags};
 pub use build::Config;
 use build::Routes;
 pub use cpu::{Cpu, Slot};
+pub use doorbell::Doorbell;
+use doorbell::Doorbells;
 use interrupts::Lines;
+pub use irq_event::InterruptEvent;
+use irq_event::Routing;
 pub use lifecycle::Phase;
 pub use map::{Kind, Place, holes};
 pub use probe::probe;
@@ -45,6 +52,8 @@ pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::Stats;
+use zone::Zones;
+pub use zone::{Reader, Zone};
 
 /// A serial line of a machine: the far end, and the device to nudge when input waits.
 #[derive(Clone)]
@@ -128,6 +137,9 @@ pub struct Machine {
     /// On the bus, as the serial device is; only with a split irqchip.
     ioapic: Weak<Mutex<IoApic<Routes>>>,
     vm: Mutex<Option<Arc<Vm>>>,
+    doorbells: Doorbells,
+    zones: Zones,
+    routing: Arc<Routing>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,
     life: Mutex<Life>,

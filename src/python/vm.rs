@@ -16,7 +16,7 @@ use crate::error::{Error, Result as CoreResult};
 use crate::exit::Interruption;
 use crate::hook::Hook;
 use crate::kvm::Irqchip;
-use crate::machine::{Config, Machine, Phase};
+use crate::machine::{Config, Machine, Phase, Zone};
 use crate::memory::Pages;
 
 use super::console::Console;
@@ -38,6 +38,8 @@ pub struct VM {
     machine: Arc<Machine>,
     /// The functions that the machine's hooks call, for the garbage collector.
     functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
+    /// Those that are handed queued writes.
+    readers: Mutex<Vec<(Weak<Zone>, Arc<Function>)>>,
     /// The devices that are attached, which belljar.attachment keeps.
     pub(super) devices: Py<PyList>,
     /// Of the image that was booted last.
@@ -52,6 +54,20 @@ impl VM {
     pub(super) fn keep(&self, hook: &Arc<Hook>, function: Arc<Function>) {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         functions.push((Arc::downgrade(hook), function));
+    }
+
+    pub(super) fn keep_reader(&self, zone: &Arc<Zone>, function: Arc<Function>) {
+        let is_gone = |zone: &Weak<Zone>| zone.upgrade().is_none_or(|zone| zone.is_removed());
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let old: Vec<_> = readers.extract_if(.., |(zone, _)| is_gone(zone)).collect();
+        readers.push((Arc::downgrade(zone), function));
+        drop(readers);
+        drop(old);
+    }
+
+    fn forget_readers(&self) {
+        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(readers);
     }
 
     /// The hooks that call functions, each with its function.
@@ -107,8 +123,8 @@ impl VM {
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
         super::shutdown::watch(py, &machine)?;
-        let (functions, symbols, devices) = (Mutex::default(), Mutex::default(), PyList::empty(py).unbind());
-        Ok(Self { machine, functions, devices, symbols })
+        let (functions, readers, symbols) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { machine, functions, readers, devices: PyList::empty(py).unbind(), symbols })
     }
 
     /// The first vCPU.
@@ -214,6 +230,7 @@ impl VM {
         }
         let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
         drop(functions);
+        self.forget_readers();
         self.devices.bind(py).as_any().call_method0("clear")?;
         Ok(())
     }
@@ -251,6 +268,11 @@ impl VM {
                 visit.call(&function.0)?;
             }
         }
+        if let Ok(readers) = self.readers.try_lock() {
+            for (_, function) in readers.iter() {
+                visit.call(&function.0)?;
+            }
+        }
         visit.call(&self.devices)
     }
 
@@ -258,6 +280,8 @@ impl VM {
         self.machine.hooks.clear();
         let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
         drop(functions);
+        self.machine.forget_zones();
+        self.forget_readers();
     }
 }
 

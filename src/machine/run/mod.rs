@@ -7,6 +7,7 @@
 //!         <- answer in the run page <-
 //! ```
 
+mod coalesced;
 mod interrupt;
 mod msr;
 mod port;
@@ -143,7 +144,7 @@ impl<'a> Run<'a> {
             self.counters.native(&mut self.watch);
             let entered = self.vcpu().enter();
             self.counters.guest(&mut self.watch);
-            if let Next::Stop(exit) = self.answer(entered?)? {
+            if let Next::Stop(exit) = self.answer_in_order(entered?)? {
                 return Ok(exit);
             }
         }
