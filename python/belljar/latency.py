@@ -18,10 +18,10 @@ _before: list[float] = []
 def low_latency(interval: float = INTERVAL) -> Iterator[None]:
     """Have busy Python threads hand over the interpreter every `interval` seconds, instead of every 5 ms.
 
-    A context manager, and a decorator (``@bj.low_latency()``), for the whole process (sys.setswitchinterval): a handler that
-    finds another thread computing waits that long before it is called. Several may be on at once, in any threads: the
-    shortest interval holds until it is left, and the one from before the first comes back with the last. Computing threads
-    lose a little to the switching. On a free-threaded Python, nobody waits and this changes nothing.
+    A context manager, and a decorator (``@bj.low_latency()``), for the whole process (sys.setswitchinterval): a handler
+    that finds another thread computing waits that long before it is called. Several may be on at once, in any threads:
+    the shortest interval holds until it is left, and the one from before the first comes back with the last. Computing
+    threads lose a little to the switching. On a free-threaded Python, nobody waits and this changes nothing.
 
     >>> with bj.low_latency():
     ...     vm.run()

@@ -1,4 +1,4 @@
-"""Doorbells as asyncio waits for them. Nothing here ever blocks the event loop, or reads a doorbell that nobody waits for."""
+"""Doorbells as asyncio waits for them. Nothing here blocks the event loop, or reads a doorbell that nobody awaits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ async def _readable(bell: Doorbell) -> None:
     """Return when the event of ``bell`` can be read, or might."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    watched = os.dup(bell.fileno())  # a descriptor of our own: several tasks may wait, and a loop knows one reader of each
+    watched = os.dup(
+        bell.fileno()
+    )  # a descriptor of our own: several tasks may wait, and a loop knows one reader of each
     loop.add_reader(watched, lambda: ready.done() or ready.set_result(None))
     try:
         await ready

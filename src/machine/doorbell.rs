@@ -201,8 +201,8 @@ mod tests {
         assert_eq!(sizes(Target::Port(1), 0, 0x100), [2, 4]);
         assert_eq!(sizes(Target::Memory(GuestPhys(1)), 0, 0x100), [2, 4, 8]);
         assert_eq!(sizes(Target::Memory(GuestPhys(1)), 4, 7), [4]);
-        assert_eq!(sizes(Target::Port(1), 1, 0x100), []);
-        assert_eq!(sizes(Target::Port(1), 8, 1), []);
+        assert!(sizes(Target::Port(1), 1, 0x100).is_empty());
+        assert!(sizes(Target::Port(1), 8, 1).is_empty());
         assert!(rings(Target::Port(1), 3, None).is_err());
         assert_eq!(rings(Target::Port(1), 0, None).expect("any").len(), 1);
     }

@@ -129,7 +129,9 @@ impl Zones {
     pub(super) fn clear(&self) {
         self.some.store(false, Ordering::Relaxed);
         let zones = std::mem::take(&mut *self.lock());
-        zones.iter().for_each(|(zone, _)| zone.is_removed.store(true, Ordering::SeqCst));
+        for (zone, _) in &zones {
+            zone.is_removed.store(true, Ordering::SeqCst);
+        }
     }
 }
 

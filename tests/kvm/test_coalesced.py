@@ -149,7 +149,11 @@ def test_one_made_while_the_guest_runs_has_its_writes(vm):
 def test_two_vcpus_write_and_several_threads_read_without_losing_any(new_vm):
     vm = new_vm("1M", 2)
     for n in range(2):
-        vm.load(f"mov eax, {n << 20}; mov ecx, 500; l: inc eax; out 0x80, eax; dec ecx; jnz l; m: jmp m", vcpu=n, at=0x1000 * (n + 1))
+        vm.load(
+            f"mov eax, {n << 20}; mov ecx, 500; l: inc eax; out 0x80, eax; dec ecx; jnz l; m: jmp m",
+            vcpu=n,
+            at=0x1000 * (n + 1),
+        )
     zone, lists, done = vm.coalesced(0x80, size=4), [], threading.Event()
 
     def read():

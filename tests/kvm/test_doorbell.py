@@ -5,6 +5,7 @@ import os
 import select
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -230,7 +231,7 @@ def test_a_closed_vm_has_none(new_vm):
 
 def test_nothing_stays_behind(new_vm):
     def descriptors():
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     vm = new_vm("1M")
     before = descriptors()
