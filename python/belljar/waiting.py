@@ -35,9 +35,7 @@ async def _readable(bell: Doorbell) -> None:
     """Return when the event of ``bell`` can be read, or might."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    watched = os.dup(
-        bell.fileno()
-    )  # a descriptor of our own: several tasks may wait, and a loop knows one reader of each
+    watched = os.dup(bell.fileno())  # several tasks may wait, and a loop knows one reader of each descriptor
     loop.add_reader(watched, lambda: ready.done() or ready.set_result(None))
     try:
         await ready

@@ -1,7 +1,7 @@
 //! Makes a machine from its configuration: VM, memory, interrupt controllers, vCPUs, devices.
 //! It never runs anything; a machine that cannot be made leaves nothing behind.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -87,6 +87,7 @@ impl Machine {
             cpus,
             serial: None,
             quirks,
+            around: OnceLock::new(),
             irqchip,
             lines: Lines::default(),
             ioapic: Weak::new(),

@@ -13,6 +13,9 @@ use super::run::{Poll, Run};
 use super::session::{Limits, Outcome, Session};
 use super::{Life, Machine};
 
+/// What a thread of a machine's is for.
+pub type Work<'a> = &'a mut (dyn FnMut() + Send);
+
 /// What a machine is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
@@ -122,7 +125,7 @@ impl Machine {
             let run: &Session = &session;
             self.spawn_all(others, run, |id| {
                 let thread = std::thread::Builder::new().name(format!("belljar-vcpu{id}"));
-                thread.spawn_scoped(scope, move || self.drive(id, run, None)).map(drop)
+                thread.spawn_scoped(scope, move || self.within(&mut || self.drive(id, run, None))).map(drop)
             });
             self.drive(*first, &session, Some(poll));
         });
@@ -140,6 +143,14 @@ impl Machine {
                 self.kick_all();
                 break;
             }
+        }
+    }
+
+    /// Has `work`, which is what a thread is for, done within whatever there is around the machine's threads.
+    fn within(&self, work: Work<'_>) {
+        match self.around.get() {
+            Some(around) => around(work),
+            None => work(),
         }
     }
 
@@ -178,7 +189,7 @@ impl Machine {
     fn spawn(self: &Arc<Self>, id: u32, session: &Arc<Session>) -> std::io::Result<()> {
         let (machine, session) = (Arc::clone(self), Arc::clone(session));
         let handle = std::thread::Builder::new().name(format!("belljar-vcpu{id}")).spawn(move || {
-            machine.drive(id, &session, None);
+            machine.within(&mut || machine.drive(id, &session, None));
             if !session.is_running() {
                 machine.background_over(&session);
             }

@@ -19,7 +19,7 @@ mod session;
 mod stats;
 mod zone;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -45,7 +45,7 @@ use doorbell::Doorbells;
 use interrupts::Lines;
 pub use irq_event::InterruptEvent;
 use irq_event::Routing;
-pub use lifecycle::Phase;
+pub use lifecycle::{Phase, Work};
 pub use map::{Kind, Place, holes};
 pub use probe::probe;
 pub use run::Poll;
@@ -132,6 +132,8 @@ pub struct Machine {
     pub serial: Option<SerialLine>,
     /// How this KVM behaves.
     pub quirks: Quirks,
+    /// What is done around the whole life of each thread that the machine makes: it calls what it is given, once.
+    pub around: OnceLock<fn(Work<'_>)>,
     irqchip: Irqchip,
     lines: Lines,
     /// On the bus, as the serial device is; only with a split irqchip.

@@ -23,7 +23,7 @@ use super::console::Console;
 use super::hook::Function;
 use super::host::quirks;
 use super::memory::{Huge, Memory};
-use super::running::{detached, poll};
+use super::running::{around, detached, poll};
 use super::size::Ram;
 use super::vcpu::Vcpu;
 
@@ -122,6 +122,7 @@ impl VM {
         let config = Config { memory, pages, vcpus, irqchip, pit, serial, i8042, bus_lock, notify_window };
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
+        let _ = machine.around.set(around); // nobody else has it yet
         super::shutdown::watch(py, &machine)?;
         let (functions, readers, symbols) = (Mutex::default(), Mutex::default(), Mutex::default());
         Ok(Self { machine, functions, readers, devices: PyList::empty(py).unbind(), symbols })

@@ -94,7 +94,7 @@ where
 macro_rules! exit_class {
     ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $field_doc:literal])* $field:ident: $type:ty,)* }) => {
         $(#[doc = $doc])+
-        #[pyclass(frozen, extends = Exit, freelist = 8, module = "belljar")]
+        #[pyclass(frozen, extends = Exit, module = "belljar")]
         #[derive(Clone, PartialEq, Eq)]
         pub struct $name {
             $($(#[doc = $field_doc])* #[pyo3(get)] pub(in crate::python) $field: $type,)*
