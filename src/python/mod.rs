@@ -40,7 +40,7 @@ mod wide;
 use pyo3::prelude::*;
 
 /// The native half of belljar: import `belljar` instead.
-#[pymodule]
+#[pymodule(gil_used = false)] // see CONTRIBUTING.md
 mod _belljar {
     #[pymodule_init]
     fn init() {
