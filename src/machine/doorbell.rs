@@ -13,6 +13,7 @@ use crate::addr::Span;
 use crate::error::{Error, Result};
 use crate::kvm::{Ring, Target};
 
+use super::ring3::refuse_shim;
 use super::{Machine, Poll};
 
 /// How often a wait comes up to look for signals.
@@ -112,8 +113,10 @@ impl Machine {
     /// Has KVM count the guest's writes to `target`: of `size` bytes (0 for any) and of `value`, if one is given.
     pub fn add_doorbell(&self, target: Target, size: u8, value: Option<u64>) -> Result<Arc<Doorbell>> {
         let rings = rings(target, size, value)?;
-        if let Target::Memory(at) = target {
-            self.refuse_ram(Span::new(at.0, u64::from(size.max(1)), u64::MAX)?, false)?;
+        let len = u64::from(size.max(1));
+        match target {
+            Target::Memory(at) => self.refuse_ram(Span::new(at.0, len, u64::MAX)?, false)?,
+            Target::Port(port) => refuse_shim(true, Span::new(u64::from(port), 1, u64::MAX)?)?,
         }
         let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(|_| Error::last_os("eventfd"))?;
         let (is_removed, woken) = (AtomicBool::new(false), Mutex::default());

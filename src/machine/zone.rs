@@ -65,6 +65,11 @@ impl Zone {
         (waiting.writes.len(), waiting.lost)
     }
 
+    /// Is somebody handed the writes?
+    pub fn has_reader(&self) -> bool {
+        self.reader.is_some()
+    }
+
     /// Does KVM queue no more?
     pub fn is_removed(&self) -> bool {
         self.is_removed.load(Ordering::SeqCst)
@@ -145,6 +150,7 @@ impl Machine {
         reader: Option<Box<dyn Reader>>,
     ) -> Result<Arc<Zone>> {
         let vm = self.vm()?;
+        super::ring3::refuse_shim(is_port, span)?;
         let subject = if is_port { Subject::Port(span) } else { Subject::Mmio(span) };
         let (waiting, is_removed) = (Mutex::default(), AtomicBool::new(false));
         let zone = Arc::new(Zone { is_port, span, limit, reader, waiting, is_removed });

@@ -113,6 +113,15 @@ impl Zone {
     }
 }
 
+impl Drop for Zone {
+    /// What nobody can read is not queued any more; a handler goes on.
+    fn drop(&mut self) {
+        if !self.core.has_reader() {
+            let _ = self.vm.get().machine().remove_zone(&self.core); // of a VM that goes as well, nothing is left to do
+        }
+    }
+}
+
 impl Zone {
     fn taken(&self, py: Python<'_>) -> Vec<Write> {
         py.detach(|| self.vm.get().machine().read_zone(&self.core))
@@ -122,7 +131,8 @@ impl Zone {
 #[pymethods]
 impl VM {
     /// Has KVM queue the guest's writes to ports, or to addresses without memory (`mmio`), some 30 times cheaper than an exit
-    /// for each (KVM_REGISTER_COALESCED_MMIO). Returns a Zone, whose read() takes them.
+    /// for each (KVM_REGISTER_COALESCED_MMIO). Returns a Zone, whose read() takes them; keep it, since one without a handler that is gone is
+    /// removed.
     ///
     /// The place is a number, a range, or a first number and a `size`. `handler(writes)` is handed them as read() returns
     /// them, in their order, on the thread of a vCPU: before whatever exit comes next, at the latest when KVM's queue of 169

@@ -117,10 +117,10 @@ def test_other_handlers_see_them_again_when_it_is_removed(vm):
 
 def test_reads_still_exit(vm):
     vm.load("in al, 0x80; hlt")
-    vm.coalesced(0x80)
+    zone = vm.coalesced(0x80)
     vm.on_port(0x80, lambda exit: 9)
     vm.run(timeout=10)
-    assert vm.cpu.regs.rax & 0xFF == 9
+    assert (vm.cpu.regs.rax & 0xFF, zone.read()) == (9, [])
 
 
 def test_it_is_read_while_the_guest_runs(vm):
@@ -180,6 +180,7 @@ def test_two_vcpus_write_and_several_threads_read_without_losing_any(new_vm):
     [
         ({}, ValueError, "port= or mmio="),
         ({"port": 1, "mmio": 1}, ValueError, "port= or mmio="),
+        ({"port": range(0x10000)}, bj.RangeError, "reports exceptions"),
         ({"port": range(0x80, 0x90)}, bj.RangeError, "a coalesced zone at 0x84"),
         ({"mmio": 0x1000, "size": 16}, bj.RangeError, "overlaps RAM"),
         ({"mmio": 2**40, "size": 2**33}, ValueError, "less than 4 GiB"),
@@ -187,9 +188,20 @@ def test_two_vcpus_write_and_several_threads_read_without_losing_any(new_vm):
     ],
 )
 def test_what_cannot_be_queued_is_refused(vm, arguments, error, words):
-    vm.coalesced(0x84)
+    zone = vm.coalesced(0x84)
     with pytest.raises(error, match=words):
         vm.coalesced(**arguments)
+    assert not zone.removed
+
+
+def test_one_that_nobody_can_read_any_more_is_gone_and_a_handler_goes_on(vm):
+    vm.load("out 0x80, al; out 0x81, al; hlt")
+    seen = []
+    vm.coalesced(0x80)
+    vm.coalesced(0x81, handler=seen.extend)
+    gc.collect()
+    vm.run(timeout=10)
+    assert (vm.stats.exits, seen) == ({"PortOut": 1, "Hlt": 1}, [(0x81, 1, 0)])
 
 
 def test_a_closed_vm_has_none(new_vm):

@@ -1,6 +1,7 @@
 """Doorbells: writes that KVM counts, so that no exit comes of them."""
 
 import asyncio
+import gc
 import os
 import select
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 import belljar as bj
 
+SHIM = 0xF4  # boot::bare::SHIM_PORT
 THOUSAND = "mov ecx, 1000; l: out 0x80, al; dec ecx; jnz l; hlt"
 
 
@@ -83,12 +85,21 @@ def test_reads_still_come_to_their_handler(vm):
 
 
 def test_two_that_the_same_writes_ring_are_refused(vm):
-    vm.doorbell(0x80, value=1)
+    first = vm.doorbell(0x80, value=1)
     for arguments in ({"value": 1}, {"value": 1, "size": 2}, {}):
         with pytest.raises(ValueError, match="port 0x80 has a doorbell that these writes ring already"):
             vm.doorbell(0x80, **arguments)
     vm.doorbell(0x80, value=2).remove()
-    vm.doorbell(0x80, value=2)
+    assert not vm.doorbell(0x80, value=2).removed
+    first.remove()
+
+
+def test_one_that_nobody_holds_any_more_is_gone(vm):
+    vm.load("out 0x80, al; hlt")
+    vm.doorbell(0x80)
+    gc.collect()
+    vm.run(timeout=10)
+    assert vm.stats.exits == {"PortOut": 1, "Hlt": 1}
 
 
 def test_a_value_that_is_refused_leaves_none_of_its_widths_behind(vm):
@@ -107,6 +118,7 @@ def test_a_value_that_is_refused_leaves_none_of_its_widths_behind(vm):
         ({"port": 1, "size": 1, "value": 256}, ValueError, "no write of that size is 0x100"),
         ({"port": 1, "value": 2**32}, ValueError, "no write"),
         ({"gpa": 0x1000}, bj.RangeError, "overlaps RAM"),
+        ({"port": SHIM}, bj.RangeError, "reports exceptions"),
         ({"port": 65536}, OverflowError, "out of range"),
     ],
 )
