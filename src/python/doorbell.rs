@@ -115,7 +115,7 @@ impl Drop for Doorbell {
 #[pymethods]
 impl VM {
     /// Has KVM count the guest's writes to a port, or to a guest-physical address `gpa` without memory: no exit, no
-    /// handler, some 100 times cheaper (KVM_IOEVENTFD). Returns a Doorbell; keep it, since one that is gone is removed.
+    /// handler (KVM_IOEVENTFD). Returns a Doorbell; keep it, since one that is gone is removed.
     ///
     /// `size` is the width of a write in bytes, 0 or None for any; `value` has only writes of it ring (by default of any
     /// width that holds it), so that several doorbells share a place. What is written is not kept. Handlers and devices at
