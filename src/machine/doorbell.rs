@@ -146,7 +146,7 @@ impl Machine {
 
     /// Has KVM count no more; the writes exit again. Does nothing if that has been done.
     pub fn remove_doorbell(&self, bell: &Doorbell) -> Result<()> {
-        let Ok(vm) = self.vm() else { return Ok(()) };
+        let Some(vm) = self.own_vm() else { return Ok(()) };
         if bell.retire() {
             bell.rings.iter().try_for_each(|ring| vm.ring(&bell.event, bell.target, *ring, false))?;
         }

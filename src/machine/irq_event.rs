@@ -126,7 +126,7 @@ impl Machine {
 
     /// Writes to `event` interrupt nobody any more. Does nothing if that has been done.
     pub fn remove_event(&self, event: &InterruptEvent) -> Result<()> {
-        let Ok(vm) = self.vm() else { return Ok(()) };
+        let Some(vm) = self.own_vm() else { return Ok(()) };
         if event.is_removed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }

@@ -155,6 +155,11 @@ impl Machine {
         self.vm.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
     }
 
+    /// The VM, unless it is closed or another process's, whose shortcuts a forked child's copy leaves alone.
+    fn own_vm(&self) -> Option<Arc<Vm>> {
+        self.vm().ok().filter(|_| !self.is_inherited())
+    }
+
     fn life(&self) -> MutexGuard<'_, Life> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -182,7 +182,7 @@ impl Machine {
 
     /// Has the writes to `zone` exit again; those that were queued can still be read. Does nothing if that has been done.
     pub fn remove_zone(&self, zone: &Arc<Zone>) -> Result<()> {
-        let Ok(vm) = self.vm() else { return Ok(()) };
+        let Some(vm) = self.own_vm() else { return Ok(()) };
         let mut zones = self.zones.lock();
         let Some(at) = zones.iter().position(|(other, _)| Arc::ptr_eq(other, zone)) else { return Ok(()) };
         vm.queue_writes(zone.is_port, zone.span, false)?;

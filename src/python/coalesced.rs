@@ -130,9 +130,9 @@ impl Zone {
 
 #[pymethods]
 impl VM {
-    /// Has KVM queue the guest's writes to ports, or to addresses without memory (`mmio`), without an exit for
-    /// each (KVM_REGISTER_COALESCED_MMIO). Returns a Zone, whose read() takes them; keep it, since one without a handler that is gone is
-    /// removed.
+    /// Has KVM queue the guest's writes to ports, or to addresses without memory (`mmio`), without an exit for each
+    /// (KVM_REGISTER_COALESCED_MMIO). Returns a Zone, whose read() takes them; keep it: without a handler, one that is
+    /// gone is removed.
     ///
     /// The place is a number, a range, or a first number and a `size`. `handler(writes)` is handed them as read() returns
     /// them, in their order, on the thread of a vCPU: before whatever exit comes next, at the latest when KVM's queue of 169

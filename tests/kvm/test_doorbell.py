@@ -251,3 +251,15 @@ def test_nothing_stays_behind(new_vm):
         with vm.doorbell(0x80):
             pass
     assert descriptors() == before
+
+
+def test_a_forked_child_leaves_it_alone(vm):
+    vm.load(THOUSAND)
+    bell = vm.doorbell(0x80)
+    if (child := os.fork()) == 0:
+        bell.remove()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert bell.read() == 0
+    vm.run(timeout=10)
+    assert bell.read() == 1000
