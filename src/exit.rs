@@ -166,6 +166,13 @@ pub struct PortString {
     pub data: Vec<u8>,
 }
 
+impl PortString {
+    /// How many elements it has.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.data.len() / usize::from(self.size.max(1))).unwrap_or(u32::MAX)
+    }
+}
+
 /// A hypercall that KVM leaves to user space (`KVM_EXIT_HYPERCALL`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hypercall {
@@ -272,6 +279,7 @@ macro_rules! exit_kinds {
     };
 }
 
+// A new kind goes to the end: their indices are the numbers of belljar.h.
 exit_kinds! {
     PortIn PortOut PortStringIn PortStringOut MmioRead MmioWrite MsrRead MsrWrite Hlt Shutdown Reset Debug Exception
     InternalError FailEntry MemoryFault SystemEvent Hypercall InterruptWindow TprLowered TprAccess IoapicEoi

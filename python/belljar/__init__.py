@@ -23,6 +23,7 @@ from belljar._belljar import (
     DirtyRingFull,
     Doorbell,
     Exit,
+    Expression,
     FailEntry,
     FloatStack,
     Fpu,
@@ -48,6 +49,7 @@ from belljar._belljar import (
     MsrRead,
     Msrs,
     MsrWrite,
+    NativeHandler,
     Notify,
     PortIn,
     PortOut,
@@ -90,6 +92,7 @@ from belljar.guest import specimen
 from belljar.host import Host, host
 from belljar.latency import low_latency
 from belljar.listing import Listing
+from belljar.native import NativeExit, Verdict, include, native
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
@@ -121,6 +124,7 @@ __all__ = [
     "Doorbell",
     "Events",
     "Exit",
+    "Expression",
     "FailEntry",
     "Field",
     "FloatStack",
@@ -152,6 +156,8 @@ __all__ = [
     "MsrRead",
     "MsrWrite",
     "Msrs",
+    "NativeExit",
+    "NativeHandler",
     "Notify",
     "PortIn",
     "PortOut",
@@ -179,6 +185,7 @@ __all__ = [
     "TprLowered",
     "UnknownExit",
     "VectorRegisters",
+    "Verdict",
     "Wire",
     "Xen",
     "Zone",
@@ -191,8 +198,10 @@ __all__ = [
     "guest",
     "hexdump",
     "host",
+    "include",
     "low_latency",
     "mem",
+    "native",
     "reg",
     "specimen",
 ]

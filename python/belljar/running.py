@@ -6,12 +6,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from belljar._belljar import (
     VM,
     BusLock,
     Exit,
+    Expression,
     Hypercall,
     InterruptWindow,
     IoapicEoi,
@@ -27,9 +28,6 @@ from belljar._belljar import (
     TprAccess,
     TprLowered,
 )
-
-if TYPE_CHECKING:
-    from belljar.expression import Expression
 
 Until: TypeAlias = "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None"
 

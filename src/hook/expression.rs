@@ -1,15 +1,25 @@
 //! Expressions over a stopped guest: registers, memory and the exit at hand, computed without anybody being called.
 //! They never change a guest, and take a time that their size bounds.
 
+use std::sync::Arc;
+
 use crate::addr::GuestPhys;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::source::ReadMemory;
 use crate::x86::{Part, Regs};
 
+use super::field::Field;
+
 /// How deep an expression may be, which is how deep its computation goes.
 pub const MOST_DEPTH: usize = 200;
 
+/// Of how many parts an expression may be, which is how long its computation takes.
+pub const MOST_PARTS: usize = 4096;
+
 /// An unsigned 64-bit value to be computed, or none where the guest has no such thing. Truths are 0 and 1.
+///
+/// Its operands are shared, so that an expression is cheap to clone and to build upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expression {
     /// This number.
@@ -19,32 +29,17 @@ pub enum Expression {
     /// A field of the exit; none for exits that have no such field.
     Exit(Field),
     /// Little-endian guest-physical memory of 1, 2, 4 or 8 bytes; none where no memory is.
-    Memory(u8, Box<Self>),
+    Memory(u8, Arc<Self>),
     /// Two values made one; none if one of them is.
-    Binary(Binary, Box<Self>, Box<Self>),
-    /// Both; the second is not computed if the first does not hold.
-    And(Box<Self>, Box<Self>),
-    /// One of them; the second is not computed if the first holds. What is none does not hold.
-    Or(Box<Self>, Box<Self>),
+    Binary(Binary, Arc<Self>, Arc<Self>),
+    /// Do both hold? The second is not computed if the first does not. What is none does not hold.
+    And(Arc<Self>, Arc<Self>),
+    /// Does one of them hold? The second is not computed if the first does. What is none does not hold.
+    Or(Arc<Self>, Arc<Self>),
     /// Does it not hold? What is none does not hold.
-    Not(Box<Self>),
+    Not(Arc<Self>),
     /// Is it one of these, which are in order?
-    IsIn(Box<Self>, Box<[u64]>),
-}
-
-/// A field of an exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the names of the fields of `Exit`
-pub enum Field {
-    Port,
-    Address,
-    Index,
-    Size,
-    Count,
-    Data,
-    Vector,
-    Number,
-    Vcpu,
+    IsIn(Arc<Self>, Arc<[u64]>),
 }
 
 /// Arithmetic modulo 2^64, bits, and unsigned comparisons.
@@ -63,6 +58,8 @@ pub enum Binary {
     NotEqual,
     Less,
     LessOrEqual,
+    Greater,
+    GreaterOrEqual,
 }
 
 /// What an expression is computed from.
@@ -91,7 +88,7 @@ impl Expression {
                 u64::from_le_bytes(word)
             }
             Self::Binary(how, left, right) => how.of(left.value(scope)?, right.value(scope)?),
-            Self::And(left, right) => u64::from(left.value(scope)? != 0 && right.holds(scope)),
+            Self::And(left, right) => u64::from(left.holds(scope) && right.holds(scope)),
             Self::Or(left, right) => u64::from(left.holds(scope) || right.holds(scope)),
             Self::Not(inner) => u64::from(!inner.holds(scope)),
             Self::IsIn(inner, values) => u64::from(values.binary_search(&inner.value(scope)?).is_ok()),
@@ -108,9 +105,64 @@ impl Expression {
         match self {
             Self::And(..) | Self::Or(..) | Self::Not(_) | Self::IsIn(..) => true,
             Self::Binary(how, ..) => {
-                matches!(how, Binary::Equal | Binary::NotEqual | Binary::Less | Binary::LessOrEqual)
+                use Binary::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+                matches!(how, Equal | NotEqual | Less | LessOrEqual | Greater | GreaterOrEqual)
             }
             _ => false,
+        }
+    }
+
+    /// What `&` makes of two: of truths (one of them suffices), do both hold; of numbers, the bits of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let is_truth = self.is_truth() || other.is_truth();
+        let (left, right) = (Arc::new(self), Arc::new(other));
+        if is_truth { Self::And(left, right) } else { Self::Binary(Binary::BitAnd, left, right) }
+    }
+
+    /// What `|` makes of two: of truths (one of them suffices), does one hold; of numbers, the bits of either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let is_truth = self.is_truth() || other.is_truth();
+        let (left, right) = (Arc::new(self), Arc::new(other));
+        if is_truth { Self::Or(left, right) } else { Self::Binary(Binary::BitOr, left, right) }
+    }
+
+    /// Itself, unless it is deeper than `MOST_DEPTH` or has more than `MOST_PARTS` parts. Build upon checked ones only:
+    /// what is not bounded is not to be walked.
+    pub fn checked(self) -> Result<Self> {
+        let (depth, parts) = self.measure();
+        if depth > MOST_DEPTH || parts > MOST_PARTS {
+            return Err(Error::Invalid(format!(
+                "an expression has at most {MOST_PARTS} parts, at most {MOST_DEPTH} deep: ask .isin([...]) instead of \
+                 many comparisons, or split it over several handlers"
+            )));
+        }
+        Ok(self)
+    }
+
+    /// How deep it is, and how many parts it has.
+    fn measure(&self) -> (usize, usize) {
+        let (depth, parts) = match self {
+            Self::Constant(_) | Self::Register(_) | Self::Exit(_) => (0, 0),
+            Self::Memory(_, inner) | Self::Not(inner) | Self::IsIn(inner, _) => inner.measure(),
+            Self::Binary(_, left, right) | Self::And(left, right) | Self::Or(left, right) => {
+                let ((depth, parts), (other, more)) = (left.measure(), right.measure());
+                (depth.max(other), parts + more)
+            }
+        };
+        (depth + 1, parts + 1)
+    }
+
+    /// Does it look at registers or memory, and not at the exit alone?
+    pub fn looks_at_guest(&self) -> bool {
+        match self {
+            Self::Register(_) | Self::Memory(..) => true,
+            Self::Constant(_) | Self::Exit(_) => false,
+            Self::Not(inner) | Self::IsIn(inner, _) => inner.looks_at_guest(),
+            Self::Binary(_, left, right) | Self::And(left, right) | Self::Or(left, right) => {
+                left.looks_at_guest() || right.looks_at_guest()
+            }
         }
     }
 }
@@ -131,41 +183,96 @@ impl Binary {
             Self::NotEqual => u64::from(a != b),
             Self::Less => u64::from(a < b),
             Self::LessOrEqual => u64::from(a <= b),
+            Self::Greater => u64::from(a > b),
+            Self::GreaterOrEqual => u64::from(a >= b),
         }
     }
 }
 
-impl Field {
-    fn of(self, exit: &Exit, vcpu: u32) -> Option<u64> {
-        Some(match (self, exit) {
-            (Self::Vcpu, _) => u64::from(vcpu),
-            (Self::Port, Exit::PortIn { port, .. } | Exit::PortOut { port, .. } | Exit::PortStringIn { port, .. }) => {
-                u64::from(*port)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two bytes of memory at 0.
+    struct Bytes;
+
+    impl ReadMemory for Bytes {
+        fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<()> {
+            let len = u64::try_from(into.len()).unwrap_or(u64::MAX);
+            match at.0.checked_add(len) {
+                Some(end) if end <= 2 => into.fill(0x11),
+                _ => return Err(Error::Unbacked { at: at.0, len, near: None }),
             }
-            (Self::Port, Exit::PortStringOut(string)) => u64::from(string.port),
-            (Self::Address, Exit::MmioRead { at, .. } | Exit::MmioWrite { at, .. } | Exit::MemoryFault { at, .. }) => {
-                at.0
-            }
-            (Self::Index, Exit::MsrRead { index, .. } | Exit::MsrWrite { index, .. }) => u64::from(*index),
-            (
-                Self::Size,
-                Exit::PortIn { size, .. }
-                | Exit::PortOut { size, .. }
-                | Exit::PortStringIn { size, .. }
-                | Exit::MmioRead { size, .. }
-                | Exit::MmioWrite { size, .. },
-            ) => u64::from(*size),
-            (Self::Size, Exit::PortStringOut(string)) => u64::from(string.size),
-            (Self::Count, Exit::PortStringIn { count, .. }) => u64::from(*count),
-            (Self::Count, Exit::PortStringOut(string)) => {
-                u64::try_from(string.data.len() / usize::from(string.size.max(1))).ok()?
-            }
-            (Self::Data, Exit::PortOut { data, .. }) => u64::from(*data),
-            (Self::Data, Exit::MmioWrite { data, .. } | Exit::MsrWrite { data, .. }) => *data,
-            (Self::Vector, Exit::Exception(exception)) => u64::from(exception.vector),
-            (Self::Vector, Exit::IoapicEoi { vector }) => u64::from(*vector),
-            (Self::Number, Exit::Hypercall(call)) => call.number,
-            _ => return None,
-        })
+            Ok(())
+        }
+    }
+
+    fn value(expression: &Expression) -> Option<u64> {
+        let exit = Exit::PortOut { port: 0x10, size: 1, data: 7 };
+        let mut looks = 0;
+        let mut registers = || {
+            looks += 1;
+            (looks == 1).then(Regs::default)
+        };
+        expression.value(&mut Scope { exit: Some(&exit), vcpu: 3, registers: &mut registers, memory: &Bytes })
+    }
+
+    fn memory(bytes: u8, at: u64) -> Expression {
+        Expression::Memory(bytes, Expression::Constant(at).into())
+    }
+
+    const PRESENT: Expression = Expression::Exit(Field::Data);
+    const ABSENT: Expression = Expression::Exit(Field::Index);
+
+    fn equal(left: Expression, right: u64) -> Expression {
+        Expression::Binary(Binary::Equal, left.into(), Expression::Constant(right).into())
+    }
+
+    #[test]
+    fn what_is_absent_makes_absent_what_is_computed_from_it_and_holds_nowhere() {
+        assert_eq!(value(&equal(ABSENT, 7)), None);
+        assert_eq!(value(&Expression::IsIn(ABSENT.into(), [0].into())), None);
+        assert_eq!(value(&Expression::Not(equal(ABSENT, 7).into())), Some(1));
+        assert_eq!(value(&equal(ABSENT, 7).or(equal(PRESENT, 7))), Some(1));
+        assert_eq!(value(&equal(ABSENT, 7).and(equal(PRESENT, 7))), Some(0));
+        assert_eq!(
+            (value(&memory(2, 0)), value(&memory(2, 1)), value(&memory(8, u64::MAX))),
+            (Some(0x1111), None, None)
+        );
+    }
+
+    #[test]
+    fn what_decides_alone_has_the_rest_not_computed() {
+        let look = || Expression::Register(Part::named("rax").expect("known"));
+        let first = equal(look(), 0);
+        let second_look = equal(look(), 0); // which finds no registers any more
+        assert_eq!(value(&first.clone().and(second_look.clone())), Some(0));
+        assert_eq!(value(&first.or(second_look.clone())), Some(1));
+        assert_eq!(value(&equal(PRESENT, 1).and(second_look.clone()).or(second_look)), Some(1));
+    }
+
+    #[test]
+    fn truths_are_combined_as_truths_and_numbers_as_bits() {
+        assert_eq!(value(&PRESENT.and(Expression::Constant(0xfc))), Some(4));
+        assert_eq!(value(&PRESENT.or(Expression::Constant(8))), Some(15));
+        assert_eq!(value(&equal(PRESENT, 7).and(Expression::Constant(0xf8))), Some(1));
+        assert_eq!(value(&Expression::Constant(0xf8).and(equal(PRESENT, 8))), Some(0));
+    }
+
+    #[test]
+    fn an_expression_is_bounded_in_depth_and_in_parts() {
+        let deeper = |e: Expression| Expression::Not(e.into()).checked();
+        let deep = (1..MOST_DEPTH).try_fold(PRESENT, |e, _| deeper(e)).expect("just deep enough");
+        assert!(deeper(deep).is_err());
+        let doubled = |e: Expression| Expression::Binary(Binary::Add, e.clone().into(), e.into()).checked();
+        let wide = (0..11).try_fold(PRESENT, |e, _| doubled(e)).expect("just small enough");
+        assert_eq!(value(&wide), Some(7 << 11));
+        assert!(doubled(wide).is_err());
+    }
+
+    #[test]
+    fn an_expression_knows_whether_it_looks_at_the_guest() {
+        assert!(!equal(PRESENT, 7).looks_at_guest());
+        assert!(equal(PRESENT, 7).and(memory(1, 0)).looks_at_guest());
     }
 }

@@ -2,7 +2,10 @@
 //! It never runs a vCPU and never knows what language a callback is written in.
 
 mod expression;
+mod field;
+mod native;
 mod table;
+mod text;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +15,9 @@ use crate::addr::Span;
 use crate::error::Result;
 use crate::exit::{Exit, ExitKind as K, Reply};
 
-pub use expression::{Binary, Expression, Field, MOST_DEPTH, Scope};
+pub use expression::{Binary, Expression, MOST_DEPTH, MOST_PARTS, Scope};
+pub use field::Field;
+pub use native::{Guest, Native};
 pub use table::Tables;
 
 /// What is called when a hook's exit happens. The guest waits for it.
@@ -25,6 +30,15 @@ pub trait Callback: Send + Sync {
 pub trait Condition: Send + Sync {
     /// Is it there? After each exit of vCPU `vcpu` has been answered, and every now and then without one.
     fn holds(&self, exit: Option<&Exit>, vcpu: u32) -> Result<bool>;
+}
+
+/// What a run goes on until, beside kinds of exits.
+#[derive(Clone)]
+pub enum Until {
+    /// It is computed on the spot.
+    Expression(Expression),
+    /// Somebody foreign is asked.
+    Foreign(Arc<dyn Condition>),
 }
 
 /// Which exits a hook wants.
@@ -58,7 +72,15 @@ impl Wanted {
     pub const ALL: Self = Self { reads: true, writes: true, strings: false };
 }
 
-/// One registered callback.
+/// Who answers.
+enum Handler {
+    /// Somebody foreign, to whom the guest is lent.
+    Foreign(Box<dyn Callback>),
+    /// A C function; and whom it may pass an exit on to.
+    Native(Native, Option<Box<dyn Callback>>),
+}
+
+/// One registered handler.
 pub struct Hook {
     /// What it wants.
     pub subject: Subject,
@@ -66,7 +88,7 @@ pub struct Hook {
     pub wanted: Wanted,
     /// Which of these exits: those at which it holds.
     pub when: Option<Expression>,
-    callback: Box<dyn Callback>,
+    handler: Handler,
     enabled: AtomicBool,
     hits: Arc<AtomicU64>,
 }
@@ -80,7 +102,22 @@ impl fmt::Debug for Hook {
 impl Hook {
     /// A hook that is enabled and has not been hit.
     pub fn new(subject: Subject, wanted: Wanted, when: Option<Expression>, callback: Box<dyn Callback>) -> Arc<Self> {
-        Arc::new(Self { subject, wanted, when, callback, enabled: AtomicBool::new(true), hits: Arc::default() })
+        Self::of(subject, wanted, when, Handler::Foreign(callback))
+    }
+
+    /// As `new`, of a C function, which may pass exits on to `fallback`.
+    pub fn native(
+        subject: Subject,
+        wanted: Wanted,
+        when: Option<Expression>,
+        native: Native,
+        fallback: Option<Box<dyn Callback>>,
+    ) -> Arc<Self> {
+        Self::of(subject, wanted, when, Handler::Native(native, fallback))
+    }
+
+    fn of(subject: Subject, wanted: Wanted, when: Option<Expression>, handler: Handler) -> Arc<Self> {
+        Arc::new(Self { subject, wanted, when, handler, enabled: AtomicBool::new(true), hits: Arc::default() })
     }
 
     /// How often it was called.
@@ -122,10 +159,29 @@ impl Hook {
         self.is_enabled() && self.wants(exit, is_element) && self.when.as_ref().is_none_or(|when| when.holds(scope))
     }
 
-    /// Asks the callback.
-    pub fn ask(&self, exit: &Exit, vcpu: u32) -> Result<Reply> {
+    /// Is it a C function?
+    pub fn is_native(&self) -> bool {
+        matches!(self.handler, Handler::Native(..))
+    }
+
+    /// The first to be asked, while nobody has been lent the guest: the C function's answer. None where somebody foreign is
+    /// to be asked.
+    pub fn ask_native(&self, exit: &Exit, vcpu: u32, guest: &mut dyn Guest) -> Result<Option<Reply>> {
         self.hits.fetch_add(1, Ordering::Relaxed);
-        self.callback.call(exit, vcpu)
+        let Handler::Native(native, fallback) = &self.handler else { return Ok(None) };
+        Ok(match (native.call(exit, vcpu, guest)?, fallback) {
+            (native::Said::Reply(reply), _) => Some(reply),
+            (native::Said::Call, Some(_)) => None,
+            (native::Said::Call, None) => Some(Reply::Default),
+        })
+    }
+
+    /// Asks whoever is foreign; after `ask_native` has said so.
+    pub fn ask(&self, exit: &Exit, vcpu: u32) -> Result<Reply> {
+        match &self.handler {
+            Handler::Foreign(callback) | Handler::Native(_, Some(callback)) => callback.call(exit, vcpu),
+            Handler::Native(_, None) => Ok(Reply::Default),
+        }
     }
 }
 

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use crate::addr::GuestPhys;
 use crate::bus::{Effect, all_ones};
 use crate::error::Result;
 use crate::exit::{Exit, Reply};
-use crate::hook::{Hook, Scope};
+use crate::hook::{Guest, Hook, Scope};
+use crate::source::ReadMemory;
+use crate::x86::Regs;
 
 use super::Machine;
 
@@ -39,12 +42,43 @@ impl Machine {
             if !behind.matches(exit, false, &mut scope) {
                 continue;
             }
-            match behind.ask(exit, vcpu)? {
+            let reply = match behind.ask_native(exit, vcpu, &mut Lent { machine: self, vcpu })? {
+                Some(reply) => reply,
+                None => behind.ask(exit, vcpu)?,
+            };
+            match reply {
                 Reply::Default => {}
                 reply => return Ok(reply),
             }
         }
         Ok(Reply::Default)
+    }
+}
+
+/// The guest as a native handler sees it, while its vCPU is put back.
+struct Lent<'a> {
+    machine: &'a Machine,
+    vcpu: u32,
+}
+
+impl Guest for Lent<'_> {
+    fn registers(&mut self) -> Result<Regs> {
+        self.machine.cpu(self.vcpu)?.with(|cpu| cpu.vcpu.regs())
+    }
+
+    fn set_registers(&mut self, registers: &Regs) -> Result<()> {
+        self.machine.cpu(self.vcpu)?.with(|cpu| {
+            cpu.vcpu.set_regs(registers);
+            Ok(())
+        })
+    }
+
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<()> {
+        self.machine.memory.read(at, into)
+    }
+
+    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<()> {
+        self.machine.memory.write(at, from)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind, Interruption, Kinds};
-use crate::hook::Condition;
+use crate::hook::Until;
 
 /// The exit by which a run ended, and the vCPU that made it.
 pub type Outcome = Result<(u32, Exit)>;
@@ -30,7 +30,7 @@ pub struct Limits {
     /// After an exit of one of these kinds; with a condition, if that holds.
     pub until: Kinds,
     /// Asked after each of them, and every now and then.
-    pub condition: Option<Arc<dyn Condition>>,
+    pub condition: Option<Until>,
 }
 
 /// What the vCPUs of one run share.
@@ -42,7 +42,7 @@ pub struct Session {
     alone: bool,
     deadline: Option<Instant>,
     until: Kinds,
-    condition: Option<Arc<dyn Condition>>,
+    condition: Option<Until>,
     /// The vCPU that stands for the whole run, in exits that no single one made.
     first: u32,
     state: Mutex<State>,
@@ -113,7 +113,7 @@ impl Session {
     }
 
     /// What says whether it is.
-    pub(super) fn condition(&self) -> Option<&Arc<dyn Condition>> {
+    pub(super) fn condition(&self) -> Option<&Until> {
         self.condition.as_ref()
     }
 

@@ -12,11 +12,12 @@ use pyo3::{PyTraverseError, intern};
 use crate::addr::Span;
 use crate::error::Result as CoreResult;
 use crate::exit::{Exit, ExitKind as Kind, Reply};
-use crate::hook::{Callback, Hook, Subject, Wanted};
+use crate::hook::{Callback, Expression as Filter, Hook, Subject, Wanted};
 use crate::machine::Machine;
 
 use super::error::foreign;
 use super::exit::to_python;
+use super::native::NativeHandler;
 use super::vm::VM;
 
 /// What a handler may return beside data: stop the machine, or skip the default behaviour.
@@ -42,6 +43,7 @@ impl Action {
 /// A Python function, owned by the machine's hook and listed by the VM for the garbage collector.
 pub struct Function(pub Py<PyAny>);
 
+/// A function of Python's, or the fallback of a native handler.
 struct PythonCallback(Arc<Function>);
 
 impl Callback for PythonCallback {
@@ -49,7 +51,11 @@ impl Callback for PythonCallback {
         Python::attach(|py| {
             let value = to_python(py, exit, vcpu)?;
             // A reference of its own: the VM's may be the only other one, and the collector may clear the two as garbage.
-            let function = self.0.0.clone_ref(py).into_bound(py);
+            let mut function = self.0.0.clone_ref(py).into_bound(py);
+            if let Ok(native) = function.cast_exact::<NativeHandler>() {
+                let Some(fallback) = &native.get().fallback else { return Ok(Reply::Default) };
+                function = fallback.clone_ref(py).into_bound(py);
+            }
             let result = function.call1((value,))?;
             reply(&result, exit)
         })
@@ -108,6 +114,7 @@ pub struct Handle {
     vm: Py<VM>,
     pub(super) subject: Subject,
     pub(super) wanted: Wanted,
+    pub(super) when: Option<Filter>,
     armed: Mutex<Option<Armed>>,
 }
 
@@ -119,8 +126,8 @@ struct Armed {
 
 impl Handle {
     /// A handle that waits for its function.
-    pub fn new(vm: Py<VM>, subject: Subject, wanted: Wanted) -> Self {
-        Self { vm, subject, wanted, armed: Mutex::new(None) }
+    pub fn new(vm: Py<VM>, subject: Subject, wanted: Wanted, when: Option<Filter>) -> Self {
+        Self { vm, subject, wanted, when, armed: Mutex::new(None) }
     }
 
     /// The VM that it is of.
@@ -132,7 +139,8 @@ impl Handle {
     pub fn of(vm: &Bound<'_, VM>, hook: &Arc<Hook>, function: &Arc<Function>) -> Self {
         let function = function.0.clone_ref(vm.py());
         let armed = Armed { hook: Arc::downgrade(hook), hits: hook.counter(), function };
-        Self { vm: vm.clone().unbind(), subject: hook.subject, wanted: hook.wanted, armed: Mutex::new(Some(armed)) }
+        let (subject, wanted, when) = (hook.subject, hook.wanted, hook.when.clone());
+        Self { vm: vm.clone().unbind(), subject, wanted, when, armed: Mutex::new(Some(armed)) }
     }
 
     /// What is registered, unless it has been removed.
@@ -152,12 +160,8 @@ impl Handle {
 
     /// Registers `function`.
     pub fn arm(&self, py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !function.is_callable() {
-            return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
-        }
-        let owned = Arc::new(Function(function.clone().unbind()));
-        let hook = Hook::new(self.subject, self.wanted, None, Box::new(PythonCallback(Arc::clone(&owned))));
-        let armed = Armed { hook: Arc::downgrade(&hook), hits: hook.counter(), function: function.clone().unbind() };
+        let (hook, owned) = self.hook_of(function)?;
+        let armed = Armed { hook: Arc::downgrade(&hook), hits: hook.counter(), function: owned.0.clone_ref(py) };
         let vm = self.vm.get();
         let machine = Arc::clone(vm.machine());
         // First, since a vCPU may call the function at once, and the function this handle.
@@ -169,6 +173,23 @@ impl Handle {
             self.set_armed(None);
         }
         Ok(added?)
+    }
+
+    /// The hook that asks `function`, and its owner.
+    fn hook_of(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Hook>, Arc<Function>)> {
+        let (subject, wanted, when) = (self.subject, self.wanted, self.when.clone());
+        if let Some(native) = NativeHandler::of(function)? {
+            let owned = Arc::new(Function(native.clone().into_any().unbind()));
+            let fallback: Box<dyn Callback> = Box::new(PythonCallback(Arc::clone(&owned)));
+            let fallback = native.get().fallback.is_some().then_some(fallback);
+            let native = native.get().to_core(Arc::clone(&owned))?;
+            return Ok((Hook::native(subject, wanted, when, native, fallback), owned));
+        }
+        if !function.is_callable() {
+            return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
+        }
+        let owned = Arc::new(Function(function.clone().unbind()));
+        Ok((Hook::new(subject, wanted, when, Box::new(PythonCallback(Arc::clone(&owned)))), owned))
     }
 }
 

@@ -34,6 +34,14 @@ impl From<&Core> for InternalError {
     }
 }
 
+impl InternalError {
+    /// What it was made of.
+    pub(super) fn to_core(&self) -> Core {
+        let (data, instruction) = (self.data.clone(), self.bytes.clone());
+        Core { suberror: self.suberror, data, instruction, rip: self.rip, bits: self.bits }
+    }
+}
+
 #[pymethods]
 impl InternalError {
     #[new]

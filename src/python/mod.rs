@@ -11,6 +11,7 @@ mod devices;
 mod doorbell;
 mod error;
 mod exit;
+mod expression;
 mod fpu;
 mod handlers;
 mod hook;
@@ -23,6 +24,7 @@ mod log;
 mod memory;
 mod memory_map;
 mod msrs;
+mod native;
 mod regs;
 mod running;
 mod segment;
@@ -67,6 +69,8 @@ mod _belljar {
         UnknownExit, Xen,
     };
     #[pymodule_export]
+    use super::expression::Expression;
+    #[pymodule_export]
     use super::fpu::{FloatStack, Fpu, VectorRegisters};
     #[pymodule_export]
     use super::hook::{Action, Handle};
@@ -86,6 +90,8 @@ mod _belljar {
     use super::memory_map::{MemoryMap, MemoryRange, MemoryRanges};
     #[pymodule_export]
     use super::msrs::Msrs;
+    #[pymodule_export]
+    use super::native::NativeHandler;
     #[pymodule_export]
     use super::regs::Registers;
     #[pymodule_export]

@@ -1,6 +1,7 @@
 //! Running a machine from Python: the run, start, pause and stop of `VM`. They never hold the interpreter while waiting.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -9,11 +10,12 @@ use pyo3::types::{PyTuple, PyType};
 
 use crate::error::Result as CoreResult;
 use crate::exit::{Exit, Interruption, Kinds};
-use crate::hook::Condition;
+use crate::hook::{Condition, Until};
 use crate::machine::{Limits, Work};
 
 use super::error::foreign;
 use super::exit::{kinds_of, to_python};
+use super::expression::Expression;
 use super::vm::VM;
 
 /// Looks for signals, as the core's runs and waits ask now and then.
@@ -44,27 +46,23 @@ pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
 }
 
 /// When a run is to end, as Python says it.
-pub fn limits(
-    vm: &Bound<'_, VM>,
-    timeout: Option<f64>,
-    exits: Option<u64>,
-    until: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Limits> {
+pub fn limits(timeout: Option<f64>, exits: Option<u64>, until: Option<&Bound<'_, PyAny>>) -> PyResult<Limits> {
     let limits = Limits { timeout: seconds("timeout", timeout)?, exits, ..Limits::default() };
     let Some(until) = until else { return Ok(limits) };
     if until.is_instance_of::<PyType>() || until.is_instance_of::<PyTuple>() {
         return Ok(Limits { until: kinds_of(until)?, ..limits });
     }
-    // An expression becomes a function of an exit by getting its machine.
-    let bound = until.getattr_opt("bind")?.map(|bind| bind.call1((vm,))).transpose()?;
-    let until = bound.as_ref().unwrap_or(until);
+    if let Ok(expression) = until.cast::<Expression>() {
+        let condition = Some(Until::Expression(expression.get().0.clone()));
+        return Ok(Limits { until: Kinds::ALL, condition, ..limits });
+    }
     if !until.is_callable() {
         return Err(PyTypeError::new_err(format!(
             "until is a class of exits such as bj.Hlt, a tuple of them, an expression, or a function of an exit, not {}",
             until.repr()?
         )));
     }
-    let condition: Arc<dyn Condition> = Arc::new(PythonCondition(until.clone().unbind()));
+    let condition = Until::Foreign(Arc::new(PythonCondition(until.clone().unbind())));
     Ok(Limits { until: Kinds::ALL, condition: Some(condition), ..limits })
 }
 
@@ -87,7 +85,7 @@ impl VM {
     ///
     /// `timeout` is in seconds (then a Timeout comes back); `max_exits` counts exits, and the last one comes back after
     /// it has been answered. `until` is a class of exits, or a tuple of them, one of which ends the run after it has been
-    /// answered; or an expression such as `bj.reg.rax == 5`, or a function, asked with each answered exit, and with None
+    /// answered; or an expression such as `bj.reg.rax == 5`, computed natively at each answered exit, or a function, asked with it, and both without one (None)
     /// some 25 times a second: the run ends when it holds. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
     #[pyo3(signature = (timeout = None, max_exits = None, *, until: "type[Exit] | tuple[type[Exit], ...] | Expression | Callable[[Exit | None], object] | None" = None) -> "Exit")]
     fn run(
@@ -97,7 +95,7 @@ impl VM {
         max_exits: Option<u64>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let (limits, machine) = (limits(slf, timeout, max_exits, until)?, slf.get().machine());
+        let (limits, machine) = (limits(timeout, max_exits, until)?, slf.get().machine());
         let (vcpu, exit) = detached(py, || machine.run(limits, &poll))?;
         to_python(py, &exit, vcpu)
     }
@@ -128,7 +126,7 @@ impl VM {
         max_exits: Option<u64>,
         until: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        limits(slf, timeout, max_exits, until)?;
+        limits(timeout, max_exits, until)?;
         slf.py().import("belljar.running")?.getattr("run_async")?.call1((slf, timeout, max_exits, until))
     }
 
@@ -136,6 +134,7 @@ impl VM {
     ///
     /// Raises what a handler raised in the last such run, if nobody has asked for it.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
+        self.in_background.store(true, Ordering::Relaxed);
         detached(py, || self.machine().start())
     }
 

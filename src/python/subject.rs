@@ -7,6 +7,7 @@ use crate::addr::Span;
 use crate::hook::{Subject, Wanted};
 
 use super::exit::class_name;
+use super::expression::Expression;
 use super::hook::Handle;
 use super::vm::VM;
 
@@ -41,6 +42,12 @@ impl Handle {
             Wanted { reads: false, writes: true, .. } => "w",
             _ => "rw",
         }
+    }
+
+    /// Its filter: it is called for exits at which this holds. None where it is called for all.
+    #[getter]
+    fn when(&self) -> Option<Expression> {
+        self.when.clone().map(Expression)
     }
 
     /// The function that is called; None for a handle that waits for one.

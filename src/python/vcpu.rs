@@ -189,7 +189,7 @@ impl Vcpu {
         max_exits: Option<u64>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let limits = limits(self.vm.bind(py), timeout, max_exits, until)?;
+        let limits = limits(timeout, max_exits, until)?;
         let (vcpu, exit) = detached(py, || self.vm.get().machine().run_these(&[self.id], limits, &poll))?;
         to_python(py, &exit, vcpu)
     }

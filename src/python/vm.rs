@@ -1,5 +1,6 @@
 //! The class `VM`. Each method converts, detaches from the interpreter, asks the machine, and wraps the answer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pyo3::PyTraverseError;
@@ -40,6 +41,8 @@ pub struct VM {
     functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
     /// Those that are handed queued writes.
     readers: Mutex<Vec<(Weak<Zone>, Arc<Function>)>>,
+    /// It may be running though nobody refers to it. Set with the interpreter attached, so that no collection sees it change.
+    pub(super) in_background: AtomicBool,
     /// The devices that are attached, which belljar.attachment keeps.
     pub(super) devices: Py<PyList>,
     /// Of the image that was booted last.
@@ -125,7 +128,8 @@ impl VM {
         let _ = machine.around.set(around); // nobody else has it yet
         super::shutdown::watch(py, &machine)?;
         let (functions, readers, symbols) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { machine, functions, readers, devices: PyList::empty(py).unbind(), symbols })
+        let (in_background, devices) = (AtomicBool::new(false), PyList::empty(py).unbind());
+        Ok(Self { machine, functions, readers, in_background, devices, symbols })
     }
 
     /// The first vCPU.
@@ -265,8 +269,12 @@ impl VM {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Ok(functions) = self.functions.try_lock() {
-            for (_, function) in functions.iter() {
-                visit.call(&function.0)?;
+            // What a vCPU may be inside of without Python's knowledge is not the collector's to take apart.
+            let keeps_native = self.in_background.load(Ordering::Relaxed);
+            for (hook, function) in functions.iter() {
+                if !keeps_native || !hook.upgrade().is_some_and(|hook| hook.is_native()) {
+                    visit.call(&function.0)?;
+                }
             }
         }
         if let Ok(readers) = self.readers.try_lock() {

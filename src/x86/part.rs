@@ -38,6 +38,26 @@ impl Part {
         }
     }
 
+    /// Its name, by which [`Part::named`] finds it.
+    pub fn name(self) -> String {
+        let whole = Regs::NAMES[self.at];
+        let short = whole.get(1..).unwrap_or_default();
+        let is_letter = short.len() == 2 && short.ends_with('x');
+        let is_numbered = short.starts_with(|first: char| first.is_ascii_digit());
+        match (self.bits, is_numbered) {
+            (64, _) => whole.into(),
+            (32, false) => format!("e{short}"),
+            (16, false) => short.into(),
+            (_, false) if is_letter => {
+                format!("{}{}", short.trim_end_matches('x'), if self.shift == 8 { 'h' } else { 'l' })
+            }
+            (_, false) => format!("{short}l"),
+            (32, true) => format!("{whole}d"),
+            (16, true) => format!("{whole}w"),
+            (_, true) => format!("{whole}b"),
+        }
+    }
+
     /// Its value, from the whole register's.
     pub fn of(self, whole: u64) -> u64 {
         whole >> self.shift & self.most()
@@ -77,6 +97,15 @@ mod tests {
             "e\u{e9}",
         ] {
             assert_eq!(part(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_called_by_the_name_that_finds_it() {
+        let names =
+            ["rax", "ecx", "dx", "bl", "ah", "sil", "bp", "r8d", "r15w", "r10b", "eip", "eflags", "flags", "rip"];
+        for name in names {
+            assert_eq!(Part::named(name).expect("known").name(), name);
         }
     }
 

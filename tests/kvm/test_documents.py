@@ -47,6 +47,8 @@ def test_the_blocks_of_a_page_print_what_the_page_says(page):
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     if any('.load("' in code for code, _ in blocks):
         pytest.importorskip("keystone")
+    if any("import numba" in code for code, _ in blocks):
+        pytest.importorskip("numba")
     done = subprocess.run(
         [sys.executable, "-c", RUN],
         input=json.dumps([code for code, _ in blocks]),

@@ -14,7 +14,7 @@ COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, 
 
 
 def computed(expression, exit=None):
-    return expression.bind(None)(exit)
+    return expression.holds(exit=exit)
 
 
 @given(words, words, st.sampled_from(OPERATORS), st.sampled_from(COMPARISONS), words)

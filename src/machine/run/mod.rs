@@ -8,6 +8,7 @@
 //! ```
 
 mod coalesced;
+mod consult;
 mod interrupt;
 mod msr;
 mod port;
@@ -19,9 +20,8 @@ use std::time::Duration;
 use crate::bus::{Devices, Effect, all_ones};
 use crate::error::Result;
 use crate::exit::{Exit, InternalError, Interruption, Reply};
-use crate::hook::{Hook, Scope, Tables};
+use crate::hook::Tables;
 use crate::kvm::{Entered, RunGuard, TICK, Vcpu};
-use crate::memory::Memory;
 use crate::x86::{Gpr, Regs};
 
 use super::Machine;
@@ -217,37 +217,6 @@ impl<'a> Run<'a> {
         result
     }
 
-    /// Asks the hooks that want `exit`, the vCPU being put back meanwhile.
-    fn consult(&mut self, exit: &Exit) -> Result<Reply> {
-        self.consult_about(exit, false)
-    }
-
-    /// As `consult`; `is_element`: the exit is one of a string's elements.
-    fn consult_about(&mut self, exit: &Exit, is_element: bool) -> Result<Reply> {
-        let Self { lease, tables, rewritten, has_failed, counters, watch, .. } = self;
-        let Some(chain) = tables.find(exit).filter(|_| !*has_failed) else { return Ok(Reply::Default) };
-        let vcpu = &mut lease.cpu().vcpu;
-        let id = vcpu.id();
-        if let Some((before, wanted)) = rewritten {
-            // Another access of an instruction at which registers were set already.
-            let regs = merged(exit, before, &vcpu.regs()?, wanted);
-            vcpu.set_regs(&regs);
-        }
-        for hook in chain.iter() {
-            if !matches(hook, exit, is_element, id, lease.cpu(), &self.machine.memory) {
-                continue;
-            }
-            counters.native(watch);
-            let reply = lease.lend(|| hook.ask(exit, id));
-            counters.handlers(watch);
-            match reply? {
-                Reply::Default => {}
-                reply => return Ok(reply),
-            }
-        }
-        Ok(Reply::Default)
-    }
-
     /// Answers any other exit. Hands it back, and whether to stop.
     fn exit(&mut self, exit: Exit) -> Result<(Exit, bool)> {
         match exit {
@@ -391,10 +360,4 @@ impl<'a> Run<'a> {
         let Cpu { vcpu, repair, .. } = self.lease.cpu();
         repair.instruction(vcpu, &self.machine.memory, error)
     }
-}
-
-/// Is `hook` to be asked about `exit`? Its filter looks at the vCPU as it is now.
-fn matches(hook: &Hook, exit: &Exit, is_element: bool, vcpu: u32, cpu: &mut Cpu, memory: &Memory) -> bool {
-    let mut registers = || cpu.vcpu.regs().ok();
-    hook.matches(exit, is_element, &mut Scope { exit: Some(exit), vcpu, registers: &mut registers, memory })
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod event;
+mod from;
 
 use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
@@ -16,6 +17,7 @@ use super::internal_error::InternalError;
 
 pub use access::*;
 pub use event::*;
+pub use from::from_python;
 
 /// Why a vCPU came out of the guest: the base of all exits.
 #[pyclass(frozen, subclass, module = "belljar")]
@@ -169,8 +171,7 @@ pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> 
         Core::PortStringIn { port, size, count } => value!(PortStringIn { port: *port, size: *size, count: *count }),
         Core::PortStringOut(string) => {
             let (size, data) = (string.size, string.data.clone());
-            let count = u32::try_from(data.len() / usize::from(size.max(1))).unwrap_or(u32::MAX);
-            value!(PortStringOut { port: string.port, size, count, data })
+            value!(PortStringOut { port: string.port, size, count: string.count(), data })
         }
         Core::MmioRead { at, size } => value!(MmioRead { address: at.0, size: *size }),
         Core::MmioWrite { at, size, data } => value!(MmioWrite { address: at.0, size: *size, data: *data }),

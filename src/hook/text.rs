@@ -1,0 +1,58 @@
+//! Expressions as Python writes them. It never computes one.
+
+use std::fmt;
+
+use super::expression::{Binary, Expression};
+
+impl Binary {
+    /// Its sign.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Subtract => "-",
+            Self::Multiply => "*",
+            Self::BitAnd => "&",
+            Self::BitOr => "|",
+            Self::BitXor => "^",
+            Self::ShiftLeft => "<<",
+            Self::ShiftRight => ">>",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+        }
+    }
+}
+
+/// An operand: in parentheses where it is made of two.
+struct Inner<'a>(&'a Expression);
+
+impl fmt::Display for Inner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Expression::Binary(..) | Expression::And(..) | Expression::Or(..) => write!(f, "({})", self.0),
+            closed => write!(f, "{closed}"),
+        }
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Constant(value) => write!(f, "{value:#x}"),
+            Self::Register(part) => write!(f, "reg.{}", part.name()),
+            Self::Exit(field) => write!(f, "exit.{}", field.name()),
+            Self::Memory(bytes, at) => write!(f, "mem.u{}({at})", u32::from(*bytes) * 8),
+            Self::Binary(how, left, right) => write!(f, "{} {} {}", Inner(left), how.sign(), Inner(right)),
+            Self::And(left, right) => write!(f, "{} & {}", Inner(left), Inner(right)),
+            Self::Or(left, right) => write!(f, "{} | {}", Inner(left), Inner(right)),
+            Self::Not(inner) => write!(f, "~({inner})"),
+            Self::IsIn(inner, values) => {
+                let values: Vec<_> = values.iter().map(|value| format!("{value:#x}")).collect();
+                write!(f, "{}.isin([{}])", Inner(inner), values.join(", "))
+            }
+        }
+    }
+}
