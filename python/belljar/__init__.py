@@ -21,6 +21,7 @@ from belljar._belljar import (
     Console,
     Debug,
     DirtyRingFull,
+    Doorbell,
     Exit,
     Expression,
     FailEntry,
@@ -36,6 +37,7 @@ from belljar._belljar import (
     Interrupted,
     InterruptWindow,
     IoapicEoi,
+    IrqEvent,
     IrqLine,
     Lapic,
     Memory,
@@ -67,6 +69,7 @@ from belljar._belljar import (
     UnknownExit,
     VectorRegisters,
     Xen,
+    Zone,
     __version__,
     disasm,
     hexdump,
@@ -87,6 +90,7 @@ from belljar.events import Events
 from belljar.expression import exit, mem, reg
 from belljar.guest import specimen
 from belljar.host import Host, host
+from belljar.latency import low_latency
 from belljar.listing import Listing
 from belljar.native import NativeExit, Verdict, include, native
 from belljar.register import Field, Register
@@ -118,6 +122,7 @@ __all__ = [
     "Debug",
     "Device",
     "DirtyRingFull",
+    "Doorbell",
     "Events",
     "Exit",
     "Expression",
@@ -139,6 +144,7 @@ __all__ = [
     "InterruptWindow",
     "Interrupted",
     "IoapicEoi",
+    "IrqEvent",
     "IrqLine",
     "Lapic",
     "Listing",
@@ -184,6 +190,7 @@ __all__ = [
     "Verdict",
     "Wire",
     "Xen",
+    "Zone",
     "__version__",
     "asm",
     "bits",
@@ -194,6 +201,7 @@ __all__ = [
     "hexdump",
     "host",
     "include",
+    "low_latency",
     "mem",
     "native",
     "reg",

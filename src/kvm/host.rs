@@ -39,6 +39,8 @@ const CAPABILITIES: &[(&str, Cap, &str)] = &[
     ("PIT2", Cap::Pit2, "the timer that a kernel calibrates by"),
     ("IRQFD", Cap::Irqfd, "device interrupts without an ioctl"),
     ("IOEVENTFD", Cap::Ioeventfd, "doorbells"),
+    ("COALESCED_MMIO", Cap::CoalescedMmio, "writes to addresses in batches"),
+    ("COALESCED_PIO", Cap::CoalescedPio, "writes to ports in batches"),
     ("XSAVE2", Cap::Xsave2, "the whole vector state"),
     ("MAX_VCPUS", Cap::MaxVcpus, "the most vCPUs of a VM"),
 ];

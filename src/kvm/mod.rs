@@ -2,6 +2,7 @@
 //! The only place that speaks kvm_ioctls and kvm_bindings; it never decides what an exit means.
 
 mod entered;
+mod fast;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod host;
@@ -9,6 +10,7 @@ mod inject;
 mod kick;
 mod msr_filter;
 mod msrs;
+mod queue;
 mod quirks;
 mod run_page;
 mod state;
@@ -16,8 +18,10 @@ mod vcpu;
 mod vm;
 
 pub use entered::{Access, Direction, Entered, Events, Sync};
+pub use fast::{Ring, Target};
 pub use host::{Capability, Host};
 pub use kick::{Kick, RunGuard, TICK};
+pub use queue::{Queue, Write};
 #[cfg(feature = "python")]
 pub(crate) use quirks::quirk_list;
 pub use quirks::{Answer, Quirks};

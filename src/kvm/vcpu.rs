@@ -15,6 +15,7 @@ use crate::x86::{Regs, Sregs};
 
 use super::entered::{Access, Entered, Events, Sync};
 use super::kick::Kick;
+use super::queue::Queue;
 use super::run_page::RunPage;
 
 /// `_IO(KVMIO, 0x80)`.
@@ -26,6 +27,7 @@ pub struct Vcpu {
     pub(super) page: RunPage,
     fd: VcpuFd,
     kick: Arc<Kick>,
+    queue: Arc<Queue>,
     id: u32,
     /// Which groups of the synchronised area hold the vCPU's present state.
     fresh: u64,
@@ -46,17 +48,21 @@ pub struct Vcpu {
 impl Drop for Vcpu {
     fn drop(&mut self) {
         self.kick.retire();
+        self.queue.retire();
     }
 }
 
 impl Vcpu {
     pub(super) fn new(mut fd: VcpuFd, id: u32, run_size: usize, kick: Arc<Kick>) -> Self {
-        let page = RunPage::new(NonNull::from(fd.get_kvm_run()), run_size);
+        let run = NonNull::from(fd.get_kvm_run());
+        let (page, queue) = (RunPage::new(run, run_size), Arc::<Queue>::default());
         kick.arm(page.immediate_exit());
+        queue.arm(run.cast(), run_size);
         Self {
             page,
             fd,
             kick,
+            queue,
             id,
             fresh: 0,
             register_ioctls: 0,
@@ -71,6 +77,11 @@ impl Vcpu {
     /// The number of this vCPU.
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// The writes that KVM queues for the VM; the same ones behind every vCPU.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
     }
 
     /// How many ioctls were spent on reading or writing registers; none per exit (see [`Vcpu::begin_run`]).

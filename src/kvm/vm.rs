@@ -40,7 +40,7 @@ pub struct MsiMessage {
 /// A VM of KVM's.
 #[derive(Debug)]
 pub struct Vm {
-    fd: VmFd,
+    pub(super) fd: VmFd,
 }
 
 /// Intel hosts want three pages for a TSS and one for a page table, below 4 GiB and outside RAM.
@@ -167,11 +167,13 @@ impl Vm {
         self.fd.register_irqfd(event, gsi).map_err(Error::host("KVM_IRQFD"))
     }
 
-    /// Routes interrupt lines to messages; lines that are not named go nowhere.
-    pub fn route_messages(&self, routes: &[(u32, MsiMessage)]) -> Result<()> {
-        let entries: Vec<_> = routes.iter().map(|(gsi, message)| msi_route(*gsi, *message)).collect();
-        let routing =
-            kb::KvmIrqRouting::from_entries(&entries).map_err(|_| Error::Invalid("24 routes at most".into()))?;
+    /// Routes interrupt lines to messages, beside those of the controllers in the kernel; lines that are not named go nowhere.
+    pub fn route(&self, irqchip: Irqchip, messages: &[(u32, MsiMessage)]) -> Result<()> {
+        let chips = if irqchip == Irqchip::Full { chip_routes() } else { Vec::new() };
+        let messages = messages.iter().map(|(gsi, message)| msi_route(*gsi, *message));
+        let entries: Vec<_> = chips.into_iter().chain(messages).collect();
+        let routing = kb::KvmIrqRouting::from_entries(&entries)
+            .map_err(|_| Error::Invalid(format!("{} interrupt routes are too many", entries.len())))?;
         self.fd.set_gsi_routing(&routing).map_err(Error::host("KVM_SET_GSI_ROUTING"))
     }
 
@@ -203,5 +205,19 @@ fn msi_route(gsi: u32, message: MsiMessage) -> kb::kvm_irq_routing_entry {
     let [address_lo, address_hi] = split(message.address);
     let mut entry = kb::kvm_irq_routing_entry { gsi, type_: kb::KVM_IRQ_ROUTING_MSI, ..Default::default() };
     entry.u.msi = kb::kvm_irq_routing_msi { address_lo, address_hi, data: message.data, ..Default::default() };
+    entry
+}
+
+/// Where lines lead in a full irqchip, as KVM sets it up: each to its pin of the I/O APIC, the first 16 to the PICs, too.
+fn chip_routes() -> Vec<kb::kvm_irq_routing_entry> {
+    let pics = (0..16).map(|gsi| {
+        chip_route(gsi, if gsi < 8 { kb::KVM_IRQCHIP_PIC_MASTER } else { kb::KVM_IRQCHIP_PIC_SLAVE }, gsi % 8)
+    });
+    pics.chain((0..24).map(|gsi| chip_route(gsi, kb::KVM_IRQCHIP_IOAPIC, gsi))).collect()
+}
+
+fn chip_route(gsi: u32, irqchip: u32, pin: u32) -> kb::kvm_irq_routing_entry {
+    let mut entry = kb::kvm_irq_routing_entry { gsi, type_: kb::KVM_IRQ_ROUTING_IRQCHIP, ..Default::default() };
+    entry.u.irqchip = kb::kvm_irq_routing_irqchip { irqchip, pin };
     entry
 }

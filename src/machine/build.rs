@@ -1,7 +1,7 @@
 //! Makes a machine from its configuration: VM, memory, interrupt controllers, vCPUs, devices.
 //! It never runs anything; a machine that cannot be made leaves nothing behind.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -15,8 +15,11 @@ use crate::kvm::{Host, Irqchip, Kick, MsiMessage, Quirks, Vm};
 use crate::memory::{Memory, Pages, Source};
 
 use super::cpu::{Cpu, Slot};
+use super::doorbell::Doorbells;
 use super::interrupts::Lines;
+use super::irq_event::Routing;
 use super::repair::Repair;
+use super::zone::Zones;
 use super::{IrqEvent, Life, Machine, SerialLine};
 
 /// What a machine is made of.
@@ -84,10 +87,14 @@ impl Machine {
             cpus,
             serial: None,
             quirks,
+            around: OnceLock::new(),
             irqchip,
             lines: Lines::default(),
             ioapic: Weak::new(),
             vm: Mutex::new(Some(Arc::clone(&vm))),
+            doorbells: Doorbells::default(),
+            zones: Zones::default(),
+            routing: Arc::new(Routing::new(irqchip)),
             filtering: Mutex::default(),
             life: Mutex::new(Life::default()),
             others: Mutex::default(),
@@ -103,7 +110,7 @@ impl Machine {
 
     fn connect_devices(&mut self, vm: &Arc<Vm>, config: &Config) -> Result<()> {
         if self.irqchip == Irqchip::Split {
-            let chip = Arc::new(Mutex::new(IoApic::new(Routes(Arc::clone(vm)))));
+            let chip = Arc::new(Mutex::new(IoApic::new(Routes(Arc::clone(vm), Arc::clone(&self.routing)))));
             let span = Span::new(ioapic::ADDRESS, ioapic::LENGTH, u64::MAX)?;
             self.ioapic = Arc::downgrade(&chip);
             let shared: SharedDevice = chip;
@@ -138,6 +145,8 @@ impl Machine {
         self.ports.clear();
         self.mmio.clear();
         self.cpus.iter().for_each(|slot| slot.injections.clear());
+        self.doorbells.retire();
+        self.zones.clear();
         drop(vm);
     }
 }
@@ -190,7 +199,7 @@ fn make_vcpu(host: &Host, vm: &Vm, id: u32, irqchip: Irqchip, quirks: &Quirks) -
 
 /// Sends what the I/O APIC says to KVM.
 #[derive(Debug)]
-pub(super) struct Routes(Arc<Vm>);
+pub(super) struct Routes(Arc<Vm>, Arc<Routing>);
 
 impl MessageSink for Routes {
     fn route(&mut self, messages: &[(u8, u64, u32)]) {
@@ -198,7 +207,7 @@ impl MessageSink for Routes {
             .iter()
             .map(|(pin, address, data)| (u32::from(*pin), MsiMessage { address: *address, data: *data }))
             .collect();
-        if let Err(error) = self.0.route_messages(&routes) {
+        if let Err(error) = self.1.set_pins(&self.0, routes) {
             // Not a guest's doing: KVM takes any address and data.
             log::debug!("interrupt routes: {error}");
         }

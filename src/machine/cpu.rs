@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::boot::bare::{Place, Shim};
 use crate::error::{Error, Result};
-use crate::kvm::{Kick, Vcpu};
+use crate::kvm::{Kick, Queue, Vcpu};
 
 use super::interrupts::Injections;
 use super::repair::Repair;
@@ -53,6 +53,8 @@ pub struct Slot {
     pub id: u32,
     /// Gets it out of the guest.
     pub kick: Arc<Kick>,
+    /// The writes that KVM queues: the VM's, whichever vCPU's this is. Everybody takes the first vCPU's.
+    pub queue: Arc<Queue>,
     /// What is to be injected into it.
     pub injections: Injections,
     /// What it has done.
@@ -63,6 +65,7 @@ pub struct Slot {
 
 impl Slot {
     pub(super) fn new(id: u32, kick: Arc<Kick>, cpu: Cpu) -> Self {
+        let queue = Arc::clone(cpu.vcpu.queue());
         let state = State {
             cpu: Some(Box::new(cpu)),
             runner: None,
@@ -72,7 +75,7 @@ impl Slot {
             tables: None,
         };
         let (injections, counters) = (Injections::default(), Counters::default());
-        Self { id, kick, injections, counters, state: Mutex::new(state), back: Condvar::new() }
+        Self { id, kick, queue, injections, counters, state: Mutex::new(state), back: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -195,7 +195,7 @@ impl Machine {
         fits.ok_or_else(|| Error::Invalid(format!("interrupt lines are 0 to {}, not {line}", PINS - 1)))
     }
 
-    fn needs_irqchip(&self) -> Result<()> {
+    pub(super) fn needs_irqchip(&self) -> Result<()> {
         if self.irqchip == Irqchip::None {
             return Err(Error::Invalid(
                 "this VM has no interrupt controller: make it with irqchip=\"split\" or \"full\", or use cpu.inject_interrupt(vector)"

@@ -13,6 +13,9 @@ use super::run::{Poll, Run};
 use super::session::{Limits, Outcome, Session};
 use super::{Life, Machine};
 
+/// What a thread of a machine's is for.
+pub type Work<'a> = &'a mut (dyn FnMut() + Send);
+
 /// What a machine is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
@@ -131,16 +134,16 @@ impl Machine {
             let run: &Session = &session;
             self.spawn_all(others, run, |id| {
                 let thread = vcpu_thread(id);
-                thread.spawn_scoped(scope, move || self.drive(id, run, None)).map(drop)
+                thread.spawn_scoped(scope, move || self.within(&mut || self.drive(id, run, None))).map(drop)
             });
             self.drive(*first, &session, Some(poll));
         });
         self.leave_session(&session, Phase::Paused);
-        self.hand_out(&session)
+        self.ended_by(&session)
     }
 
     /// Why a run ended; what else would have ended it is kept until the next one.
-    fn hand_out(&self, session: &Session) -> Outcome {
+    fn ended_by(&self, session: &Session) -> Outcome {
         *self.others.lock().unwrap_or_else(PoisonError::into_inner) = session.take_others();
         session.take_outcome()
     }
@@ -160,6 +163,14 @@ impl Machine {
                 self.kick_all();
                 break;
             }
+        }
+    }
+
+    /// Has `work`, which is what a thread is for, done within whatever there is around the machine's threads.
+    fn within(&self, work: Work<'_>) {
+        match self.around.get() {
+            Some(around) => around(work),
+            None => work(),
         }
     }
 
@@ -198,7 +209,7 @@ impl Machine {
     fn spawn(self: &Arc<Self>, id: u32, session: &Arc<Session>) -> std::io::Result<()> {
         let (machine, session) = (Arc::clone(self), Arc::clone(session));
         let handle = vcpu_thread(id).spawn(move || {
-            machine.drive(id, &session, None);
+            machine.within(&mut || machine.drive(id, &session, None));
             if !session.is_running() {
                 machine.background_over(&session);
             }
@@ -238,7 +249,7 @@ impl Machine {
             return Ok(None);
         }
         self.join_threads();
-        self.hand_out(&session).map(Some)
+        self.ended_by(&session).map(Some)
     }
 
     fn present(&self) -> (Option<Arc<Session>>, Phase) {
@@ -290,7 +301,7 @@ impl Machine {
         if why == Interruption::Stop && background {
             self.leave_session(&session, Phase::Stopped);
         }
-        if background { self.hand_out(&session).map(Some) } else { Ok(None) }
+        if background { self.ended_by(&session).map(Some) } else { Ok(None) }
     }
 
     /// Goes on after `pause`.

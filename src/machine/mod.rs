@@ -4,7 +4,9 @@
 mod below;
 mod build;
 mod cpu;
+mod doorbell;
 mod interrupts;
+mod irq_event;
 mod lifecycle;
 mod map;
 mod memory;
@@ -15,8 +17,9 @@ mod ring3;
 mod run;
 mod session;
 mod stats;
+mod zone;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -37,14 +40,20 @@ use crate::x86::{Gpr, State, cr4, msr, rflags};
 pub use build::Config;
 use build::Routes;
 pub use cpu::{Cpu, Slot};
+pub use doorbell::Doorbell;
+use doorbell::Doorbells;
 use interrupts::Lines;
-pub use lifecycle::Phase;
+pub use irq_event::InterruptEvent;
+use irq_event::Routing;
+pub use lifecycle::{Phase, Work};
 pub use map::{Kind, Place, holes};
 pub use probe::probe;
 pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::Stats;
+use zone::Zones;
+pub use zone::{Reader, Zone};
 
 /// A serial line of a machine: the far end, and the device to nudge when input waits.
 #[derive(Clone)]
@@ -123,11 +132,16 @@ pub struct Machine {
     pub serial: Option<SerialLine>,
     /// How this KVM behaves.
     pub quirks: Quirks,
+    /// What is done around the whole life of each thread that the machine makes: it calls what it is given, once.
+    pub around: OnceLock<fn(Work<'_>)>,
     irqchip: Irqchip,
     lines: Lines,
     /// On the bus, as the serial device is; only with a split irqchip.
     ioapic: Weak<Mutex<IoApic<Routes>>>,
     vm: Mutex<Option<Arc<Vm>>>,
+    doorbells: Doorbells,
+    zones: Zones,
+    routing: Arc<Routing>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,
     life: Mutex<Life>,
@@ -141,6 +155,11 @@ pub struct Machine {
 impl Machine {
     fn vm(&self) -> Result<Arc<Vm>> {
         self.vm.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
+    }
+
+    /// The VM, unless it is closed or another process's, whose shortcuts a forked child's copy leaves alone.
+    fn own_vm(&self) -> Option<Arc<Vm>> {
+        self.vm().ok().filter(|_| !self.is_inherited())
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {

@@ -1,9 +1,9 @@
 //! Exceptions of a guest in `user` mode: what its ring-0 handlers report, as a value.
 //! It never runs the guest; afterwards the vCPU is back in ring 3, where the exception happened.
 
-use crate::addr::GuestPhys;
+use crate::addr::{GuestPhys, Span};
 use crate::boot::bare::SHIM_PORT;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exception;
 use crate::memory::Memory;
 use crate::source::ReadMemory;
@@ -11,6 +11,16 @@ use crate::x86::segment::kind;
 use crate::x86::{Gpr, Segment, exception};
 
 use super::cpu::Cpu;
+
+/// The port at which those handlers report is not for shortcuts: it would report nothing any more.
+pub(super) fn refuse_shim(is_port: bool, span: Span) -> Result<()> {
+    let with = u64::from(SHIM_PORT);
+    if is_port && span.contains(with) {
+        let (at, len) = (span.first, span.last - span.first + 1);
+        return Err(Error::Overlap { at, len, with, what: "the port that reports exceptions of mode=\"user\"," });
+    }
+    Ok(())
+}
 
 impl Cpu {
     /// The exception that an access to `port` reports; `None` if the access was the guest's own.

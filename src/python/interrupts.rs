@@ -1,11 +1,13 @@
-//! Interrupts from Python: lines, messages, and what is injected into a vCPU. They never wait for the guest.
+//! Interrupts from Python: lines, messages, events, and what is injected into a vCPU. They never wait for the guest.
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use crate::kvm::MsiMessage;
+use crate::machine::InterruptEvent;
 
 use super::address::Fitting;
 use super::vcpu::Vcpu;
@@ -59,6 +61,15 @@ impl IrqLine {
         self.set(py, false)
     }
 
+    /// An event whose every write is a pulse of the line, made by KVM itself (irqfd). Keep it: an event that is gone pulls
+    /// nothing.
+    ///
+    /// For a line that the guest has programmed as edge-triggered; on a masked pin it is lost. ValueError once the VM is closed.
+    fn eventfd(&self, py: Python<'_>) -> PyResult<IrqEvent> {
+        let event = py.detach(|| self.vm.get().machine().line_event(self.line))?;
+        Ok(IrqEvent { vm: self.vm.clone_ref(py), event })
+    }
+
     fn __repr__(&self) -> String {
         let level = match self.vm.get().machine().line(self.line) {
             Ok(true) => "high",
@@ -89,6 +100,70 @@ impl VM {
     /// VM without interrupt controllers.
     fn msi(&self, py: Python<'_>, address: u64, data: u32) -> PyResult<bool> {
         Ok(py.detach(|| self.machine().signal(MsiMessage { address, data }))?)
+    }
+
+    /// An event whose every write sends that message, made by KVM itself. Keep it: an event that is gone sends nothing.
+    fn msi_eventfd(slf: &Bound<'_, Self>, address: u64, data: u32) -> PyResult<IrqEvent> {
+        let machine = slf.get().machine();
+        let event = slf.py().detach(|| machine.message_event(MsiMessage { address, data }))?;
+        Ok(IrqEvent { vm: slf.clone().unbind(), event })
+    }
+}
+
+/// An event that interrupts the guest without entering belljar: `vm.irq(5).eventfd()`, `vm.msi_eventfd(address, data)`.
+///
+/// Whoever writes an integer of eight bytes to fileno() interrupts: any thread, and any process that has got the descriptor
+/// (os.eventfd_write, a device of another program). A context manager that removes it.
+#[pyclass(frozen, weakref, module = "belljar")]
+pub struct IrqEvent {
+    vm: Py<VM>,
+    event: InterruptEvent,
+}
+
+#[pymethods]
+impl IrqEvent {
+    /// The eventfd; it is closed when the last reference to this object is gone.
+    fn fileno(&self) -> i32 {
+        self.event.descriptor()
+    }
+
+    /// Interrupts the guest. ValueError once the event has been removed.
+    fn trigger(&self) -> PyResult<()> {
+        Ok(self.event.trigger()?)
+    }
+
+    /// Disconnects the event from the VM. Does nothing if that has been done.
+    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.vm.get().machine().remove_event(&self.event))?)
+    }
+
+    /// Has it been removed?
+    #[getter]
+    fn removed(&self) -> bool {
+        self.event.is_removed()
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception: "object"))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.remove(py)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<IrqEvent{}>", if self.event.is_removed() { ", removed" } else { "" })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.vm)
+    }
+}
+
+impl Drop for IrqEvent {
+    fn drop(&mut self) {
+        let _ = self.vm.get().machine().remove_event(&self.event); // of a VM that goes as well, nothing is left to do
     }
 }
 

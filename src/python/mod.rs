@@ -4,9 +4,11 @@
 mod address;
 mod aliases;
 mod bits;
+mod coalesced;
 mod console;
 mod decode;
 mod devices;
+mod doorbell;
 mod error;
 mod exit;
 mod expression;
@@ -41,7 +43,7 @@ mod wide;
 use pyo3::prelude::*;
 
 /// The native half of belljar: import `belljar` instead.
-#[pymodule]
+#[pymodule(gil_used = false)] // see CONTRIBUTING.md
 mod _belljar {
     #[pymodule_init]
     fn init() {
@@ -53,9 +55,13 @@ mod _belljar {
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
+    use super::coalesced::Zone;
+    #[pymodule_export]
     use super::console::Console;
     #[pymodule_export]
     use super::decode::{Instruction, disasm};
+    #[pymodule_export]
+    use super::doorbell::Doorbell;
     #[pymodule_export]
     use super::exit::{
         ApResetHold, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV, Hypercall,
@@ -74,7 +80,7 @@ mod _belljar {
     #[pymodule_export]
     use super::internal_error::InternalError;
     #[pymodule_export]
-    use super::interrupts::IrqLine;
+    use super::interrupts::{IrqEvent, IrqLine};
     #[pymodule_export]
     use super::lapic::Lapic;
     #[pymodule_export]

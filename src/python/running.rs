@@ -11,7 +11,7 @@ use pyo3::types::{PyTuple, PyType};
 use crate::error::Result as CoreResult;
 use crate::exit::{Exit, Interruption, Kinds};
 use crate::hook::{Condition, Until};
-use crate::machine::Limits;
+use crate::machine::{Limits, Work};
 
 use super::error::foreign;
 use super::exit::{kinds_of, to_python};
@@ -31,6 +31,12 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl Send + FnOnce() -> CoreResul
         error.write_unraisable(py, None);
     }
     Ok(result?)
+}
+
+/// Lends a thread of a machine's one thread state of the interpreter's for its whole life: each handler that it calls
+/// takes it up again, instead of making one and taking it down, and finds what threading.local kept.
+pub fn around(work: Work<'_>) {
+    Python::attach(|py| py.detach(work));
 }
 
 /// Seconds, as Python gives them.

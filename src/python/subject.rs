@@ -58,7 +58,7 @@ impl Handle {
 }
 
 /// `span` as a Python range. Its end may be 2**64, which no machine integer holds.
-fn range(py: Python<'_>, span: Span) -> PyResult<Bound<'_, PyRange>> {
+pub(super) fn range(py: Python<'_>, span: Span) -> PyResult<Bound<'_, PyRange>> {
     let made = py.get_type::<PyRange>().call1((span.first, u128::from(span.last) + 1))?;
     Ok(made.cast_into::<PyRange>()?)
 }

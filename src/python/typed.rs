@@ -84,6 +84,18 @@ python_types! {
             type_hint_identifier!("belljar.device", "Device"),
             pyo3::inspect::PyStaticExpr::Constant { value: pyo3::inspect::PyStaticConstant::Ellipsis }
         );
+    Counts "An asynchronous iterator of integers."
+        type_hint_subscript!(
+            type_hint_identifier!("collections.abc", "AsyncIterator"),
+            type_hint_identifier!("builtins", "int")
+        );
+    Count "What is awaited for an integer."
+        type_hint_subscript!(
+            type_hint_identifier!("collections.abc", "Generator"),
+            type_hint_identifier!("typing", "Any"),
+            type_hint_identifier!("typing", "Any"),
+            type_hint_identifier!("builtins", "int")
+        );
     Names "An iterator of names."
         type_hint_subscript!(type_hint_identifier!("collections.abc", "Iterator"), type_hint_identifier!("builtins", "str"));
     Keys "An iterator of names, and of numbers that have none."

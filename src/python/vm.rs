@@ -17,14 +17,14 @@ use crate::error::{Error, Result as CoreResult};
 use crate::exit::Interruption;
 use crate::hook::Hook;
 use crate::kvm::Irqchip;
-use crate::machine::{Config, Machine, Phase};
+use crate::machine::{Config, Machine, Phase, Zone};
 use crate::memory::Pages;
 
 use super::console::Console;
 use super::hook::Function;
 use super::host::quirks;
 use super::memory::{Huge, Memory};
-use super::running::{detached, poll};
+use super::running::{around, detached, poll};
 use super::size::Ram;
 use super::vcpu::Vcpu;
 
@@ -39,6 +39,8 @@ pub struct VM {
     machine: Arc<Machine>,
     /// The functions that the machine's hooks call, for the garbage collector.
     functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
+    /// Those that are handed queued writes.
+    readers: Mutex<Vec<(Weak<Zone>, Arc<Function>)>>,
     /// It may be running though nobody refers to it. Set with the interpreter attached, so that no collection sees it change.
     pub(super) in_background: AtomicBool,
     /// The devices that are attached, which belljar.attachment keeps.
@@ -55,6 +57,20 @@ impl VM {
     pub(super) fn keep(&self, hook: &Arc<Hook>, function: Arc<Function>) {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         functions.push((Arc::downgrade(hook), function));
+    }
+
+    pub(super) fn keep_reader(&self, zone: &Arc<Zone>, function: Arc<Function>) {
+        let is_gone = |zone: &Weak<Zone>| zone.upgrade().is_none_or(|zone| zone.is_removed());
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let old: Vec<_> = readers.extract_if(.., |(zone, _)| is_gone(zone)).collect();
+        readers.push((Arc::downgrade(zone), function));
+        drop(readers);
+        drop(old);
+    }
+
+    fn forget_readers(&self) {
+        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(readers);
     }
 
     /// The hooks that call functions, each with its function.
@@ -109,9 +125,11 @@ impl VM {
         let config = Config { memory, pages, vcpus, irqchip, pit, serial, i8042, bus_lock, notify_window };
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
+        let _ = machine.around.set(around); // nobody else has it yet
         super::shutdown::watch(py, &machine)?;
-        let (functions, symbols, devices) = (Mutex::default(), Mutex::default(), PyList::empty(py).unbind());
-        Ok(Self { machine, functions, in_background: AtomicBool::new(false), devices, symbols })
+        let (functions, readers, symbols) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (in_background, devices) = (AtomicBool::new(false), PyList::empty(py).unbind());
+        Ok(Self { machine, functions, readers, in_background, devices, symbols })
     }
 
     /// The first vCPU.
@@ -217,6 +235,7 @@ impl VM {
         }
         let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
         drop(functions);
+        self.forget_readers();
         self.devices.bind(py).as_any().call_method0("clear")?;
         Ok(())
     }
@@ -258,6 +277,11 @@ impl VM {
                 }
             }
         }
+        if let Ok(readers) = self.readers.try_lock() {
+            for (_, function) in readers.iter() {
+                visit.call(&function.0)?;
+            }
+        }
         visit.call(&self.devices)
     }
 
@@ -265,6 +289,8 @@ impl VM {
         self.machine.hooks.clear();
         let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
         drop(functions);
+        self.machine.forget_zones();
+        self.forget_readers();
     }
 }
 

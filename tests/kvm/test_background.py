@@ -262,3 +262,20 @@ def test_closing_shows_an_exception_that_nobody_has_asked_for(vm, monkeypatch):
     failing(vm)
     vm.close()
     assert shown == [ZeroDivisionError]
+
+
+def test_handlers_in_the_background_share_what_their_thread_keeps(vm):
+    vm.load("l: out 0x10, al; jmp l")
+    own, counts = threading.local(), []
+
+    def handler(exit):
+        own.calls = getattr(own, "calls", 0) + 1
+        counts.append(own.calls)
+
+    vm.on_port(0x10, handler)
+    vm.start()
+    deadline = time.monotonic() + 10
+    while len(counts) < 5 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    vm.stop()
+    assert counts[:5] == [1, 2, 3, 4, 5]

@@ -30,10 +30,12 @@ impl Run<'_> {
             let regs = merged(exit, before, &vcpu.regs()?, wanted);
             vcpu.set_regs(&regs);
         }
+        let mut known = None;
         for hook in chain.iter() {
-            if !matches(hook, exit, is_element, id, lease.cpu(), &machine.memory) {
+            if !matches(hook, exit, is_element, lease.cpu(), &mut known, &machine.memory) {
                 continue;
             }
+            known = None; // whoever is asked may change them
             let mut guest = Inside { cpu: lease.cpu(), memory: &machine.memory };
             let mut reply = hook.ask_native(exit, id, &mut guest)?;
             if reply.is_none() {
@@ -48,9 +50,20 @@ impl Run<'_> {
     }
 }
 
-/// Is `hook` to be asked about `exit`? Its filter looks at the vCPU as it is now.
-fn matches(hook: &Hook, exit: &Exit, is_element: bool, vcpu: u32, cpu: &mut Cpu, memory: &Memory) -> bool {
-    let mut registers = || cpu.vcpu.regs().ok();
+/// Is `hook` to be asked about `exit`? Its filter looks at the vCPU as it is now; `known` are its registers, once one has.
+fn matches(
+    hook: &Hook,
+    exit: &Exit,
+    is_element: bool,
+    cpu: &mut Cpu,
+    known: &mut Option<Regs>,
+    memory: &Memory,
+) -> bool {
+    let vcpu = cpu.vcpu.id();
+    let mut registers = || {
+        *known = known.take().or_else(|| cpu.vcpu.regs().ok());
+        *known
+    };
     hook.matches(
         exit,
         is_element,

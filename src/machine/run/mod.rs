@@ -8,6 +8,7 @@
 //!         <- answer in the run page <-
 //! ```
 
+mod coalesced;
 mod consult;
 mod interrupt;
 mod msr;
@@ -154,7 +155,7 @@ impl<'a> Run<'a> {
             self.watch.entering();
             let entered = self.vcpu().enter();
             self.watch.left();
-            if let Next::Stop(exit) = self.answer(entered?)? {
+            if let Next::Stop(exit) = self.answer_in_order(entered?)? {
                 return Ok(exit);
             }
             if let Some(exit) = self.ended.take() {
