@@ -97,12 +97,13 @@ impl Vcpu {
     /// Interrupts the vCPU with `vector` as soon as it takes interrupts, which belljar waits for. From any thread.
     ///
     /// A VM without interrupt controllers gets it whatever its vector (it ends a HLT); else it goes through the local
-    /// APIC, which delivers vectors from 16 on.
-    fn inject_interrupt(&self, py: Python<'_>, vector: Fitting<u8>) -> PyResult<()> {
+    /// APIC, which delivers vectors from 16 on. False if that does not take it: it is switched off (bit 8 of
+    /// `cpu.lapic.svr`) until the guest switches it on.
+    fn inject_interrupt(&self, py: Python<'_>, vector: Fitting<u8>) -> PyResult<bool> {
         Ok(py.detach(|| self.vm().get().machine().inject_interrupt(self.number(), vector.0))?)
     }
 
-    /// Sends the vCPU a non-maskable interrupt. From any thread.
+    /// Sends the vCPU a non-maskable interrupt. From any thread; `cpu.events` shows it on its way.
     fn inject_nmi(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.vm().get().machine().inject_nmi(self.number()))?)
     }
