@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::kvm::XsaveForm;
-use crate::x86::float80;
 use crate::x86::xsave::Register;
+use crate::x86::{float80, valid};
 
 use super::typed::{Int, Ints};
 use super::vcpu::Vcpu;
@@ -51,6 +51,12 @@ impl Fpu {
     }
 }
 
+/// Refuses what the register cannot hold, in words.
+fn sound(register: Register, bytes: &[u8]) -> PyResult<()> {
+    let value = bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    Ok(if matches!(register, Register::Mxcsr) { valid::mxcsr(value) } else { Ok(()) }?)
+}
+
 macro_rules! control_words {
     ($($get:ident $set:ident $register:ident $width:literal $doc:literal;)+) => {
         #[pymethods]
@@ -67,6 +73,7 @@ macro_rules! control_words {
                 #[setter]
                 fn $set(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
                     let (bytes, layout) = (from_int(value, $width)?, &XsaveForm::get()?.layout);
+                    sound(Register::$register, &bytes)?;
                     set(self.cpu.get(), |area| layout.set(area, Register::$register, &bytes))
                 }
             )+
