@@ -70,6 +70,7 @@ from belljar._belljar import (
     hexdump,
 )
 from belljar.assembly import asm
+from belljar.descriptor import DescriptorTable
 from belljar.device import Below, Device
 from belljar.errors import (
     BelljarError,
@@ -112,6 +113,7 @@ __all__ = [
     "ClosedError",
     "Console",
     "Debug",
+    "DescriptorTable",
     "Device",
     "DirtyRingFull",
     "Events",

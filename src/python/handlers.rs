@@ -5,6 +5,7 @@ use pyo3::types::PyString;
 
 use crate::hook::{Subject, Wanted};
 
+use super::address::Fitting;
 use super::exit::{kind_of, msr_number};
 use super::hook::{Handle, span, wanted};
 use super::vm::VM;
@@ -35,7 +36,7 @@ impl VM {
         slf: &Bound<'_, Self>,
         port: &Bound<'_, PyAny>,
         handler: Option<&Bound<'_, PyAny>>,
-        size: Option<u64>,
+        size: Option<Fitting<u64>>,
         access: &str,
         strings: bool,
     ) -> PyResult<Py<Handle>> {
@@ -51,7 +52,7 @@ impl VM {
         slf: &Bound<'_, Self>,
         address: &Bound<'_, PyAny>,
         handler: Option<&Bound<'_, PyAny>>,
-        size: Option<u64>,
+        size: Option<Fitting<u64>>,
         access: &str,
     ) -> PyResult<Py<Handle>> {
         let subject = Subject::Mmio(span(address, size, u64::MAX)?);
@@ -66,7 +67,7 @@ impl VM {
         slf: &Bound<'_, Self>,
         msr: &Bound<'_, PyAny>,
         handler: Option<&Bound<'_, PyAny>>,
-        size: Option<u64>,
+        size: Option<Fitting<u64>>,
         access: &str,
     ) -> PyResult<Py<Handle>> {
         let named =

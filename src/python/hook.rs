@@ -15,6 +15,7 @@ use crate::exit::{Exit, ExitKind as Kind, Reply};
 use crate::hook::{Callback, Hook, Subject, Wanted};
 use crate::machine::Machine;
 
+use super::address::Fitting;
 use super::error::foreign;
 use super::exit::to_python;
 use super::vm::VM;
@@ -290,11 +291,11 @@ fn no_span(at: &Bound<'_, PyAny>) -> PyErr {
 }
 
 /// The span that `at` (a number or a range) and `size` name, its last number at most `limit`.
-pub fn span(at: &Bound<'_, PyAny>, size: Option<u64>, limit: u64) -> PyResult<Span> {
+pub fn span(at: &Bound<'_, PyAny>, size: Option<Fitting<u64>>, limit: u64) -> PyResult<Span> {
     let range = at.py().import("builtins")?.getattr("range")?;
     let number = |value: Bound<'_, PyAny>| value.extract::<u64>().map_err(|_| no_span(at));
     if !at.is_instance(&range)? {
-        return Ok(Span::new(number(at.clone())?, size.unwrap_or(1), limit)?);
+        return Ok(Span::new(number(at.clone())?, size.map_or(1, |n| n.0), limit)?);
     }
     let (start, stop) = (number(at.getattr("start")?)?, number(at.getattr("stop")?)?);
     if size.is_some() || at.getattr("step")?.extract::<i64>()? != 1 {

@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyDict, PyFrozenSet};
 
 use crate::x86::lapic;
 
+use super::address::Fitting;
 use super::typed::NumberSet;
 use super::vcpu::Vcpu;
 
@@ -72,8 +73,8 @@ macro_rules! lapic_registers {
                 }
 
                 #[setter]
-                fn $set(&self, value: u32) -> PyResult<()> {
-                    self.write($at, value)
+                fn $set(&self, value: Fitting<u32>) -> PyResult<()> {
+                    self.write($at, value.0)
                 }
             )+
         }
@@ -157,8 +158,8 @@ impl Lapic {
         self.read(offset(which)?)
     }
 
-    fn __setitem__(&self, which: &Bound<'_, PyAny>, value: u32) -> PyResult<()> {
-        self.write(offset(which)?, value)
+    fn __setitem__(&self, which: &Bound<'_, PyAny>, value: Fitting<u32>) -> PyResult<()> {
+        self.write(offset(which)?, value.0)
     }
 
     fn __repr__(&self) -> String {

@@ -12,6 +12,7 @@ use crate::exit::{Exit, Interruption, Kinds};
 use crate::hook::Condition;
 use crate::machine::Limits;
 
+use super::address::Fitting;
 use super::error::foreign;
 use super::exit::{kinds_of, to_python};
 use super::vm::VM;
@@ -41,10 +42,10 @@ pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
 pub fn limits(
     vm: &Bound<'_, VM>,
     timeout: Option<f64>,
-    exits: Option<u64>,
+    exits: Option<Fitting<u64>>,
     until: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Limits> {
-    let limits = Limits { timeout: seconds("timeout", timeout)?, exits, ..Limits::default() };
+    let limits = Limits { timeout: seconds("timeout", timeout)?, exits: exits.map(|n| n.0), ..Limits::default() };
     let Some(until) = until else { return Ok(limits) };
     if until.is_instance_of::<PyType>() || until.is_instance_of::<PyTuple>() {
         return Ok(Limits { until: kinds_of(until)?, ..limits });
@@ -95,7 +96,7 @@ impl VM {
         slf: &Bound<'_, Self>,
         py: Python<'_>,
         timeout: Option<f64>,
-        max_exits: Option<u64>,
+        max_exits: Option<Fitting<u64>>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let (limits, machine) = (limits(slf, timeout, max_exits, until)?, slf.get().machine());
@@ -126,11 +127,11 @@ impl VM {
     fn run_async<'py>(
         slf: &Bound<'py, Self>,
         timeout: Option<f64>,
-        max_exits: Option<u64>,
+        max_exits: Option<Fitting<u64>>,
         until: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         limits(slf, timeout, max_exits, until)?;
-        slf.py().import("belljar.running")?.getattr("run_async")?.call1((slf, timeout, max_exits, until))
+        slf.py().import("belljar.running")?.getattr("run_async")?.call1((slf, timeout, max_exits.map(|n| n.0), until))
     }
 
     /// Runs the guest on threads of its own, one per vCPU, and returns at once: join() waits, stop() ends it.
@@ -146,7 +147,9 @@ impl VM {
         Ok(())
     }
 
-    /// Goes on after pause().
+    /// Goes on in the background after pause(), run(), or a run that ended by itself.
+    ///
+    /// ValueError in another state: start() begins.
     fn resume(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || self.machine().resume())
     }
