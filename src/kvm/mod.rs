@@ -17,7 +17,7 @@ mod vm;
 
 pub use entered::{Access, Direction, Entered, Events, Sync};
 pub use host::{Capability, Host};
-pub use kick::{Kick, RunGuard, TICK};
+pub use kick::{Kick, RunGuard, TICK, thread_time};
 #[cfg(feature = "python")]
 pub(crate) use quirks::quirk_list;
 pub use quirks::{Answer, Quirks};

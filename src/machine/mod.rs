@@ -40,7 +40,7 @@ pub use cpu::{Cpu, Slot};
 use interrupts::Lines;
 pub use lifecycle::Phase;
 pub use map::{Kind, Place, holes};
-pub use probe::probe;
+pub use probe::{WHOLE, probe};
 pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
