@@ -143,11 +143,11 @@ impl Fpu {
         Ok(self.cpu.get().slot()?.with(|cpu| cpu.vcpu.set_xsave(&area))?)
     }
 
-    /// Where the parts of `raw` beyond x87 and SSE lie: their bit in XCR0 -> (offset, length in bytes).
+    /// Where the parts of `raw` beyond x87 and SSE lie: their name in XCR0 ("avx", "opmask") -> (offset, length in bytes).
     #[allow(clippy::unused_self)] // a property of Python's
     #[getter]
-    fn components(&self) -> PyResult<BTreeMap<u32, (u32, u32)>> {
-        Ok(XsaveForm::get()?.layout.components.iter().map(|c| (c.number, (c.offset, c.size))).collect())
+    fn components(&self) -> PyResult<BTreeMap<String, (u32, u32)>> {
+        Ok(XsaveForm::get()?.layout.components.iter().map(|c| (c.name(), (c.offset, c.size))).collect())
     }
 
     fn __repr__(&self) -> String {

@@ -234,7 +234,7 @@ impl Handle {
             if s.first == s.last {
                 return format!("{one} {:#x}", s.first);
             }
-            format!("{several} {:#x}..{:#x}", s.first, s.last)
+            format!("{several} {:#x}..{:#x}", s.first, u128::from(s.last) + 1)
         };
         let what = match self.subject {
             Subject::Port(s) => span(s, "port", "ports"),

@@ -34,6 +34,12 @@ impl Lapic {
     }
 
     fn write(&self, offset: usize, value: u32) -> PyResult<()> {
+        if lapic::is_read_only(offset) {
+            let name = lapic::REGISTERS.iter().rfind(|(_, at)| *at <= offset).map_or("", |(name, _)| name);
+            return Err(PyValueError::new_err(format!(
+                "{name} (at {offset:#x}) is read-only: the local APIC keeps it itself; `lapic.page` sets all registers as they are"
+            )));
+        }
         let written = self.cpu.get().slot()?.with(|cpu| {
             let mut page = cpu.vcpu.lapic()?;
             if lapic::write(&mut page, offset, value) { cpu.vcpu.set_lapic(&page).map(|()| true) } else { Ok(false) }

@@ -86,6 +86,15 @@ impl MemoryMap {
         MemoryRanges(Mutex::new(self.ranges.clone().into_iter()))
     }
 
+    /// Does something answer at that address (memory, a device, a handler)? Or is it one of the ranges?
+    fn __contains__(&self, what: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if let Ok(range) = what.cast::<MemoryRange>() {
+            return Ok(self.ranges.contains(range.get()));
+        }
+        let address: Address = what.extract()?;
+        Ok(self.ranges.iter().any(|r| r.kind != "hole" && r.__contains__(address)))
+    }
+
     /// The ranges that hold `address`: memory, a device or a hole, and the handlers in front of it.
     fn at(&self, address: Address) -> Vec<MemoryRange> {
         self.ranges.iter().filter(|r| r.__contains__(address)).cloned().collect()

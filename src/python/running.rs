@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyList, PyTuple, PyType};
 
 use crate::error::Result as CoreResult;
 use crate::exit::{Exit, Interruption, Kinds};
@@ -115,6 +115,11 @@ impl VM {
         kinds: &Bound<'py, PyTuple>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if kinds.iter().any(|kind| kind.is_instance_of::<PyTuple>() || kind.is_instance_of::<PyList>()) {
+            return Err(PyTypeError::new_err(
+                "give them one by one: vm.exits(bj.PortOut, bj.Hlt), or vm.exits(*kinds)",
+            ));
+        }
         kinds_of(kinds)?;
         seconds("timeout", timeout)?;
         slf.py().import("belljar.running")?.getattr("exits")?.call1((slf, kinds, timeout))

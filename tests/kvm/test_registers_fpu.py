@@ -156,6 +156,7 @@ def test_the_raw_area_is_taken_back_whole(vm):
     assert len(raw) >= 4096
     with pytest.raises(ValueError, match="bytes, not 3"):
         vm.cpu.fpu.raw = b"abc"
+    assert set(vm.cpu.fpu.components) <= set(vm.cpu.xcr0.FIELDS)
     assert all(offset + size <= len(raw) for offset, size in vm.cpu.fpu.components.values())
 
 

@@ -71,6 +71,8 @@ def test_an_integer_that_does_not_fit_is_refused_with_what_would(vm, set_it, wor
         (lambda vm: vm.cpu.restore(5), "bj.State, as cpu.state.. returned it, not 5"),
         (lambda vm: vm.run(until=int), "^a class of exits such as bj.Hlt .* is asked for, not <class 'int'>"),
         (lambda vm: vm.exits("Hlt"), "^a class of exits such as bj.Hlt .* is asked for, not 'Hlt'"),
+        (lambda vm: vm.exits([bj.PortOut]), r"give them one by one: vm.exits\(bj.PortOut, bj.Hlt\)"),
+        (lambda vm: vm.exits((bj.PortOut, bj.Hlt)), "give them one by one"),
         (lambda vm: vm.on_port("0x10", print), "a number, or a range of them, not '0x10'"),
         (lambda vm: vm.on_port([0x10, 0x20], print), r"a number, or a range of them, not \[16, 32\]"),
     ],
