@@ -161,7 +161,12 @@ pub enum Error {
         vcpu: u32,
         /// The kernel's errno.
         errno: i32,
+        /// What was to be set together is given up; else one thing was refused, which is as it was.
+        dropped: bool,
     },
+    /// A value that a register cannot have.
+    #[error("{0}")]
+    Value(String),
     /// An error of a handler's own.
     #[error("a handler failed")]
     Foreign(Foreign),

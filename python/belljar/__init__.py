@@ -75,6 +75,7 @@ from belljar._belljar import (
     hexdump,
 )
 from belljar.assembly import asm
+from belljar.descriptor import DescriptorTable
 from belljar.device import Below, Device
 from belljar.errors import (
     BelljarError,
@@ -120,6 +121,7 @@ __all__ = [
     "ClosedError",
     "Console",
     "Debug",
+    "DescriptorTable",
     "Device",
     "DirtyRingFull",
     "Doorbell",

@@ -226,6 +226,9 @@ class CR4(Bits):
     cet = Flag(23, "Control-flow enforcement.")
     pks = Flag(24, "Protection keys of ring 0.")
     uintr = Flag(25, "User interrupts.")
+    lass = Flag(27, "Linear address-space separation.")
+    lam_sup = Flag(28, "Ring 0 may keep data in the upper bits of its addresses.")
+    fred = Flag(32, "Flexible return and event delivery.")
 
 
 class EFER(Bits):

@@ -57,8 +57,7 @@ class Range:
 
     def __repr__(self) -> str:
         one, several = ("port", "ports") if self.space == "port" else ("address", "addresses")
-        last = self.end - 1
-        where = f"{one} {self.first:#x}" if last == self.first else f"{several} {self.first:#x}..{last:#x}"
+        where = f"{one} {self.first:#x}" if self.length == 1 else f"{several} {self.first:#x}..{self.end:#x}"
         return where + (f" ({self.name})" if self.name else "")
 
 

@@ -56,4 +56,4 @@ class ImageError(BelljarError, ValueError):
 
 
 class RegisterError(BelljarError, ValueError):
-    """KVM refused the register values that were set; the vCPU keeps its old ones."""
+    """Values that registers cannot have, by themselves or together; the vCPU keeps its old ones."""

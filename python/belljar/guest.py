@@ -6,6 +6,7 @@ offset: the guest itself says what its structures look like. Kernel addresses ar
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -35,6 +36,13 @@ class Member:
     size: int
 
 
+def _with_hexadecimal(value: Fault | Task, *names: str) -> str:
+    """Return the repr of a dataclass with some of its fields in hexadecimal."""
+    pairs = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+    words = (f"{name}={number:#x}" if name in names else f"{name}={number!r}" for name, number in pairs)
+    return f"{type(value).__name__}({', '.join(words)})"
+
+
 @dataclass(frozen=True)
 class Fault:
     """Why a process was killed: the exception, its error code, CR2 (of a page fault), and the instruction."""
@@ -43,6 +51,10 @@ class Fault:
     error: int
     address: int
     rip: int
+
+    def __repr__(self) -> str:
+        """Show addresses in hexadecimal."""
+        return _with_hexadecimal(self, "error", "address", "rip")
 
     def __str__(self) -> str:
         """Return it in words."""
@@ -73,6 +85,10 @@ class Task(Shown):
     address: int
     exit_code: int
     fault: Fault | None
+
+    def __repr__(self) -> str:
+        """Show addresses in hexadecimal."""
+        return _with_hexadecimal(self, "cr3", "rip", "rsp", "address")
 
 
 @dataclass(frozen=True)
@@ -106,8 +122,8 @@ class Log(list[LogLine], Shown):
 
 
 def specimen(
-    *,
     memory: str | int = "16M",
+    *,
     card: bool = True,
     quiet: bool = False,
     processes: Iterable[str] | None = None,

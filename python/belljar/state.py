@@ -3,7 +3,7 @@
 >>> before = cpu.state()  # doctest: +SKIP
 >>> vm.run(timeout=1)  # doctest: +SKIP
 Hlt(vcpu=0)
->>> cpu.state().diff(before)  # doctest: +SKIP
+>>> before.diff(cpu.state())  # doctest: +SKIP
 regs.rax: 0x0 -> 0x2a
 regs.rip: 0x1000 -> 0x1008
 >>> cpu.restore(before)  # doctest: +SKIP
@@ -53,7 +53,7 @@ def _bits(value: Bits) -> str:
 
 
 class Change(NamedTuple):
-    """A value that differs between two states; None where one of them has it not."""
+    """A value that differs: in the state that was asked, and in the other one; None where one of them has it not."""
 
     name: str
     before: int | None
@@ -155,10 +155,13 @@ class State(Mapping[str, int], Shown):
         """Hash what is compared."""
         return hash(frozenset(self._lasting.items()))
 
-    def diff(self, before: State, *, volatile: bool = False) -> Diff:
-        """Return what differs from ``before``, an earlier state; with ``volatile`` also what counts by itself."""
-        names = [*before, *(name for name in self if name not in before)]
-        pairs = ((name, before._values.get(name), self._values.get(name)) for name in names)
+    def diff(self, after: State, *, volatile: bool = False) -> Diff:
+        """Return what became different in ``after``, a later state: ``before.diff(after)`` has (name, before, after).
+
+        With ``volatile`` also what counts by itself.
+        """
+        names = [*self, *(name for name in after if name not in self)]
+        pairs = ((name, self._values.get(name), after._values.get(name)) for name in names)
         changes = (Change(*pair) for pair in pairs if pair[1] != pair[2])
         return Diff(change for change in changes if volatile or change.name not in VOLATILE)
 

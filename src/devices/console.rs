@@ -53,6 +53,11 @@ impl Console {
         }
     }
 
+    /// How many bytes of output wait to be fetched.
+    pub fn waiting(&self) -> usize {
+        self.buffers().output.len()
+    }
+
     /// How many bytes of output were dropped because nobody fetched them.
     pub fn dropped(&self) -> u64 {
         self.buffers().dropped

@@ -20,7 +20,7 @@ mod vm;
 pub use entered::{Access, Direction, Entered, Events, Sync};
 pub use fast::{Ring, Target};
 pub use host::{Capability, Host};
-pub use kick::{Kick, RunGuard, TICK};
+pub use kick::{Kick, RunGuard, TICK, thread_time};
 pub use queue::{Queue, Write};
 #[cfg(feature = "python")]
 pub(crate) use quirks::quirk_list;

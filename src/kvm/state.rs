@@ -54,7 +54,7 @@ impl Vcpu {
     fn refusal(&self) -> impl Fn(vmm_sys_util::errno::Error) -> Error + use<> {
         let vcpu = self.id();
         move |e| match e.errno() {
-            libc::EINVAL => Error::Registers { vcpu, errno: e.errno() },
+            libc::EINVAL => Error::Registers { vcpu, errno: e.errno(), dropped: false },
             errno => Error::Host { what: "setting a vCPU's state", errno },
         }
     }

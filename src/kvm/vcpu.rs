@@ -103,7 +103,7 @@ impl Vcpu {
             errno if self.page.dirty() != 0 && errno == libc::EINVAL => {
                 self.page.set_dirty(0);
                 self.fresh = 0;
-                Err(Error::Registers { vcpu: self.id, errno })
+                Err(Error::Registers { vcpu: self.id, errno, dropped: true })
             }
             errno @ (libc::EFAULT | libc::EHWPOISON) => {
                 self.page.memory_fault().map(Entered::Exit).ok_or(Error::Host { what: "KVM_RUN", errno })
@@ -319,7 +319,7 @@ impl Vcpu {
 
     fn refused(&self) -> impl Fn(vmm_sys_util::errno::Error) -> Error + use<> {
         let vcpu = self.id;
-        move |e| Error::Registers { vcpu, errno: e.errno() }
+        move |e| Error::Registers { vcpu, errno: e.errno(), dropped: true }
     }
 
     /// The change of `group` is being brought to the vCPU by an ioctl: what KVM makes of it is to be read again.

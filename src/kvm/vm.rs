@@ -148,7 +148,10 @@ impl Vm {
     pub fn signal(&self, message: MsiMessage) -> Result<bool> {
         let [address_lo, address_hi] = split(message.address);
         let msi = kb::kvm_msi { address_lo, address_hi, data: message.data, ..Default::default() };
-        Ok(self.fd.signal_msi(msi).map_err(Error::host("KVM_SIGNAL_MSI"))? > 0)
+        match self.fd.signal_msi(msi) {
+            Err(error) if error.errno() == libc::EPERM => Ok(false), // no local APIC is on that has the destination
+            taken => Ok(taken.map_err(Error::host("KVM_SIGNAL_MSI"))? > 0),
+        }
     }
 
     /// The guest's clock (kvmclock), in nanoseconds.

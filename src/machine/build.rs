@@ -170,8 +170,12 @@ fn report_rare_exits(vm: &Vm, config: &Config) -> Result<()> {
 }
 
 fn make_irqchip(vm: &Vm, config: &Config) -> Result<Irqchip> {
+    if config.pit && config.irqchip == Irqchip::None {
+        let hint = "pit=True is a timer that interrupts through the PIC: make the VM with irqchip=\"full\"";
+        return Err(Error::Invalid(hint.into()));
+    }
     vm.create_irqchip(config.irqchip)?;
-    if config.pit && config.irqchip != Irqchip::None {
+    if config.pit {
         vm.create_pit().map_err(timer_needs_pic)?;
     }
     Ok(config.irqchip)

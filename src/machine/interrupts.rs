@@ -29,6 +29,8 @@ pub struct Injections {
 struct Waiting {
     interrupts: VecDeque<u8>,
     nmi: bool,
+    /// KVM has an NMI already that came since the last entry, and which ends a HLT.
+    has_given_nmi: bool,
 }
 
 impl Injections {
@@ -44,7 +46,7 @@ impl Injections {
     fn change<T>(&self, how: impl FnOnce(&mut Waiting) -> T) -> T {
         let mut waiting = self.waiting();
         let result = how(&mut waiting);
-        self.some.store(waiting.nmi || !waiting.interrupts.is_empty(), Ordering::Release);
+        self.some.store(waiting.nmi || waiting.has_given_nmi || !waiting.interrupts.is_empty(), Ordering::Release);
         result
     }
 
@@ -53,7 +55,8 @@ impl Injections {
     }
 
     pub(super) fn has_nmi(&self) -> bool {
-        self.waiting().nmi
+        let waiting = self.waiting();
+        waiting.nmi || waiting.has_given_nmi
     }
 
     pub(super) fn next_interrupt(&self) -> Option<u8> {
@@ -61,7 +64,10 @@ impl Injections {
     }
 
     pub(super) fn take_nmi(&self) -> bool {
-        self.change(|waiting| std::mem::take(&mut waiting.nmi))
+        self.change(|waiting| {
+            waiting.has_given_nmi = false;
+            std::mem::take(&mut waiting.nmi)
+        })
     }
 
     /// The vectors that wait, the next one first, and whether an NMI does.
@@ -87,8 +93,9 @@ impl Lines {
 }
 
 impl Machine {
-    /// Interrupts vCPU `id` with `vector` as soon as it takes interrupts. From any thread, running or not.
-    pub fn inject_interrupt(&self, id: u32, vector: u8) -> Result<()> {
+    /// Interrupts vCPU `id` with `vector` as soon as it takes interrupts. From any thread, running or not. False if its
+    /// local APIC does not take it.
+    pub fn inject_interrupt(&self, id: u32, vector: u8) -> Result<bool> {
         let slot = self.cpu(id)?;
         if self.irqchip != Irqchip::None {
             if vector < 16 {
@@ -102,7 +109,7 @@ impl Machine {
                 )));
             }
             let address = 0xfee0_0000 | u64::from(id) << 12;
-            return self.signal(MsiMessage { address, data: u32::from(vector) }).map(drop);
+            return self.signal(MsiMessage { address, data: u32::from(vector) });
         }
         self.vm()?;
         let queued = slot.injections.change(|waiting| {
@@ -113,13 +120,17 @@ impl Machine {
             Error::Invalid(format!("{MOST_WAITING} interrupts wait for vCPU {id} already: it takes none"))
         })?;
         slot.kick.kick();
-        Ok(())
+        Ok(true)
     }
 
-    /// Sends vCPU `id` a non-maskable interrupt. From any thread, running or not.
+    /// Sends vCPU `id` a non-maskable interrupt: at once where nobody else runs it, else at its next entry.
     pub fn inject_nmi(&self, id: u32) -> Result<()> {
         self.vm()?;
         let slot = self.cpu(id)?;
+        match slot.with(|cpu| cpu.vcpu.nmi()) {
+            Err(Error::Running { .. }) => {}
+            done => return done.map(|()| slot.injections.change(|waiting| waiting.has_given_nmi = true)),
+        }
         slot.injections.change(|waiting| waiting.nmi = true);
         slot.kick.kick();
         Ok(())

@@ -19,14 +19,14 @@ pub type Work<'a> = &'a mut (dyn FnMut() + Send);
 /// What a machine is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing: it has not run, or its run is over.
+    /// Nothing: it has not run, or its run in the background was stopped.
     #[default]
     Stopped,
     /// A thread is in `run`.
     Foreground,
     /// Its own threads run it.
     Background,
-    /// It was running in the background and is held.
+    /// It has run, and is held between two instructions.
     Paused,
     /// Somebody is closing it.
     Closing,
@@ -304,12 +304,13 @@ impl Machine {
         if background { self.ended_by(&session).map(Some) } else { Ok(None) }
     }
 
-    /// Goes on after `pause`.
+    /// Goes on in the background from where it is held.
     pub fn resume(self: &Arc<Self>) -> Result<()> {
         match self.phase() {
             Phase::Paused => self.start(),
             Phase::Closing | Phase::Closed => Err(Error::Closed),
-            _ => Err(Error::Invalid("resume goes on after pause(); this machine is not paused".into())),
+            Phase::Stopped => Err(Error::Invalid("this VM is stopped: start() it".into())),
+            Phase::Foreground | Phase::Background => Err(Error::Invalid("this VM is running already".into())),
         }
     }
 

@@ -2,6 +2,7 @@
 //! between them. It looks, and never changes anything.
 
 use crate::devices::ioapic;
+use crate::error::Result;
 use crate::kvm::{Host, Irqchip};
 use crate::memory::RegionInfo;
 
@@ -37,8 +38,8 @@ pub struct Place {
 
 impl Machine {
     /// Memory and devices, in the order of their addresses.
-    pub fn places(&self) -> Vec<Place> {
-        let memory = self.memory.regions().into_iter().map(|r| Place {
+    pub fn places(&self) -> Result<Vec<Place>> {
+        let memory = self.memory.list()?.into_iter().map(|r| Place {
             first: r.at.0,
             last: r.end().0 - 1,
             kind: Kind::Memory(r),
@@ -46,7 +47,7 @@ impl Machine {
         let native = self.mmio.list().into_iter().map(|(first, last, name)| device(first, last, name, false));
         let mut places: Vec<_> = memory.chain(native).chain(self.controllers()).collect();
         places.sort_by_key(|p| p.first);
-        places
+        Ok(places)
     }
 
     /// The interrupt controllers that the kernel answers.

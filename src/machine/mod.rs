@@ -47,7 +47,7 @@ pub use irq_event::InterruptEvent;
 use irq_event::Routing;
 pub use lifecycle::{Phase, Work};
 pub use map::{Kind, Place, holes};
-pub use probe::probe;
+pub use probe::{WHOLE, probe};
 pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};

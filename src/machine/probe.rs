@@ -2,20 +2,24 @@
 //! They never touch a user's machine, and each is given little time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::addr::GuestPhys;
 use crate::boot::bare::Mode;
 use crate::boot::layout::CODE;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::kvm::{Host, Quirks, Sync, Vcpu};
+use crate::kvm::{Host, Quirks, RunGuard, Sync, Vcpu, thread_time};
 use crate::x86::{Gpr, cr0, efer, msr};
 
 use super::{Config, Limits, Machine};
 
 /// Long enough for a few instructions on an emulated PC, short enough for a question that hangs.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// A question that took less of the processor than this did not hang: others kept the processor from it.
+const HANGS: Duration = Duration::from_millis(20);
+/// The most time for all questions together.
+pub const WHOLE: Duration = Duration::from_secs(3);
 
 // KVM_GUESTDBG_*
 const ENABLE: u32 = 1;
@@ -41,9 +45,30 @@ const HYPERCALLS: [&[u8]; 2] = [
 ];
 const STORE_WATCHED: u64 = 0x2000;
 
-/// How this KVM behaves. Takes a few milliseconds.
-pub fn probe() -> Result<Quirks> {
-    let guest = Guest::new()?;
+/// What was found out.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// The answers.
+    pub quirks: Quirks,
+    /// Every question was asked; else the time was over before, and what is left counts as no.
+    pub in_time: bool,
+}
+
+/// How this KVM behaves. Takes a few milliseconds; on a host that is very busy, at most about [`WHOLE`].
+pub fn probe() -> Result<Found> {
+    let until = Instant::now() + WHOLE;
+    let quirks = ask(until)?;
+    let in_time = Instant::now() < until;
+    if !in_time {
+        log::warn!(
+            "this host is so busy that its KVM was not asked everything within {WHOLE:?}; the next VM asks again"
+        );
+    }
+    Ok(Found { quirks, in_time })
+}
+
+fn ask(until: Instant) -> Result<Quirks> {
+    let guest = Guest::new(until)?;
     Ok(Quirks {
         ring0_is_native: matches!(guest.run(Mode::Long, POPCNT)?, Exit::Hlt),
         syscall_enters_ring0: guest.syscall()?,
@@ -59,7 +84,7 @@ pub fn probe() -> Result<Quirks> {
         hypercalls: guest.hypercalls()?,
         paging_32bit: guest.paging_32bit()?,
         out_advances_rip: guest.out_advances_rip()?,
-        cpuid_masks_hold: Guest::new()?.cpuid_masks_hold()?,
+        cpuid_masks_hold: Guest::new(until)?.cpuid_masks_hold()?,
     })
 }
 
@@ -74,21 +99,34 @@ fn watchpoint() -> [u64; 8] {
 }
 
 /// A small machine for one question after the other.
-struct Guest(Arc<Machine>);
+struct Guest {
+    machine: Arc<Machine>,
+    until: Instant,
+}
 
 impl Guest {
-    fn new() -> Result<Self> {
+    fn new(until: Instant) -> Result<Self> {
         let config = Config { memory: Some(1 << 20), ..Config::default() };
-        Machine::new(&config, Quirks::DOCUMENTED).map(Arc::new).map(Self)
+        let machine = Machine::new(&config, Quirks::DOCUMENTED).map(Arc::new)?;
+        Ok(Self { machine, until })
     }
 
     fn load(&self, mode: Mode, code: &[u8]) -> Result<()> {
-        self.0.load(code, mode, CODE, 0)
+        self.machine.load(code, mode, CODE, 0)
     }
 
+    /// Runs until an exit that says something. What counts is the time that the guest had: on a busy host it goes on.
     fn go(&self) -> Result<Exit> {
-        let limits = Limits { timeout: Some(PATIENCE), exits: Some(16), ..Limits::default() };
-        self.0.run(limits, &|| Ok(())).map(|(_, exit)| exit)
+        let began = thread_time();
+        loop {
+            let left = self.until.saturating_duration_since(Instant::now());
+            let limits = Limits { timeout: Some(PATIENCE.min(left)), exits: Some(16), ..Limits::default() };
+            let (_, exit) = self.machine.run(limits, &|| Ok(()))?;
+            let hangs = thread_time().saturating_sub(began) > HANGS;
+            if exit != Exit::Timeout || hangs || left.is_zero() {
+                return Ok(exit);
+            }
+        }
     }
 
     fn run(&self, mode: Mode, code: &[u8]) -> Result<Exit> {
@@ -97,7 +135,7 @@ impl Guest {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Vcpu) -> Result<T>) -> Result<T> {
-        self.0.cpu(0)?.with(|cpu| work(&mut cpu.vcpu))
+        self.machine.cpu(0)?.with(|cpu| work(&mut cpu.vcpu))
     }
 
     fn exception_vector(&self, code: &[u8]) -> Result<Option<u8>> {
@@ -144,7 +182,7 @@ impl Guest {
         const PSE: u64 = 1 << 4;
         self.load(Mode::Protected, HLT)?;
         let directory = GuestPhys(CODE.0 + crate::addr::PAGE);
-        self.0.memory.write(directory, &0x83_u32.to_le_bytes())?;
+        self.machine.memory.write(directory, &0x83_u32.to_le_bytes())?;
         self.with(|vcpu| {
             let mut sregs = vcpu.sregs()?;
             (sregs.cr3, sregs.cr4, sregs.cr0) = (directory.0, PSE, sregs.cr0 | cr0::PG);
@@ -156,6 +194,8 @@ impl Guest {
 
     fn out_advances_rip(&self) -> Result<bool> {
         self.load(Mode::Long, OUT)?;
+        let left = self.until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let _guard = RunGuard::begin(&self.machine.cpu(0)?.kick, Some(left))?;
         self.with(|vcpu| {
             vcpu.want(Sync::Regs, true);
             vcpu.enter()?;
@@ -173,5 +213,32 @@ impl Guest {
         self.with(|vcpu| vcpu.set_cpuid(&leaves))?;
         self.run(Mode::User, CPUID)?;
         self.with(|vcpu| Ok(vcpu.regs()?[Gpr::Rcx] & u64::from(POPCNT_BIT) == 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_the_time_is_over_no_question_takes_any() {
+        if Host::open().is_err() {
+            return;
+        }
+        let began = Instant::now();
+        let guest = Guest::new(began).expect("a machine");
+        guest.load(Mode::User, &[0xeb, 0xfe]).expect("loads");
+        assert_eq!(guest.go().expect("runs"), Exit::Timeout);
+        assert!(thread_time() > Duration::ZERO && began.elapsed() < WHOLE);
+    }
+
+    #[test]
+    fn a_question_that_hangs_is_given_up_and_the_next_one_is_asked() {
+        if Host::open().is_err() {
+            return;
+        }
+        let guest = Guest::new(Instant::now() + WHOLE).expect("a machine");
+        assert_eq!(guest.run(Mode::User, &[0xeb, 0xfe]).expect("runs"), Exit::Timeout);
+        assert_eq!(guest.exception_vector(&[0xcc]).expect("runs"), Some(BREAKPOINT));
     }
 }

@@ -187,6 +187,12 @@ impl Memory {
         self.state().infos().cloned().collect()
     }
 
+    /// The same, for whom a closed machine's is an error.
+    pub fn list(&self) -> Result<Vec<RegionInfo>> {
+        let state = self.state();
+        if state.closed { Err(Error::Closed) } else { Ok(state.infos().cloned().collect()) }
+    }
+
     /// The region that holds `at`.
     pub fn region_at(&self, at: GuestPhys) -> Option<RegionInfo> {
         self.state().infos().find(|r| r.contains(at)).cloned()

@@ -4,8 +4,9 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::x86::{DebugRegs, Gpr};
+use crate::x86::{DebugRegs, Gpr, valid};
 
+use super::address::Fitting;
 use super::typed::{CR0, CR4, DR6, DR7, EFER, RFLAGS, XCR0};
 use super::vcpu::Vcpu;
 
@@ -32,8 +33,9 @@ impl Vcpu {
     }
 
     #[setter]
-    fn set_cr0(&self, value: u64) -> PyResult<()> {
-        self.change(|s| s.cr0 = value)
+    fn set_cr0(&self, value: Fitting<u64>) -> PyResult<()> {
+        valid::cr0(value.0)?;
+        self.change(|s| s.cr0 = value.0)
     }
 
     /// CR4: extensions, by name (Intel SDM vol. 3, 2.5).
@@ -43,8 +45,9 @@ impl Vcpu {
     }
 
     #[setter]
-    fn set_cr4(&self, value: u64) -> PyResult<()> {
-        self.change(|s| s.cr4 = value)
+    fn set_cr4(&self, value: Fitting<u64>) -> PyResult<()> {
+        valid::cr4(value.0)?;
+        self.change(|s| s.cr4 = value.0)
     }
 
     /// EFER: long mode, NX, SYSCALL, by name (AMD APM vol. 2, 3.1.7).
@@ -54,8 +57,9 @@ impl Vcpu {
     }
 
     #[setter]
-    fn set_efer(&self, value: u64) -> PyResult<()> {
-        self.change(|s| s.efer = value)
+    fn set_efer(&self, value: Fitting<u64>) -> PyResult<()> {
+        valid::efer(value.0)?;
+        self.change(|s| s.efer = value.0)
     }
 
     /// RFLAGS by name: `cpu.rflags.zf`. The plain integer is `cpu.regs.rflags`.
@@ -66,12 +70,12 @@ impl Vcpu {
     }
 
     #[setter]
-    fn set_rflags(&self, value: u64) -> PyResult<()> {
+    fn set_rflags(&self, value: Fitting<u64>) -> PyResult<()> {
         let slot = self.slot()?;
         slot.set_ready();
         Ok(slot.with(|cpu| {
             let mut regs = cpu.vcpu.regs()?;
-            regs[Gpr::Rflags] = value;
+            regs[Gpr::Rflags] = value.0;
             cpu.vcpu.set_regs(&regs);
             Ok(())
         })?)
@@ -84,8 +88,8 @@ impl Vcpu {
     }
 
     #[setter]
-    fn set_dr6(&self, value: u64) -> PyResult<()> {
-        self.set_debug(4, value)
+    fn set_dr6(&self, value: Fitting<u64>) -> PyResult<()> {
+        self.set_debug(4, value.0)
     }
 
     /// CR8: task priority, 0 to 15. ValueError for another value.
@@ -95,7 +99,8 @@ impl Vcpu {
     }
 
     #[setter]
-    fn set_cr8(&self, value: u64) -> PyResult<()> {
+    fn set_cr8(&self, value: Fitting<u64>) -> PyResult<()> {
+        let value = value.0;
         if value > 15 {
             return Err(PyValueError::new_err(format!("CR8 is 0 to 15, not {value}"))); // KVM_RUN would fail
         }
@@ -109,8 +114,8 @@ impl Vcpu {
     }
 
     #[setter]
-    fn set_dr7(&self, value: u64) -> PyResult<()> {
-        self.set_debug(5, value)
+    fn set_dr7(&self, value: Fitting<u64>) -> PyResult<()> {
+        self.set_debug(5, value.0)
     }
 
     /// XCR0: the state components that XSAVE handles, by name (Intel SDM vol. 1, 13.3): `cpu.xcr0.avx`.
@@ -121,8 +126,9 @@ impl Vcpu {
     }
 
     #[setter]
-    fn set_xcr0(&self, value: u64) -> PyResult<()> {
-        Ok(self.slot()?.with(|cpu| cpu.vcpu.set_xcr0(value))?)
+    fn set_xcr0(&self, value: Fitting<u64>) -> PyResult<()> {
+        valid::xcr0(value.0)?;
+        Ok(self.slot()?.with(|cpu| cpu.vcpu.set_xcr0(value.0))?)
     }
 }
 
@@ -138,8 +144,8 @@ macro_rules! debug_addresses {
                 }
 
                 #[setter]
-                fn $set(&self, value: u64) -> PyResult<()> {
-                    self.set_debug($at, value)
+                fn $set(&self, value: Fitting<u64>) -> PyResult<()> {
+                    self.set_debug($at, value.0)
                 }
             )+
         }

@@ -111,6 +111,11 @@ impl Console {
         self.line().map_or(0, |l| l.console.dropped())
     }
 
+    fn __repr__(&self) -> String {
+        let waiting = self.line().map_or(0, |l| l.console.waiting());
+        format!("<Console of a serial port, {waiting} byte{} waiting>", if waiting == 1 { "" } else { "s" })
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.vm)
     }

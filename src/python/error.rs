@@ -48,9 +48,14 @@ impl From<Error> for PyErr {
             Error::Unbacked { at, len, .. } => GuestMemoryError::new_err((text, at, len)),
             Error::Overlap { .. } | Error::Unaligned { .. } | Error::BeyondPhysical { .. } => RangeError::new_err(text),
             Error::Image { .. } => ImageError::new_err(text),
-            Error::Registers { .. } => RegisterError::new_err(format!(
-                "{text}: a mode, a segment or a control register contradicts another one"
+            Error::Registers { dropped: true, .. } => RegisterError::new_err(format!(
+                "{text}: a mode, a segment or a control register contradicts another one. What was set since the last \
+                 run or load has been dropped: load() again, or set what belongs together before the next run"
             )),
+            Error::Registers { dropped: false, .. } => {
+                RegisterError::new_err(format!("{text}: a reserved bit differs, or a part contradicts another one"))
+            }
+            Error::Value(_) => RegisterError::new_err(text),
         }
     }
 }

@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::kvm::XsaveForm;
-use crate::x86::float80;
 use crate::x86::xsave::Register;
+use crate::x86::{float80, valid};
 
 use super::typed::{Int, Ints};
 use super::vcpu::Vcpu;
@@ -51,6 +51,12 @@ impl Fpu {
     }
 }
 
+/// Refuses what the register cannot hold, in words.
+fn sound(register: Register, bytes: &[u8]) -> PyResult<()> {
+    let value = bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    Ok(if matches!(register, Register::Mxcsr) { valid::mxcsr(value) } else { Ok(()) }?)
+}
+
 macro_rules! control_words {
     ($($get:ident $set:ident $register:ident $width:literal $doc:literal;)+) => {
         #[pymethods]
@@ -67,6 +73,7 @@ macro_rules! control_words {
                 #[setter]
                 fn $set(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
                     let (bytes, layout) = (from_int(value, $width)?, &XsaveForm::get()?.layout);
+                    sound(Register::$register, &bytes)?;
                     set(self.cpu.get(), |area| layout.set(area, Register::$register, &bytes))
                 }
             )+
@@ -136,11 +143,11 @@ impl Fpu {
         Ok(self.cpu.get().slot()?.with(|cpu| cpu.vcpu.set_xsave(&area))?)
     }
 
-    /// Where the parts of `raw` beyond x87 and SSE lie: their bit in XCR0 -> (offset, length in bytes).
+    /// Where the parts of `raw` beyond x87 and SSE lie: their name in XCR0 ("avx", "opmask") -> (offset, length in bytes).
     #[allow(clippy::unused_self)] // a property of Python's
     #[getter]
-    fn components(&self) -> PyResult<BTreeMap<u32, (u32, u32)>> {
-        Ok(XsaveForm::get()?.layout.components.iter().map(|c| (c.number, (c.offset, c.size))).collect())
+    fn components(&self) -> PyResult<BTreeMap<String, (u32, u32)>> {
+        Ok(XsaveForm::get()?.layout.components.iter().map(|c| (c.name(), (c.offset, c.size))).collect())
     }
 
     fn __repr__(&self) -> String {

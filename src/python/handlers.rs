@@ -5,6 +5,7 @@ use pyo3::types::PyString;
 
 use crate::hook::{Subject, Wanted};
 
+use super::address::Fitting;
 use super::exit::{kind_of, msr_number};
 use super::expression::filter;
 use super::hook::{Handle, span, wanted};
@@ -39,7 +40,7 @@ impl VM {
         slf: &Bound<'_, Self>,
         port: &Bound<'_, PyAny>,
         handler: Option<&Bound<'_, PyAny>>,
-        size: Option<u64>,
+        size: Option<Fitting<u64>>,
         access: &str,
         strings: bool,
         when: Option<&Bound<'_, PyAny>>,
@@ -56,7 +57,7 @@ impl VM {
         slf: &Bound<'_, Self>,
         address: &Bound<'_, PyAny>,
         handler: Option<&Bound<'_, PyAny>>,
-        size: Option<u64>,
+        size: Option<Fitting<u64>>,
         access: &str,
         when: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
@@ -72,7 +73,7 @@ impl VM {
         slf: &Bound<'_, Self>,
         msr: &Bound<'_, PyAny>,
         handler: Option<&Bound<'_, PyAny>>,
-        size: Option<u64>,
+        size: Option<Fitting<u64>>,
         access: &str,
         when: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {

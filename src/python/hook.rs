@@ -15,6 +15,7 @@ use crate::exit::{Exit, ExitKind as Kind, Reply};
 use crate::hook::{Callback, Expression as Filter, Hook, Subject, Wanted};
 use crate::machine::Machine;
 
+use super::address::Fitting;
 use super::error::foreign;
 use super::exit::to_python;
 use super::native::NativeHandler;
@@ -254,7 +255,7 @@ impl Handle {
             if s.first == s.last {
                 return format!("{one} {:#x}", s.first);
             }
-            format!("{several} {:#x}..{:#x}", s.first, s.last)
+            format!("{several} {:#x}..{:#x}", s.first, u128::from(s.last) + 1)
         };
         let what = match self.subject {
             Subject::Port(s) => span(s, "port", "ports"),
@@ -311,11 +312,11 @@ fn no_span(at: &Bound<'_, PyAny>) -> PyErr {
 }
 
 /// The span that `at` (a number or a range) and `size` name, its last number at most `limit`.
-pub fn span(at: &Bound<'_, PyAny>, size: Option<u64>, limit: u64) -> PyResult<Span> {
+pub fn span(at: &Bound<'_, PyAny>, size: Option<Fitting<u64>>, limit: u64) -> PyResult<Span> {
     let range = at.py().import("builtins")?.getattr("range")?;
     let number = |value: Bound<'_, PyAny>| value.extract::<u64>().map_err(|_| no_span(at));
     if !at.is_instance(&range)? {
-        return Ok(Span::new(number(at.clone())?, size.unwrap_or(1), limit)?);
+        return Ok(Span::new(number(at.clone())?, size.map_or(1, |n| n.0), limit)?);
     }
     let (start, stop) = (number(at.getattr("start")?)?, number(at.getattr("stop")?)?);
     if size.is_some() || at.getattr("step")?.extract::<i64>()? != 1 {

@@ -1,19 +1,33 @@
 //! What the host offers and how its KVM behaves, for Python. It never keeps a descriptor open.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
 use crate::error::Result as CoreResult;
 use crate::kvm::{Host, Quirks as Core, quirk_list};
+use crate::machine::{WHOLE, probe as probe_kvm};
 
-/// How this KVM behaves: probed once in a process.
+/// How this KVM behaves: probed once in a process. Threads that come meanwhile wait for the answers, but not for ever: a
+/// child that was forked meanwhile has nobody to wait for.
 pub fn quirks() -> CoreResult<Core> {
     static PROBED: OnceLock<Core> = OnceLock::new();
-    match PROBED.get() {
-        Some(known) => Ok(*known),
-        None => crate::machine::probe().map(|found| *PROBED.get_or_init(|| found)),
+    static TURN: Mutex<()> = Mutex::new(());
+    const SLICE: Duration = Duration::from_millis(5);
+    let until = Instant::now() + WHOLE;
+    let mut turn = None;
+    while PROBED.get().is_none() && turn.is_none() && Instant::now() < until {
+        turn = TURN.try_lock().ok();
+        if turn.is_none() {
+            std::thread::sleep(SLICE);
+        }
     }
+    if let Some(known) = PROBED.get() {
+        return Ok(*known);
+    }
+    let found = probe_kvm()?;
+    Ok(if found.in_time { *PROBED.get_or_init(|| found.quirks) } else { found.quirks })
 }
 
 /// How this KVM behaves, found out by running mini-guests: one yes-or-no attribute per question.

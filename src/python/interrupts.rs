@@ -89,7 +89,8 @@ impl VM {
     /// Interrupt line `line` (0 to 23): ISA numbers, which reach the I/O APIC's pin and, with irqchip="full", the PIC.
     ///
     /// ValueError for a VM without interrupt controllers.
-    fn irq(slf: &Bound<'_, Self>, line: u8) -> PyResult<IrqLine> {
+    fn irq(slf: &Bound<'_, Self>, line: Fitting<u8>) -> PyResult<IrqLine> {
+        let line = line.0;
         slf.get().machine().check_line(line)?;
         Ok(IrqLine { vm: slf.clone().unbind(), line })
     }
@@ -98,7 +99,8 @@ impl VM {
     ///
     /// `address` is 0xfee00000 with the destination in bits 12 to 19, `data` has the vector in its low byte. ValueError for a
     /// VM without interrupt controllers.
-    fn msi(&self, py: Python<'_>, address: u64, data: u32) -> PyResult<bool> {
+    fn msi(&self, py: Python<'_>, address: Fitting<u64>, data: Fitting<u32>) -> PyResult<bool> {
+        let (address, data) = (address.0, data.0);
         Ok(py.detach(|| self.machine().signal(MsiMessage { address, data }))?)
     }
 
@@ -172,12 +174,13 @@ impl Vcpu {
     /// Interrupts the vCPU with `vector` as soon as it takes interrupts, which belljar waits for. From any thread.
     ///
     /// A VM without interrupt controllers gets it whatever its vector (it ends a HLT); else it goes through the local
-    /// APIC, which delivers vectors from 16 on.
-    fn inject_interrupt(&self, py: Python<'_>, vector: Fitting<u8>) -> PyResult<()> {
+    /// APIC, which delivers vectors from 16 on. False if that does not take it: it is switched off (bit 8 of
+    /// `cpu.lapic.svr`) until the guest switches it on.
+    fn inject_interrupt(&self, py: Python<'_>, vector: Fitting<u8>) -> PyResult<bool> {
         Ok(py.detach(|| self.vm().get().machine().inject_interrupt(self.number(), vector.0))?)
     }
 
-    /// Sends the vCPU a non-maskable interrupt. From any thread.
+    /// Sends the vCPU a non-maskable interrupt. From any thread; `cpu.events` shows it on its way.
     fn inject_nmi(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.vm().get().machine().inject_nmi(self.number()))?)
     }
@@ -187,8 +190,14 @@ impl Vcpu {
     /// `error_code` is for the vectors that have one (0 if none is given), `cr2` for page faults (vector 14). ValueError for
     /// what such an exception does not have, and while another one is on its way.
     #[pyo3(signature = (vector, error_code = None, *, cr2 = None))]
-    fn inject_exception(&self, vector: u8, error_code: Option<u32>, cr2: Option<u64>) -> PyResult<()> {
-        Ok(self.vm().get().machine().inject_exception(self.number(), vector, error_code, cr2)?)
+    fn inject_exception(
+        &self,
+        vector: Fitting<u8>,
+        error_code: Option<Fitting<u32>>,
+        cr2: Option<Fitting<u64>>,
+    ) -> PyResult<()> {
+        let (error_code, cr2) = (error_code.map(|code| code.0), cr2.map(|at| at.0));
+        Ok(self.vm().get().machine().inject_exception(self.number(), vector.0, error_code, cr2)?)
     }
 
     /// The vectors that inject_interrupt() has queued and the guest has not been able to take, the next one first.

@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyDict, PyFrozenSet};
 
 use crate::x86::lapic;
 
+use super::address::Fitting;
 use super::typed::NumberSet;
 use super::vcpu::Vcpu;
 
@@ -33,6 +34,12 @@ impl Lapic {
     }
 
     fn write(&self, offset: usize, value: u32) -> PyResult<()> {
+        if lapic::is_read_only(offset) {
+            let name = lapic::REGISTERS.iter().rfind(|(_, at)| *at <= offset).map_or("", |(name, _)| name);
+            return Err(PyValueError::new_err(format!(
+                "{name} (at {offset:#x}) is read-only: the local APIC keeps it itself; `lapic.page` sets all registers as they are"
+            )));
+        }
         let written = self.cpu.get().slot()?.with(|cpu| {
             let mut page = cpu.vcpu.lapic()?;
             if lapic::write(&mut page, offset, value) { cpu.vcpu.set_lapic(&page).map(|()| true) } else { Ok(false) }
@@ -72,8 +79,8 @@ macro_rules! lapic_registers {
                 }
 
                 #[setter]
-                fn $set(&self, value: u32) -> PyResult<()> {
-                    self.write($at, value)
+                fn $set(&self, value: Fitting<u32>) -> PyResult<()> {
+                    self.write($at, value.0)
                 }
             )+
         }
@@ -157,8 +164,8 @@ impl Lapic {
         self.read(offset(which)?)
     }
 
-    fn __setitem__(&self, which: &Bound<'_, PyAny>, value: u32) -> PyResult<()> {
-        self.write(offset(which)?, value)
+    fn __setitem__(&self, which: &Bound<'_, PyAny>, value: Fitting<u32>) -> PyResult<()> {
+        self.write(offset(which)?, value.0)
     }
 
     fn __repr__(&self) -> String {

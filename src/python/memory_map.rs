@@ -86,6 +86,15 @@ impl MemoryMap {
         MemoryRanges(Mutex::new(self.ranges.clone().into_iter()))
     }
 
+    /// Does something answer at that address (memory, a device, a handler)? Or is it one of the ranges?
+    fn __contains__(&self, what: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if let Ok(range) = what.cast::<MemoryRange>() {
+            return Ok(self.ranges.contains(range.get()));
+        }
+        let address: Address = what.extract()?;
+        Ok(self.ranges.iter().any(|r| r.kind != "hole" && r.__contains__(address)))
+    }
+
     /// The ranges that hold `address`: memory, a device or a hole, and the handlers in front of it.
     fn at(&self, address: Address) -> Vec<MemoryRange> {
         self.ranges.iter().filter(|r| r.__contains__(address)).cloned().collect()
@@ -139,15 +148,16 @@ impl VM {
     /// What is where in the guest's physical address space: RAM, ROM, devices, handlers of on_mmio, and holes.
     ///
     /// Up to the last address that the host lets a guest have. A value of this moment: later changes are not in it.
-    fn memory_map(&self, py: Python<'_>) -> MemoryMap {
+    fn memory_map(&self, py: Python<'_>) -> PyResult<MemoryMap> {
         let (places, last) = py.detach(|| (self.machine().places(), Machine::last_address()));
+        let places = places?;
         let hooks = self.hooks();
         let handlers = hooks.iter().filter_map(|(hook, function)| handler(py, hook, function));
         let mut ranges: Vec<_> = places.into_iter().map(native).chain(handlers).collect();
         let free = holes(ranges.iter().map(|r| (r.start, r.last)), last);
         ranges.extend(free.into_iter().map(native));
         ranges.sort_by_key(|r| (r.start, r.kind == "handler"));
-        MemoryMap { ranges }
+        Ok(MemoryMap { ranges })
     }
 }
 

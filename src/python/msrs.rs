@@ -8,6 +8,7 @@ use pyo3::{IntoPyObjectExt, PyTraverseError};
 
 use crate::x86::msr;
 
+use super::address::Fitting;
 use super::exit::msr_number;
 use super::typed::Keys;
 use super::vm::VM;
@@ -53,7 +54,8 @@ impl Msrs {
         value.ok_or_else(|| PyKeyError::new_err(format!("this vCPU has no MSR {index:#x}")))
     }
 
-    fn __setitem__(&self, which: &Bound<'_, PyAny>, value: u64) -> PyResult<()> {
+    fn __setitem__(&self, which: &Bound<'_, PyAny>, value: Fitting<u64>) -> PyResult<()> {
+        let value = value.0;
         let index = msr_number(which)?;
         let slot = self.vm.get().machine().cpu(self.id)?;
         if slot.with(|cpu| cpu.vcpu.set_msr(index, value))? {
@@ -61,6 +63,16 @@ impl Msrs {
         }
         let name = msr::name(index).unwrap_or("an unnamed one");
         Err(PyValueError::new_err(format!("this vCPU refuses {value:#x} for MSR {index:#x} ({name})")))
+    }
+
+    /// The register `which`, or `default` if this vCPU does not have it.
+    #[pyo3(signature = (which: "str | int", default: "Any" = None) -> "Any")]
+    fn get(&self, py: Python<'_>, which: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+        match self.__getitem__(which) {
+            Ok(value) => value.into_py_any(py),
+            Err(error) if error.is_instance_of::<PyKeyError>(py) => Ok(default.unwrap_or_else(|| py.None())),
+            Err(error) => Err(error),
+        }
     }
 
     /// The names that belljar knows, with their numbers.

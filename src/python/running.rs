@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyList, PyTuple, PyType};
 
 use crate::error::Result as CoreResult;
 use crate::exit::{Exit, Interruption, Kinds};
 use crate::hook::{Condition, Until};
 use crate::machine::{Limits, Work};
 
+use super::address::Fitting;
 use super::error::foreign;
 use super::exit::{kinds_of, to_python};
 use super::expression::Expression;
@@ -46,8 +47,8 @@ pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
 }
 
 /// When a run is to end, as Python says it.
-pub fn limits(timeout: Option<f64>, exits: Option<u64>, until: Option<&Bound<'_, PyAny>>) -> PyResult<Limits> {
-    let limits = Limits { timeout: seconds("timeout", timeout)?, exits, ..Limits::default() };
+pub fn limits(timeout: Option<f64>, exits: Option<Fitting<u64>>, until: Option<&Bound<'_, PyAny>>) -> PyResult<Limits> {
+    let limits = Limits { timeout: seconds("timeout", timeout)?, exits: exits.map(|n| n.0), ..Limits::default() };
     let Some(until) = until else { return Ok(limits) };
     if until.is_instance_of::<PyType>() || until.is_instance_of::<PyTuple>() {
         return Ok(Limits { until: kinds_of(until)?, ..limits });
@@ -92,7 +93,7 @@ impl VM {
         slf: &Bound<'_, Self>,
         py: Python<'_>,
         timeout: Option<f64>,
-        max_exits: Option<u64>,
+        max_exits: Option<Fitting<u64>>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let (limits, machine) = (limits(timeout, max_exits, until)?, slf.get().machine());
@@ -118,6 +119,11 @@ impl VM {
         kinds: &Bound<'py, PyTuple>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if kinds.iter().any(|kind| kind.is_instance_of::<PyTuple>() || kind.is_instance_of::<PyList>()) {
+            return Err(PyTypeError::new_err(
+                "give them one by one: vm.exits(bj.PortOut, bj.Hlt), or vm.exits(*kinds)",
+            ));
+        }
         kinds_of(kinds)?;
         seconds("timeout", timeout)?;
         slf.py().import("belljar.running")?.getattr("exits")?.call1((slf, kinds, timeout))
@@ -130,11 +136,11 @@ impl VM {
     fn run_async<'py>(
         slf: &Bound<'py, Self>,
         timeout: Option<f64>,
-        max_exits: Option<u64>,
+        max_exits: Option<Fitting<u64>>,
         until: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         limits(timeout, max_exits, until)?;
-        slf.py().import("belljar.running")?.getattr("run_async")?.call1((slf, timeout, max_exits, until))
+        slf.py().import("belljar.running")?.getattr("run_async")?.call1((slf, timeout, max_exits.map(|n| n.0), until))
     }
 
     /// Runs the guest on threads of its own, one per vCPU, and returns at once: join() waits, stop() ends it.
@@ -151,7 +157,9 @@ impl VM {
         Ok(())
     }
 
-    /// Goes on after pause().
+    /// Goes on in the background after pause(), run(), or a run that ended by itself.
+    ///
+    /// ValueError in another state: start() begins.
     fn resume(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || self.machine().resume())
     }

@@ -1,9 +1,12 @@
 //! The class `Segment`, a value. It never refers to a vCPU.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::x86::Segment as CoreSegment;
+
+use super::address::Fitting;
 
 /// A segment register with its hidden part (Intel SDM vol. 3, 3.4.5).
 #[pyclass(frozen, eq, hash, module = "belljar")]
@@ -13,15 +16,21 @@ pub struct Segment(pub(super) CoreSegment);
 #[pymethods]
 impl Segment {
     #[new]
-    #[pyo3(signature = (*, base = 0, limit = 0, selector = 0, r#type = 0, present = true, dpl = 0, db = false, s = true, l = false, g = false, avl = false, unusable = false))]
+    #[pyo3(
+        signature = (
+            *, base = Fitting(0), limit = Fitting(0), selector = Fitting(0), r#type = Fitting(0), present = true,
+            dpl = Fitting(0), db = false, s = true, l = false, g = false, avl = false, unusable = false
+        ),
+        text_signature = "(*, base=0, limit=0, selector=0, type=0, present=True, dpl=0, db=False, s=True, l=False, g=False, avl=False, unusable=False)"
+    )]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // the fields of the register
     fn new(
-        base: u64,
-        limit: u32,
-        selector: u16,
-        r#type: u8,
+        base: Fitting<u64>,
+        limit: Fitting<u32>,
+        selector: Fitting<u16>,
+        r#type: Fitting<u8>,
         present: bool,
-        dpl: u8,
+        dpl: Fitting<u8>,
         db: bool,
         s: bool,
         l: bool,
@@ -31,12 +40,12 @@ impl Segment {
     ) -> Self {
         let bit = u8::from;
         Self(CoreSegment {
-            base,
-            limit,
-            selector,
-            kind: r#type,
+            base: base.0,
+            limit: limit.0,
+            selector: selector.0,
+            kind: r#type.0,
             present: bit(present),
-            dpl,
+            dpl: dpl.0,
             db: bit(db),
             s: bit(s),
             l: bit(l),
@@ -120,11 +129,20 @@ impl Segment {
         PyBytes::new(py, &self.0.descriptor().to_le_bytes())
     }
 
-    /// The segment that 8 bytes of a descriptor table describe.
+    /// The segment that 8 bytes of a descriptor table describe, or an integer of 64 bits.
     #[staticmethod]
-    #[pyo3(signature = (descriptor, selector = 0))]
-    fn from_descriptor(descriptor: [u8; 8], selector: u16) -> Self {
-        Self(CoreSegment::from_descriptor(u64::from_le_bytes(descriptor), selector))
+    #[pyo3(
+        signature = (descriptor: "bytes | int", selector = Fitting(0)),
+        text_signature = "(descriptor, selector=0)"
+    )]
+    fn from_descriptor(descriptor: &Bound<'_, PyAny>, selector: Fitting<u16>) -> PyResult<Self> {
+        let word = if descriptor.hasattr("__index__")? {
+            descriptor.extract::<Fitting<u64>>()?.0
+        } else {
+            let bytes = descriptor.extract::<[u8; 8]>().map_err(|_| no_descriptor(descriptor))?;
+            u64::from_le_bytes(bytes)
+        };
+        Ok(Self(CoreSegment::from_descriptor(word, selector.0)))
     }
 
     /// The same with some fields changed: `cpu.cs = cpu.cs.replace(dpl=3)`.
@@ -167,6 +185,15 @@ impl Segment {
             others.concat()
         )
     }
+}
+
+fn no_descriptor(given: &Bound<'_, PyAny>) -> PyErr {
+    let kind = given.get_type().name().map(|n| n.to_string()).unwrap_or_default();
+    let shown = match given.len() {
+        Ok(len) if !given.is_instance_of::<PyString>() => format!("{len} {kind}"),
+        _ => kind,
+    };
+    PyTypeError::new_err(format!("a descriptor is 8 bytes or an integer, not {shown}"))
 }
 
 impl Segment {

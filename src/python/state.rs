@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::kvm::Irqchip;
 use crate::x86::{Pending, State as Core, msr};
 
+use super::address::Fitting;
 use super::fpu::Fpu;
 use super::lapic::Lapic;
 use super::typed::{Events, State};
@@ -87,8 +88,8 @@ impl Vcpu {
     }
 
     #[setter]
-    fn set_tsc(&self, value: u64) -> PyResult<()> {
-        if self.slot()?.with(|cpu| cpu.vcpu.set_tsc(value))? {
+    fn set_tsc(&self, value: Fitting<u64>) -> PyResult<()> {
+        if self.slot()?.with(|cpu| cpu.vcpu.set_tsc(value.0))? {
             return Ok(());
         }
         Err(PyValueError::new_err("this KVM does not let the TSC be set: the guest sees the host's"))

@@ -113,6 +113,7 @@ python_classes! {
     DR6 "belljar.bits";
     DR7 "belljar.bits";
     XCR0 "belljar.bits";
+    DescriptorTable "belljar.descriptor";
     Events "belljar.events";
     State "belljar.state";
     Stats "belljar.stats";

@@ -6,15 +6,16 @@ use pyo3::prelude::*;
 
 use crate::error::{Error, Result as CoreResult};
 use crate::machine::{Machine, Slot};
-use crate::x86::{DescriptorTable, Gpr, MOST_CR8, Sregs, disassemble};
+use crate::x86::{self, Gpr, MOST_CR8, Sregs, disassemble};
 
-use super::address::Fitting;
+use super::address::{Count, Fitting};
 use super::decode::listing;
 use super::exit::to_python;
 use super::msrs::Msrs;
 use super::regs::Registers;
 use super::running::{detached, limits, poll};
 use super::segment::Segment;
+use super::typed::DescriptorTable;
 use super::vm::VM;
 
 /// One vCPU. Its state may be read and written while the VM is stopped, and in handlers of its own exits.
@@ -62,6 +63,10 @@ impl Vcpu {
             Ok(())
         })?)
     }
+}
+
+fn table(py: Python<'_>, table: x86::DescriptorTable) -> PyResult<DescriptorTable<'_>> {
+    DescriptorTable::of(py, "_make", ((table.base, table.limit),))
 }
 
 macro_rules! control_registers {
@@ -142,28 +147,26 @@ impl Vcpu {
         Msrs::new(self.vm.clone_ref(py), self.id)
     }
 
-    /// GDTR as (base, limit).
+    /// GDTR: its base and limit.
     #[getter]
-    fn gdt(&self) -> PyResult<(u64, u16)> {
-        let table = self.sregs()?.gdt;
-        Ok((table.base, table.limit))
+    fn gdt<'py>(&self, py: Python<'py>) -> PyResult<DescriptorTable<'py>> {
+        table(py, self.sregs()?.gdt)
     }
 
     #[setter]
-    fn set_gdt(&self, value: (u64, u16)) -> PyResult<()> {
-        self.change(|s| s.gdt = DescriptorTable { base: value.0, limit: value.1, ..s.gdt })
+    fn set_gdt(&self, value: (Fitting<u64>, Fitting<u16>)) -> PyResult<()> {
+        self.change(|s| (s.gdt.base, s.gdt.limit) = (value.0.0, value.1.0))
     }
 
-    /// IDTR as (base, limit).
+    /// IDTR: its base and limit.
     #[getter]
-    fn idt(&self) -> PyResult<(u64, u16)> {
-        let table = self.sregs()?.idt;
-        Ok((table.base, table.limit))
+    fn idt<'py>(&self, py: Python<'py>) -> PyResult<DescriptorTable<'py>> {
+        table(py, self.sregs()?.idt)
     }
 
     #[setter]
-    fn set_idt(&self, value: (u64, u16)) -> PyResult<()> {
-        self.change(|s| s.idt = DescriptorTable { base: value.0, limit: value.1, ..s.idt })
+    fn set_idt(&self, value: (Fitting<u64>, Fitting<u16>)) -> PyResult<()> {
+        self.change(|s| (s.idt.base, s.idt.limit) = (value.0.0, value.1.0))
     }
 
     /// The privilege level, 0 to 3.
@@ -173,8 +176,9 @@ impl Vcpu {
     }
 
     /// The next `count` instructions at the instruction pointer, as far as they are mapped.
-    #[pyo3(signature = (count = 1) -> "list[Instruction]")]
-    fn disasm<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(signature = (count = Count(1)) -> "list[Instruction]", text_signature = "($self, count=1)")]
+    fn disasm<'py>(&self, py: Python<'py>, count: Count) -> PyResult<Bound<'py, PyAny>> {
+        let count = count.0;
         let (rip, found) = py.detach(|| -> CoreResult<_> {
             let rip = self.slot()?.with(|cpu| cpu.vcpu.regs())?[Gpr::Rip];
             let (code, bits) = self.vm.get().machine().code_at(self.id, rip, count.saturating_mul(15).min(1 << 16))?;
@@ -189,7 +193,7 @@ impl Vcpu {
         &self,
         py: Python<'_>,
         timeout: Option<f64>,
-        max_exits: Option<u64>,
+        max_exits: Option<Fitting<u64>>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let limits = limits(timeout, max_exits, until)?;

@@ -20,6 +20,7 @@ use crate::kvm::Irqchip;
 use crate::machine::{Config, Machine, Phase, Zone};
 use crate::memory::Pages;
 
+use super::address::{Address, Fitting};
 use super::console::Console;
 use super::hook::Function;
 use super::host::quirks;
@@ -109,7 +110,7 @@ impl VM {
         pit: bool,
         huge: Huge,
         bus_lock: bool,
-        notify_window: Option<u32>,
+        notify_window: Option<Fitting<u32>>,
     ) -> PyResult<Self> {
         let irqchip = match irqchip {
             None => Irqchip::None,
@@ -121,7 +122,7 @@ impl VM {
         };
         let vcpus = u64::try_from(vcpus)
             .map_err(|_| PyValueError::new_err(format!("{vcpus} vCPUs asked; a VM has at least 1")))?;
-        let (memory, pages) = (memory.0, huge.0);
+        let (memory, pages, notify_window) = (memory.0, huge.0, notify_window.map(|cycles| cycles.0));
         let config = Config { memory, pages, vcpus, irqchip, pit, serial, i8042, bus_lock, notify_window };
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
@@ -167,11 +168,14 @@ impl VM {
     }
 
     #[setter]
-    fn set_clock(&self, nanoseconds: u64) -> PyResult<()> {
-        Ok(self.machine.set_clock(nanoseconds)?)
+    fn set_clock(&self, nanoseconds: Fitting<u64>) -> PyResult<()> {
+        Ok(self.machine.set_clock(nanoseconds.0)?)
     }
 
     /// "stopped", "running", "paused" or "closed".
+    ///
+    /// Stopped: it has not run, or stop() ended its run in the background. Paused: it is held between two instructions,
+    /// after pause(), after run(), or after a run that ended by itself; resume() or another run goes on.
     #[getter]
     fn state(&self) -> &'static str {
         match self.machine.phase() {
@@ -186,16 +190,26 @@ impl VM {
     ///
     /// `mode` is "real", "protected", "long" or "user"; the host builds segments and tables at the end of RAM. In "user"
     /// mode the code runs in ring 3, and its exceptions come out of run() as GuestException.
-    #[pyo3(signature = (code, mode = "long", *, at = 0x1000, vcpu = 0))]
-    fn load(&self, py: Python<'_>, code: &Bound<'_, PyAny>, mode: &str, at: u64, vcpu: u32) -> PyResult<()> {
+    #[pyo3(
+        signature = (code, mode = "long", *, at = Address(GuestPhys(0x1000)), vcpu = Fitting(0)),
+        text_signature = "($self, code, mode='long', *, at=0x1000, vcpu=0)"
+    )]
+    fn load(
+        &self,
+        py: Python<'_>,
+        code: &Bound<'_, PyAny>,
+        mode: &str,
+        at: Address,
+        vcpu: Fitting<u32>,
+    ) -> PyResult<()> {
         let mode = Mode::named(mode)?;
         let code = if code.is_instance_of::<PyString>() {
-            py.import("belljar.assembly")?.getattr("asm")?.call1((code, mode.bits(), at))?
+            py.import("belljar.assembly")?.getattr("asm")?.call1((code, mode.bits(), at.0.0))?
         } else {
             code.clone()
         };
         let code = super::memory::copied(&code)?;
-        py.detach(|| self.machine.load(&code, mode, GuestPhys(at), vcpu))?;
+        py.detach(|| self.machine.load(&code, mode, at.0, vcpu.0))?;
         Ok(())
     }
 

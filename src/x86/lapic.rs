@@ -41,6 +41,11 @@ pub fn is_bitmap(offset: usize) -> bool {
     matches!(offset, 0x100 | 0x180 | 0x200)
 }
 
+/// Registers that the APIC itself keeps (Intel SDM vol. 3, table 11-1): version, priorities, vectors, the timer's count.
+pub fn is_read_only(offset: usize) -> bool {
+    matches!(offset, 0x30 | 0x90 | 0xa0 | 0x100..0x280 | 0x390)
+}
+
 /// The 32 bits at `offset`, a multiple of sixteen.
 pub fn read(page: &[u8], offset: usize) -> Option<u32> {
     let bytes = page.get(offset..offset.checked_add(4)?)?;

@@ -35,6 +35,28 @@ pub struct Component {
     pub size: u32,
 }
 
+impl Component {
+    /// Its name, as that of its bit in XCR0; of one that has none, the number.
+    pub fn name(&self) -> String {
+        let name = match self.number {
+            AVX => "avx",
+            3 => "bndregs",
+            4 => "bndcsr",
+            OPMASK => "opmask",
+            ZMM_HIGH => "zmm_hi256",
+            HIGH_ZMM => "hi16_zmm",
+            PKRU => "pkru",
+            11 => "cet_u",
+            12 => "cet_s",
+            17 => "tilecfg",
+            18 => "tiledata",
+            19 => "apx",
+            other => return format!("bit{other}"),
+        };
+        name.to_string()
+    }
+}
+
 /// Where the components beyond x87 and SSE lie.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {

@@ -25,6 +25,30 @@ def wait_for(condition, seconds=5):
         time.sleep(0.001)
 
 
+def test_the_state_tells_where_a_machine_is_in_its_life(vm):
+    vm.load("l: out 0x10, al; jmp l")
+    assert vm.state == "stopped"
+    with pytest.raises(ValueError, match=r"this VM is stopped: start\(\) it"):
+        vm.resume()
+    vm.run(max_exits=1)
+    assert vm.state == "paused"
+    vm.resume()
+    assert vm.state == "running"
+    with pytest.raises(ValueError, match="this VM is running already"):
+        vm.resume()
+    vm.pause()
+    assert vm.state == "paused"
+    vm.resume()
+    vm.stop()
+    assert vm.state == "stopped"
+    vm.load("hlt")
+    vm.start()
+    vm.join()
+    assert vm.state == "paused"
+    vm.stop()
+    assert vm.state == "stopped"
+
+
 def test_join_hands_out_the_exit(vm):
     vm.load("mov ebx, 42; hlt")
     vm.start()
@@ -102,7 +126,7 @@ def test_stop_and_pause_of_a_machine_that_does_not_run_do_nothing(vm):
 
 
 def test_resume_and_join_need_something_to_go_on_with(vm):
-    with pytest.raises(ValueError, match="not paused"):
+    with pytest.raises(ValueError, match="this VM is stopped"):
         vm.resume()
     with pytest.raises(ValueError, match="background"):
         vm.join()

@@ -237,3 +237,13 @@ def test_linux_boots_to_a_shell_while_python_watches_its_port(linux, record_prop
 def ask(vm, command):
     vm.console.send(command + "\n")
     return vm.console.read_until("belljar# ", timeout=30)
+
+
+def test_a_console_shows_how_much_waits_to_be_read(new_vm):
+    vm = new_vm("1M", serial=True)
+    assert repr(vm.console) == "<Console of a serial port, 0 bytes waiting>"
+    vm.load("mov dx, 0x3f8; mov al, 65; out dx, al; out dx, al; hlt")
+    vm.run(timeout=5)
+    assert repr(vm.console) == "<Console of a serial port, 2 bytes waiting>"
+    vm.close()
+    assert repr(vm.console).startswith("<Console")

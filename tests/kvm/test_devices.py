@@ -181,14 +181,14 @@ def test_a_device_can_be_put_elsewhere_when_it_is_attached(vm):
     run(vm, "mov al, 1; out 0x12, al; out 0x33, al; out 0x50, al; out 0x51, al; hlt")
     assert [device.seen for device in (first, second, third)] == [[("w", n, 1, 1)] for n in (2, 3, 0)]
     assert vm.devices == (first, second, third)
-    assert repr(second) == "<Noting at ports 0x30..0x3f>"
+    assert repr(second) == "<Noting at ports 0x30..0x40>"
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"mmio": range(0xF_F000, 0x10_1000)}, bj.RangeError, "RAM from 0x0 on is in the way and would answer"),
-        ({"ports": range(0x18, 0x28)}, bj.RangeError, "0x18..0x27 are taken by <Noting"),
+        ({"ports": range(0x18, 0x28)}, bj.RangeError, "0x18..0x28 are taken by <Noting"),
         ({"ports": range(0xFFFF, 0x10001)}, bj.RangeError, r"not all in 0..0xffff"),
         ({"ports": -1}, bj.RangeError, "not all in"),
         ({"ports": range(0x40, 0x40)}, ValueError, "takes a range"),
@@ -291,7 +291,7 @@ def test_a_driver_uses_the_test_card(vm):
     assert regs.r8.to_bytes(8, "little") == b"BJAR\0\0\0\0"
     assert (regs.r9, regs.r10, regs.r11, regs.r12) == (3, 42, 9, 1 | 2 | 4)
     assert vm.memory.read(0x8000, 12) == b"HELLO WORLD!"
-    assert "at addresses 0xfeb00000..0xfeb00fff, irq 5" in str(card)
+    assert "at addresses 0xfeb00000..0xfeb01000, irq 5" in str(card)
 
 
 @pytest.mark.parametrize("at", [0x10_0000 - 5, 0x10_0000, 2**32, 2**64 - 11, 2**64 - 1, 2**63])

@@ -329,3 +329,8 @@ def test_after_a_handler_failed_in_a_string_the_rest_reads_as_all_ones(vm):
     data.remove()
     assert vm.run(timeout=5) == bj.Hlt()
     assert vm.memory[0x4000:0x4006] == bytes([1, 2, 255, 255, 255, 255])
+
+
+def test_a_handle_shows_its_range_with_the_end_behind_it(vm):
+    assert repr(vm.on_port(range(0x10, 0x14), print)).startswith("<Handle of ports 0x10..0x14: print")
+    assert repr(vm.on_port(0x20, print)).startswith("<Handle of port 0x20: print")

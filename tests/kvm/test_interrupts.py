@@ -55,7 +55,12 @@ def test_interrupts_are_taken_in_their_order_and_none_is_lost(vm):
 
 def test_a_handler_may_inject(vm):
     guest(vm, "mov edx, 5; " + OPEN, {0x40: COUNT})
-    vm.on_port(0x80, lambda exit: None if vm.cpu.waiting_interrupts else vm.cpu.inject_interrupt(0x40))
+
+    @vm.on_port(0x80)
+    def inject(exit):
+        if not vm.cpu.waiting_interrupts:
+            vm.cpu.inject_interrupt(0x40)
+
     assert vm.run(timeout=20) == bj.Hlt()
     assert vm.cpu.regs.rbx == 5
 
@@ -100,6 +105,44 @@ def test_an_nmi_comes_even_where_interrupts_are_closed(vm):
     vm.cpu.inject_nmi()
     assert vm.run(timeout=5) == bj.Hlt()
     assert vm.cpu.regs.rbx >= 1
+
+
+def test_an_nmi_is_seen_on_its_way_into_a_stopped_vcpu(vm):
+    guest(vm, "nop; hlt", {2: "mov ebx, 7; hlt"})
+    vm.cpu.inject_nmi()
+    assert vm.cpu.events.nmi_pending == 1
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.cpu.regs.rbx == 7
+    assert vm.cpu.events.nmi_masked
+
+
+def test_an_nmi_that_a_handler_of_a_halt_injects_ends_it(vm):
+    guest(vm, "hlt; mov esi, 7; out 0x10, al; hlt", {2: COUNT})
+    halts = []
+
+    @vm.on_exit(bj.Hlt)
+    def wake(exit):
+        if not halts:
+            vm.cpu.inject_nmi()
+        halts.append(vm.cpu.events.nmi_pending)
+
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert (halts, vm.cpu.regs.rbx, vm.cpu.regs.rsi) == ([1, 0], 1, 7)
+
+
+@pytest.mark.parametrize("irqchip", ["split", "full"])
+def test_who_injects_is_told_whether_the_local_apic_took_it(new_vm, irqchip):
+    vm = new_vm("1M", irqchip=irqchip)
+    vm.load("hlt")
+    assert vm.cpu.inject_interrupt(0x40) is False
+    vm.cpu.lapic.svr = 0x1FF
+    assert vm.cpu.inject_interrupt(0x40) is True
+    assert vm.cpu.lapic.irr == {0x40}
+
+
+def test_without_a_local_apic_an_injected_interrupt_is_always_kept(vm):
+    vm.load("hlt")
+    assert vm.cpu.inject_interrupt(0x40) is True
 
 
 @pytest.mark.parametrize(("vector", "code", "pushed"), [(6, None, None), (13, None, 0), (13, 0x58, 0x58), (14, 2, 2)])

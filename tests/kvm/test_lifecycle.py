@@ -64,6 +64,11 @@ def test_every_irqchip_can_be_made(new_vm, irqchip):
     assert isinstance(vm.run(timeout=5), bj.PortOut)
 
 
+def test_a_timer_without_the_controller_that_it_interrupts_is_refused():
+    with pytest.raises(ValueError, match=r'pit=True .* irqchip="full"'):
+        bj.VM("1M", pit=True)
+
+
 CALLS = {
     "run": lambda vm: vm.run(),
     "start": lambda vm: vm.start(),
@@ -81,6 +86,8 @@ CALLS = {
     "write": lambda vm: vm.memory.write(0, b"x"),
     "slice": lambda vm: vm.memory[0:1],
     "view": lambda vm: vm.memory.view(),
+    "regions": lambda vm: vm.memory.regions,
+    "memory_map": lambda vm: vm.memory_map(),
     "add": lambda vm: vm.memory.add(2**32, 0x1000),
     "on_port": lambda vm: vm.on_port(0x10, print),
     "on_mmio": lambda vm: vm.on_mmio(0x4000_0000, print),
@@ -101,7 +108,7 @@ def test_what_is_harmless_still_works_on_a_closed_machine(vm):
     vm.close()
     vm.kick()
     assert vm.stop() is None
-    assert (vm.state, handle.hits, vm.memory.regions) == ("closed", 0, [])
+    assert (vm.state, handle.hits, repr(vm.memory)) == ("closed", 0, "<Memory of a closed VM>")
     handle.remove()
     assert "closed" in repr(vm.cpu)
     assert "closed" in repr(vm.cpu.regs)

@@ -83,9 +83,22 @@ def test_the_map_prints_as_a_table(vm):
     assert repr(vm.memory_map()[0]) == "<MemoryRange RAM 0x0..0x100000>"
 
 
-def test_a_closed_machine_has_an_empty_map(vm):
+def test_an_address_is_in_the_map_where_something_answers(vm):
+    vm.on_mmio(range(0x4000_0000, 0x4000_0010), print)
+    found = vm.memory_map()
+    assert 0x1000 in found
+    assert 0x4000_000F in found
+    assert 0x4000_0010 not in found
+    assert found[0] in found
+    with pytest.raises(TypeError, match="an address is an integer"):
+        assert "RAM" in found
+
+
+def test_a_map_outlives_its_machine(vm):
+    kept = vm.memory_map()
     vm.close()
-    assert rows(vm) == []
+    assert kept[0].kind == "RAM"
+    assert "RAM" in repr(kept)
 
 
 def test_a_dump_shows_itself(vm):

@@ -178,3 +178,26 @@ def test_no_more_threads_is_an_error_of_the_host():
         assert len(failures) == 2 and all("pthread_create" in f for f in failures), failures
         assert vm.run(timeout=0.1) == bj.Timeout()
     """)
+
+
+FIRST_MACHINES = """
+import sys, threading, time
+import belljar as bj
+gate = threading.Barrier(int(sys.argv[1]))
+def make():
+    gate.wait()
+    bj.VM("1M").close()
+threads = [threading.Thread(target=make) for _ in range(gate.parties)]
+began = time.process_time()
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(time.process_time() - began)
+"""
+
+
+def test_threads_that_make_the_first_machines_ask_the_host_once():
+    def spent(threads):
+        command = [sys.executable, "-c", FIRST_MACHINES, str(threads)]
+        return float(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+
+    assert spent(24) < 8 * spent(1)

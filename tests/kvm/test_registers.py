@@ -3,6 +3,8 @@
 What handlers do with registers while the guest waits is in test_rewriting.py.
 """
 
+import pickle
+
 import pytest
 
 import belljar as bj
@@ -198,12 +200,32 @@ def test_a_value_that_an_msr_refuses_is_a_value_error(vm):
 
 def test_control_registers_that_contradict_each_other_are_refused_and_the_vm_goes_on(vm):
     vm.load(b"\xf4", mode="real")
-    vm.cpu.cr0 = 0x8000_0000  # paging without protection
+    vm.cpu.efer = 0x400  # long mode without paging
     with pytest.raises(bj.RegisterError):
         vm.run(timeout=5)
-    assert vm.cpu.cr0 >> 31 == 0
+    assert vm.cpu.efer == 0
     vm.load(b"\xf4", mode="long")
     assert vm.run(timeout=5) == bj.Hlt()
+
+
+def test_a_descriptor_table_register_is_a_named_pair(vm):
+    vm.cpu.gdt = (0x7000, 0x2F)
+    assert vm.cpu.gdt == (0x7000, 0x2F)
+    assert (vm.cpu.gdt.base, vm.cpu.gdt.limit) == (0x7000, 0x2F)
+    assert repr(vm.cpu.gdt) == "DescriptorTable(base=0x7000, limit=0x2f)"
+    vm.cpu.idt = vm.cpu.gdt._replace(limit=0xFFF)
+    assert vm.cpu.idt == bj.DescriptorTable(0x7000, 0xFFF)
+    assert pickle.loads(pickle.dumps(vm.cpu.idt)) == vm.cpu.idt
+
+
+def test_a_descriptor_is_eight_bytes_or_an_integer():
+    flat = bj.Segment.from_descriptor(0x00CF_9A00_0000_FFFF, selector=8)
+    assert flat == bj.Segment.from_descriptor(0x00CF_9A00_0000_FFFF.to_bytes(8, "little"), 8)
+    assert (flat.base, flat.limit, flat.selector) == (0, 0xFFFF_FFFF, 8)
+    with pytest.raises(TypeError, match="8 bytes or an integer, not 7 bytes"):
+        bj.Segment.from_descriptor(bytes(7))
+    with pytest.raises(TypeError, match="8 bytes or an integer, not str"):
+        bj.Segment.from_descriptor("00cf9a000000ffff")
 
 
 def test_a_vcpu_shows_where_it_is(vm):

@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 import belljar as bj
+from belljar import bits
 
 
 def test_setting_a_bit_changes_that_bit_alone(vm):
@@ -85,6 +86,46 @@ def test_a_debug_register_of_reserved_bits_is_refused(vm):
     with pytest.raises(bj.RegisterError):
         vm.cpu.dr7 = 1 << 40
     assert vm.cpu.dr7 == 0x400
+
+
+@pytest.mark.parametrize("name", ["cr4", "efer"])
+def test_bits_that_the_architecture_does_not_have_are_refused_at_once(vm, name):
+    named = {field.first for field in bits.REGISTERS[name].FIELDS.values()}
+    for bit in range(64):
+        if bit in named:
+            setattr(vm.cpu, name, 1 << bit)
+            assert int(getattr(vm.cpu, name)) == 1 << bit
+        else:
+            with pytest.raises(bj.RegisterError, match=rf"{name.upper()} has no bit {bit} "):
+                setattr(vm.cpu, name, 1 << bit)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("cr0", 1 << 32, "CR0 has no bit 32 "),
+        ("cr0", 1 << 31, r"paging \(PG, bit 31\) needs protection \(PE, bit 0\): `cpu.cr0.update\(pe=True, pg=True\)`"),
+        ("cr0", 1 << 29, "NW .bit 29. needs CD .bit 30."),
+        ("xcr0", 0, "x87 .bit 0. must be set; AVX needs SSE: `cpu.xcr0 = 7`"),
+        ("xcr0", 5, "x87 .bit 0. must be set; AVX needs SSE: `cpu.xcr0 = 7`"),
+        ("xcr0", 0b1110_0011, "AVX-512 .bits 5 to 7. .* `cpu.xcr0 = 0xe7`"),
+        ("xcr0", 0b0010_0111, "AVX-512 .bits 5 to 7. .* `cpu.xcr0 = 0xe7`"),
+    ],
+)
+def test_a_value_that_contradicts_itself_is_refused_at_once_in_words(vm, name, value, words):
+    before = int(getattr(vm.cpu, name))
+    with pytest.raises(bj.RegisterError, match=words):
+        setattr(vm.cpu, name, value)
+    assert int(getattr(vm.cpu, name)) == before
+
+
+def test_what_kvm_refuses_is_said_to_be_dropped(vm):
+    vm.load("hlt")
+    vm.cpu.cr4.pae = False
+    with pytest.raises(bj.RegisterError, match=r"has been dropped: load\(\) again, or set"):
+        vm.run(timeout=5)
+    vm.load("hlt")
+    assert vm.run(timeout=5) == bj.Hlt()
 
 
 def test_a_guest_of_ring_0_sees_the_debug_registers(vm):

@@ -133,3 +133,17 @@ def test_a_halted_vcpu_can_be_woken(chip):
     assert chip.cpu.mp_state == "halted"
     chip.cpu.mp_state = "runnable"
     assert chip.run(timeout=5, max_exits=1) == bj.PortOut(0x10, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "offset"), [("version", 0x30), ("ppr", 0xA0), ("timer_current", 0x390), ("irr", 0x220)]
+)
+def test_what_the_apic_keeps_itself_cannot_be_written(new_vm, name, offset):
+    lapic = new_vm("1M", irqchip="split").cpu.lapic
+    before = lapic.page
+    with pytest.raises(ValueError, match=f"{name} .at {offset:#x}. is read-only"):
+        lapic[offset] = 1
+    if name in ("version", "ppr"):
+        with pytest.raises(ValueError, match="read-only"):
+            setattr(lapic, name, 1)
+    assert lapic.page == before

@@ -94,3 +94,11 @@ def test_the_clock_of_the_guest_runs_and_can_be_set(vm):
     assert 0 <= vm.clock - 1_000_000_000_000 < 60_000_000_000
     with pytest.raises(OverflowError):
         vm.clock = -1
+
+
+def test_a_register_that_a_vcpu_does_not_have_has_a_default(vm):
+    assert vm.cpu.msr.get("EFER") == vm.cpu.msr["EFER"]
+    assert vm.cpu.msr.get(0x1234_5678) is None
+    assert vm.cpu.msr.get("NO_SUCH_REGISTER", 7) == 7
+    with pytest.raises(TypeError):
+        vm.cpu.msr.get(1.5)

@@ -66,10 +66,10 @@ def test_two_states_of_a_stopped_vcpu_are_equal(new_vm):
     one, two = vm.cpu.state(), vm.cpu.state()
     assert one == two
     assert hash(one) == hash(two)
-    assert two.diff(one) == []
-    assert repr(two.diff(one)) == "no difference"
-    assert set(two.diff(one, volatile=True).names) <= VOLATILE
-    assert "msr.TSC" in two.diff(one, volatile=True).names
+    assert one.diff(two) == []
+    assert repr(one.diff(two)) == "no difference"
+    assert set(one.diff(two, volatile=True).names) <= VOLATILE
+    assert "msr.TSC" in one.diff(two, volatile=True).names
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,19 @@ def test_each_kind_of_state_is_seen_and_put_back(new_vm, name, change):
     before = vm.cpu.state()
     change(vm.cpu)
     after = vm.cpu.state()
-    assert after.diff(before).names == [name]
+    assert before.diff(after).names == [name]
     assert after != before
     assert vm.cpu.restore(before) == []
     assert vm.cpu.state() == before
     vm.cpu.restore(after)
-    assert vm.cpu.state().diff(before).by_name()[name].after == after[name]
+    assert before.diff(vm.cpu.state()).by_name()[name].after == after[name]
+
+
+def test_a_difference_goes_from_this_state_to_the_other(vm):
+    before = vm.cpu.state()
+    vm.cpu.regs.rax = 5
+    assert before.diff(vm.cpu.state()) == [("regs.rax", 0, 5)]
+    assert str(vm.cpu.state().diff(before)) == "regs.rax: 0x5 -> 0x0"
 
 
 def test_the_upper_halves_of_ymm_are_part_of_it(vm):
@@ -112,7 +119,7 @@ def test_the_upper_halves_of_ymm_are_part_of_it(vm):
         pytest.skip("this processor has no AVX")
     before = vm.cpu.state()
     vm.cpu.fpu.ymm[9] = 1 << 200
-    assert vm.cpu.state().diff(before).names == ["ymm9.high"]
+    assert before.diff(vm.cpu.state()).names == ["ymm9.high"]
     vm.cpu.restore(before)
     assert vm.cpu.fpu.ymm[9] == 0
 
@@ -123,7 +130,7 @@ def test_a_difference_says_which_bits(vm):
     vm.cpu.cr0.ts = True
     vm.cpu.cr0.ne = not vm.cpu.cr0.ne
     vm.cpu.rflags.iopl = 3
-    shown = str(vm.cpu.state().diff(before))
+    shown = str(before.diff(vm.cpu.state()))
     assert "regs.rflags: 0x2 -> 0x3002 (iopl=3)" in shown
     assert "+ts" in shown
     assert "ne" in shown
@@ -167,7 +174,7 @@ def test_a_state_that_kvm_refuses_is_an_error_and_the_vcpu_goes_on(vm):
     good = vm.cpu.state()
     paging_without_protection = (0x8000_0000).to_bytes(8, "little")
     bad = bj.State(good.to_bytes().replace(good["cr0"].to_bytes(8, "little"), paging_without_protection, 1))
-    assert bad.diff(good).names == ["cr0"]
+    assert good.diff(bad).names == ["cr0"]
     with pytest.raises(bj.RegisterError):
         vm.cpu.restore(bad)
     assert vm.cpu.restore(good) == []
@@ -228,7 +235,7 @@ def test_a_paused_machine_gives_a_state_and_takes_it_back(vm):
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         vm.pause()
-        if (changed := vm.cpu.state().diff(state)) and "xmm0" in changed.names:
+        if (changed := state.diff(vm.cpu.state())) and "xmm0" in changed.names:
             break
         vm.resume()
     assert {"regs.rax", "xmm0"} <= set(changed.names)

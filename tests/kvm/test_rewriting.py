@@ -221,11 +221,11 @@ def test_registers_that_contradict_each_other_come_out_of_run_and_the_vm_goes_on
     vm.load("out 0x10, al; hlt")
 
     def break_it(exit):
-        vm.cpu.cr0 = 0x8000_0000
+        vm.cpu.cr4.pae = False
 
     with vm.on_port(0x10, break_it), pytest.raises(bj.RegisterError):
         vm.run(timeout=5)
-    assert vm.cpu.cr0 & 1
+    assert vm.cpu.cr4.pae
     assert vm.run(timeout=5) == bj.Hlt()
 
 

@@ -389,3 +389,17 @@ def test_what_its_readme_shows_works(capsys):
         exec(snippet, names)
     shown = capsys.readouterr().out
     assert re.search(r"^1 printer \w+ \d+ printer\+0x", shown, re.MULTILINE) and "line 3" in shown
+
+
+def test_a_process_shows_its_addresses_in_hexadecimal():
+    names = ["pid", "name", "state", "cr3", "rip", "rsp", "ticks", "syscalls", "switches", "page_faults", "address"]
+    task = guest.Task(*[{"name": "compute", "state": "ready"}.get(n, 0x1000) for n in names], exit_code=0, fault=None)
+    assert "cr3=0x1000, rip=0x1000, rsp=0x1000, ticks=4096" in repr(task)
+    fault = guest.Fault(vector=14, error=4, address=0x5000, rip=0x1000)
+    assert repr(fault) == "Fault(vector=14, error=0x4, address=0x5000, rip=0x1000)"
+    assert eval(repr(fault), {"Fault": guest.Fault}) == fault
+
+
+def test_the_size_of_its_memory_may_come_first():
+    with bj.specimen("8M") as vm:
+        assert vm.memory.regions[0].size == 8 << 20

@@ -5,14 +5,16 @@ from __future__ import annotations
 from math import log2
 from typing import TYPE_CHECKING
 
-from belljar.errors import BelljarError
+from belljar.errors import BelljarError, ClosedError
 from belljar.html import memory
 from belljar.html.exits import msr
 from belljar.html.parts import Markup, card, code, dim, head, join, pill, plural, size, table, tag, title
 from belljar.html.processor import lines, where
 
 if TYPE_CHECKING:
-    from belljar._belljar import VCPU, VM, Handle
+    from collections.abc import Iterable
+
+    from belljar._belljar import VCPU, VM, Handle, MemoryRange
 
 MOODS = {"running": "good", "paused": "warn", "stopped": "", "closed": "bad"}
 MOST = 8
@@ -29,10 +31,18 @@ def vm(value: VM) -> Markup:
     ram = size(sum(r.size for r in found if r.kind == "RAM"))
     parts = [head(name, f"{plural(len(cpus), 'vCPU')}, {ram}"), *map(processor, cpus[:MOST]), _more(len(cpus))]
     if found:
-        parts += [title("memory"), memory.strip(memory.used(memory.pieces(value.memory_map())))]
+        parts += [title("memory"), memory.strip(memory.used(memory.pieces(_ranges(value))))]
     if handlers:
         parts += [title("who answers in Python"), handler_rows(handlers[:MOST]), _more(len(handlers))]
     return card(*parts)
+
+
+def _ranges(value: VM) -> Iterable[MemoryRange]:
+    """Return what is where; nothing if the VM has been closed meanwhile."""
+    try:
+        return value.memory_map()
+    except ClosedError:
+        return []
 
 
 def _more(count: int) -> Markup:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import log2
 from typing import TYPE_CHECKING
 
+from belljar.errors import ClosedError
 from belljar.html.parts import Markup, card, code, dim, head, join, pill, size, table, tag, title
 
 if TYPE_CHECKING:
@@ -79,7 +80,10 @@ def region_rows(regions: Iterable[Region]) -> Markup:
 
 def regions(memory: Memory) -> list[Region]:
     """Return the regions; none where the VM is closed."""
-    return list(memory.regions)
+    try:
+        return list(memory.regions)
+    except ClosedError:
+        return []
 
 
 def memory(value: Memory) -> Markup:

@@ -121,7 +121,8 @@ impl Memory {
     }
 
     fn __repr__(&self) -> String {
-        let words = self.core().regions().into_iter().map(|r| format!(" {:#x}..{:#x} {}", r.at, r.end(), r.what()));
+        let Ok(regions) = self.core().list() else { return "<Memory of a closed VM>".into() };
+        let words = regions.into_iter().map(|r| format!(" {:#x}..{:#x} {}", r.at, r.end(), r.what()));
         format!("<Memory{}>", words.collect::<String>())
     }
 

@@ -157,8 +157,8 @@ impl Memory {
 
     /// The regions of RAM and ROM, in the order of their addresses.
     #[getter]
-    fn regions(&self) -> Vec<Region> {
-        self.core().regions().into_iter().map(Region::new).collect()
+    fn regions(&self) -> PyResult<Vec<Region>> {
+        Ok(self.core().list()?.into_iter().map(Region::new).collect())
     }
 }
 
