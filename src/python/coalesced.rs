@@ -12,6 +12,7 @@ use crate::error::Result as CoreResult;
 use crate::kvm::Write;
 use crate::machine::{Reader, Zone as Core};
 
+use super::address::Fitting;
 use super::error::foreign;
 use super::hook::{Function, span};
 use super::vm::VM;
@@ -145,7 +146,7 @@ impl VM {
         slf: &Bound<'_, Self>,
         port: Option<&Bound<'_, PyAny>>,
         mmio: Option<&Bound<'_, PyAny>>,
-        size: Option<u64>,
+        size: Option<Fitting<u64>>,
         handler: Option<&Bound<'_, PyAny>>,
         limit: usize,
     ) -> PyResult<Zone> {
