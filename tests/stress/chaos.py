@@ -94,7 +94,10 @@ class Place:
 
     def is_closing(self):
         """Is somebody else about to close it? Its state is "closed" already; memory is there until it is."""
-        return self.vm.memory.regions != []
+        try:
+            return self.vm.memory.regions != []
+        except bj.ClosedError:
+            return False
 
     def replace(self):
         """Put a new machine here."""
