@@ -22,7 +22,7 @@ SYSTEM = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "cpl")
 
 
 class _Registers:
-    """The general registers of the exit's vCPU, and their parts: ``reg.rax``, ``reg.al``."""
+    """The registers of the exit's vCPU, and parts of them: ``reg.rax``, ``reg.al``, ``reg.cr3``, ``reg.cpl``."""
 
     def __getattr__(self, name: str) -> Expression:
         """Return the register as an expression. AttributeError for a name that is none."""
@@ -32,7 +32,7 @@ class _Registers:
 
     def __dir__(self) -> list[str]:
         """List the registers."""
-        return list(Registers.NAMES)
+        return [*Registers.NAMES, "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "cpl"]
 
 
 class _Memory:

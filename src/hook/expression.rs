@@ -7,7 +7,7 @@ use crate::addr::GuestPhys;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::source::ReadMemory;
-use crate::x86::{Part, Regs};
+use crate::x86::{Part, Regs, Sregs};
 
 use super::field::Field;
 
@@ -26,6 +26,8 @@ pub enum Expression {
     Constant(u64),
     /// A general register of the exit's vCPU, or a part of one.
     Register(Part),
+    /// A control register of that vCPU, or its privilege level.
+    System(System),
     /// A field of the exit; none for exits that have no such field.
     Exit(Field),
     /// Little-endian guest-physical memory of 1, 2, 4 or 8 bytes; none where no memory is.
@@ -40,6 +42,75 @@ pub enum Expression {
     Not(Arc<Self>),
     /// Is it one of these, which are in order?
     IsIn(Arc<Self>, Arc<[u64]>),
+    /// Is it one of a range?
+    IsInRange(Arc<Self>, Range),
+}
+
+/// Numbers from `first` to `last`, every `step`th of them; none if `first` is beyond `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // said above
+pub struct Range {
+    pub first: u64,
+    pub last: u64,
+    pub step: u64,
+}
+
+impl Range {
+    fn contains(self, value: u64) -> bool {
+        value >= self.first && value <= self.last && (value - self.first).is_multiple_of(self.step)
+    }
+}
+
+/// What of a vCPU's system registers an expression may look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // their names are the manual's
+pub enum System {
+    Cr0,
+    Cr2,
+    Cr3,
+    Cr4,
+    Cr8,
+    Efer,
+    Cpl,
+}
+
+impl System {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Self); 7] = [
+        ("cr0", Self::Cr0),
+        ("cr2", Self::Cr2),
+        ("cr3", Self::Cr3),
+        ("cr4", Self::Cr4),
+        ("cr8", Self::Cr8),
+        ("efer", Self::Efer),
+        ("cpl", Self::Cpl),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, one)| *one == self).map_or("", |(name, _)| name)
+    }
+
+    fn of(self, sregs: &Sregs) -> u64 {
+        match self {
+            Self::Cr0 => sregs.cr0,
+            Self::Cr2 => sregs.cr2,
+            Self::Cr3 => sregs.cr3,
+            Self::Cr4 => sregs.cr4,
+            Self::Cr8 => sregs.cr8,
+            Self::Efer => sregs.efer,
+            Self::Cpl => u64::from(sregs.cpl()),
+        }
+    }
+}
+
+/// The registers of a vCPU, asked for when first needed.
+pub trait Registers {
+    /// The general registers.
+    fn general(&mut self) -> Option<Regs>;
+
+    /// The system registers.
+    fn system(&mut self) -> Option<Sregs>;
 }
 
 /// Arithmetic modulo 2^64, bits, and unsigned comparisons.
@@ -49,6 +120,8 @@ pub enum Binary {
     Add,
     Subtract,
     Multiply,
+    Divide,
+    Modulo,
     BitAnd,
     BitOr,
     BitXor,
@@ -70,10 +143,24 @@ pub struct Scope<'a> {
     pub answer: Option<u64>,
     /// The vCPU that made it.
     pub vcpu: u32,
-    /// Its registers, asked for when first needed.
-    pub registers: &'a mut dyn FnMut() -> Option<Regs>,
+    /// Its registers.
+    pub registers: &'a mut dyn Registers,
     /// Guest memory.
     pub memory: &'a dyn ReadMemory,
+}
+
+/// Of what has none.
+#[derive(Clone, Copy, Debug)]
+pub struct NoRegisters;
+
+impl Registers for NoRegisters {
+    fn general(&mut self) -> Option<Regs> {
+        None
+    }
+
+    fn system(&mut self) -> Option<Sregs> {
+        None
+    }
 }
 
 impl Expression {
@@ -81,7 +168,8 @@ impl Expression {
     pub fn value(&self, scope: &mut Scope<'_>) -> Option<u64> {
         Some(match self {
             Self::Constant(value) => *value,
-            Self::Register(part) => part.of((scope.registers)()?.words[part.at]),
+            Self::Register(part) => part.of(scope.registers.general()?.words[part.at]),
+            Self::System(which) => which.of(&scope.registers.system()?),
             Self::Exit(Field::Data) if scope.answer.is_some() => scope.answer?,
             Self::Exit(field) => field.of(scope.exit?, scope.vcpu)?,
             Self::Memory(size, at) => {
@@ -90,11 +178,12 @@ impl Expression {
                 scope.memory.read(at, &mut word[..usize::from(*size).min(8)]).ok()?;
                 u64::from_le_bytes(word)
             }
-            Self::Binary(how, left, right) => how.of(left.value(scope)?, right.value(scope)?),
+            Self::Binary(how, left, right) => how.of(left.value(scope)?, right.value(scope)?)?,
             Self::And(left, right) => u64::from(left.holds(scope) && right.holds(scope)),
             Self::Or(left, right) => u64::from(left.holds(scope) || right.holds(scope)),
             Self::Not(inner) => u64::from(!inner.holds(scope)),
             Self::IsIn(inner, values) => u64::from(values.binary_search(&inner.value(scope)?).is_ok()),
+            Self::IsInRange(inner, range) => u64::from(range.contains(inner.value(scope)?)),
         })
     }
 
@@ -106,7 +195,7 @@ impl Expression {
     /// Is its value a truth, which `&`, `|` and `~` combine as such?
     pub fn is_truth(&self) -> bool {
         match self {
-            Self::And(..) | Self::Or(..) | Self::Not(_) | Self::IsIn(..) => true,
+            Self::And(..) | Self::Or(..) | Self::Not(_) | Self::IsIn(..) | Self::IsInRange(..) => true,
             Self::Binary(how, ..) => {
                 use Binary::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
                 matches!(how, Equal | NotEqual | Less | LessOrEqual | Greater | GreaterOrEqual)
@@ -147,8 +236,10 @@ impl Expression {
     /// How deep it is, and how many parts it has.
     fn measure(&self) -> (usize, usize) {
         let (depth, parts) = match self {
-            Self::Constant(_) | Self::Register(_) | Self::Exit(_) => (0, 0),
-            Self::Memory(_, inner) | Self::Not(inner) | Self::IsIn(inner, _) => inner.measure(),
+            Self::Constant(_) | Self::Register(_) | Self::System(_) | Self::Exit(_) => (0, 0),
+            Self::Memory(_, inner) | Self::Not(inner) | Self::IsIn(inner, _) | Self::IsInRange(inner, _) => {
+                inner.measure()
+            }
             Self::Binary(_, left, right) | Self::And(left, right) | Self::Or(left, right) => {
                 let ((depth, parts), (other, more)) = (left.measure(), right.measure());
                 (depth.max(other), parts + more)
@@ -160,9 +251,9 @@ impl Expression {
     /// Does it look at registers or memory, and not at the exit alone?
     pub fn looks_at_guest(&self) -> bool {
         match self {
-            Self::Register(_) | Self::Memory(..) => true,
+            Self::Register(_) | Self::System(_) | Self::Memory(..) => true,
             Self::Constant(_) | Self::Exit(_) => false,
-            Self::Not(inner) | Self::IsIn(inner, _) => inner.looks_at_guest(),
+            Self::Not(inner) | Self::IsIn(inner, _) | Self::IsInRange(inner, _) => inner.looks_at_guest(),
             Self::Binary(_, left, right) | Self::And(left, right) | Self::Or(left, right) => {
                 left.looks_at_guest() || right.looks_at_guest()
             }
@@ -171,9 +262,12 @@ impl Expression {
 }
 
 impl Binary {
-    fn of(self, a: u64, b: u64) -> u64 {
+    /// None where something is divided by 0.
+    fn of(self, a: u64, b: u64) -> Option<u64> {
         let shifted = |by: u64, how: fn(u64, u32) -> Option<u64>| u32::try_from(by).ok().and_then(|by| how(a, by));
-        match self {
+        Some(match self {
+            Self::Divide => a.checked_div(b)?,
+            Self::Modulo => a.checked_rem(b)?,
             Self::Add => a.wrapping_add(b),
             Self::Subtract => a.wrapping_sub(b),
             Self::Multiply => a.wrapping_mul(b),
@@ -188,7 +282,7 @@ impl Binary {
             Self::LessOrEqual => u64::from(a <= b),
             Self::Greater => u64::from(a > b),
             Self::GreaterOrEqual => u64::from(a >= b),
-        }
+        })
     }
 }
 
@@ -210,13 +304,22 @@ mod tests {
         }
     }
 
+    /// Registers that can be looked at once.
+    struct Once(bool);
+
+    impl Registers for Once {
+        fn general(&mut self) -> Option<Regs> {
+            std::mem::take(&mut self.0).then(Regs::default)
+        }
+
+        fn system(&mut self) -> Option<Sregs> {
+            Some(Sregs { cr3: 0x5000, ..Sregs::default() })
+        }
+    }
+
     fn value(expression: &Expression) -> Option<u64> {
         let exit = Exit::PortOut { port: 0x10, size: 1, data: 7 };
-        let mut looks = 0;
-        let mut registers = || {
-            looks += 1;
-            (looks == 1).then(Regs::default)
-        };
+        let mut registers = Once(true);
         expression.value(&mut Scope {
             exit: Some(&exit),
             answer: None,
@@ -258,6 +361,18 @@ mod tests {
         assert_eq!(value(&first.clone().and(second_look.clone())), Some(0));
         assert_eq!(value(&first.or(second_look.clone())), Some(1));
         assert_eq!(value(&equal(PRESENT, 1).and(second_look.clone()).or(second_look)), Some(1));
+    }
+
+    #[test]
+    fn control_registers_ranges_and_quotients_are_values_too() {
+        assert_eq!(value(&equal(Expression::System(System::Cr3), 0x5000)), Some(1));
+        let within = |first, last, step| value(&Expression::IsInRange(PRESENT.into(), Range { first, last, step }));
+        assert_eq!(
+            (within(7, u64::MAX, 1), within(1, 9, 2), within(0, 9, 2), within(8, 7, 1)),
+            (Some(1), Some(1), Some(0), Some(0))
+        );
+        let by = |how, n| value(&Expression::Binary(how, PRESENT.into(), Expression::Constant(n).into()));
+        assert_eq!((by(Binary::Divide, 2), by(Binary::Modulo, 4), by(Binary::Divide, 0)), (Some(3), Some(3), None));
     }
 
     #[test]

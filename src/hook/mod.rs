@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::exit::{Exit, ExitKind as K, Reply};
 
 pub use clock::ticks;
-pub use expression::{Binary, Expression, MOST_DEPTH, MOST_PARTS, Scope};
+pub use expression::{Binary, Expression, MOST_DEPTH, MOST_PARTS, NoRegisters, Range, Registers, Scope, System};
 pub use field::Field;
 pub use native::{Guest, Native};
 pub use ring::{Batch, Pushed, Ring};

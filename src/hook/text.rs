@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::expression::{Binary, Expression};
+use super::expression::{Binary, Expression, Range};
 
 impl Binary {
     /// Its sign.
@@ -11,6 +11,8 @@ impl Binary {
             Self::Add => "+",
             Self::Subtract => "-",
             Self::Multiply => "*",
+            Self::Divide => "//",
+            Self::Modulo => "%",
             Self::BitAnd => "&",
             Self::BitOr => "|",
             Self::BitXor => "^",
@@ -43,12 +45,18 @@ impl fmt::Display for Expression {
         match self {
             Self::Constant(value) => write!(f, "{value:#x}"),
             Self::Register(part) => write!(f, "reg.{}", part.name()),
+            Self::System(which) => write!(f, "reg.{}", which.name()),
             Self::Exit(field) => write!(f, "exit.{}", field.name()),
             Self::Memory(bytes, at) => write!(f, "mem.u{}({at})", u32::from(*bytes) * 8),
             Self::Binary(how, left, right) => write!(f, "{} {} {}", Inner(left), how.sign(), Inner(right)),
             Self::And(left, right) => write!(f, "{} & {}", Inner(left), Inner(right)),
             Self::Or(left, right) => write!(f, "{} | {}", Inner(left), Inner(right)),
             Self::Not(inner) => write!(f, "~({inner})"),
+            Self::IsInRange(inner, Range { first, last, step }) => {
+                let end = u128::from(*last) + 1;
+                let step = if *step == 1 { String::new() } else { format!(", {step:#x}") };
+                write!(f, "{}.isin(range({first:#x}, {end:#x}{step}))", Inner(inner))
+            }
             Self::IsIn(inner, values) => {
                 let values: Vec<_> = values.iter().map(|value| format!("{value:#x}")).collect();
                 write!(f, "{}.isin([{}])", Inner(inner), values.join(", "))

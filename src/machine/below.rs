@@ -12,6 +12,7 @@ use crate::source::ReadMemory;
 use crate::x86::Regs;
 
 use super::Machine;
+use super::look::InSlot;
 
 impl Machine {
     /// Does what `exit` would do if `hook` and those asked before it were not there, and says what `hook` is to answer so
@@ -36,7 +37,7 @@ impl Machine {
         let Some(chain) = tables.find(exit) else { return Ok(Reply::Default) };
         // Not there: it has been removed while its exit waited, or `exit` is one that it does not want.
         let first = chain.iter().position(|h| Arc::ptr_eq(h, hook)).map_or(0, |at| at + 1);
-        let mut registers = || self.cpu(vcpu).and_then(|slot| slot.with(|cpu| cpu.vcpu.regs())).ok();
+        let mut registers = InSlot::new(self, vcpu);
         for behind in chain.iter().skip(first) {
             let mut scope =
                 Scope { exit: Some(exit), answer: None, vcpu, registers: &mut registers, memory: &*self.memory };

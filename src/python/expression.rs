@@ -1,12 +1,13 @@
 //! Expressions as Python writes them, operator by operator. They hold the core's tree, which it computes, and never a machine.
 
-use pyo3::exceptions::{PyAttributeError, PyTypeError};
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
+use pyo3::types::{PyInt, PyRange};
 
 use crate::addr::GuestPhys;
 use crate::error::{Error, Result as CoreResult};
-use crate::hook::{Binary, Expression as Core, Field, Scope};
+use crate::hook::{Binary, Expression as Core, Field, NoRegisters, Range, Scope, System};
+use crate::machine::InSlot;
 use crate::source::ReadMemory;
 use crate::x86::{Part, Regs};
 
@@ -19,7 +20,7 @@ use super::vm::VM;
 /// in parentheses: they bind tighter than comparisons), ask `.isin([...])`. Of two integers, `&` and `|` combine the bits; if one
 /// of them is a truth, the other one is as well: an integer that is not 0. `~` is always the truth that the other one does not hold.
 /// What the guest has not (the exit no such field, an address no memory) makes what is computed from it absent, too; a comparison
-/// with it does not hold, `~` of that does. `and`, `or` and `not` cannot be kept for later and raise TypeError. At most 4096 parts, 200 deep:
+/// with it does not hold, `~` of that does; so it is with what is divided by 0. `and`, `or` and `not` cannot be kept for later and raise TypeError. At most 4096 parts, 200 deep:
 /// ValueError.
 #[pyclass(frozen, module = "belljar")]
 pub struct Expression(pub(super) Core);
@@ -75,6 +76,21 @@ pub fn filter(when: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Core>> {
     }))
 }
 
+/// Most values that are spelt out.
+const MOST_VALUES: usize = 0x1_0000;
+
+/// The numbers of a Python range, which are to be from 0 to 2**64 - 1.
+fn span(range: &Bound<'_, PyRange>) -> PyResult<Range> {
+    let wrong = || PyValueError::new_err(format!("{range} is no range of numbers from 0 to 2**64 - 1, upwards"));
+    let step: u64 = range.getattr("step")?.extract().map_err(|_| wrong())?;
+    if range.is_empty()? {
+        return Ok(Range { first: 1, last: 0, step: 1 });
+    }
+    let first: u64 = range.getattr("start")?.extract().map_err(|_| wrong())?;
+    let last: u64 = range.get_item(-1)?.extract().map_err(|_| wrong())?;
+    Ok(Range { first, last, step })
+}
+
 /// What an expression meets that is computed without a machine.
 struct Nothing;
 
@@ -89,10 +105,15 @@ impl Expression {
     /// A general register, or a part of one: what bj.reg.rax is.
     #[staticmethod]
     fn register(name: &str) -> PyResult<Self> {
+        if let Some((_, which)) = System::ALL.iter().find(|(known, _)| *known == name) {
+            return Self::new(Core::System(*which));
+        }
         let part = Part::named(name).ok_or_else(|| {
-            let names = Regs::NAMES.join(", ");
+            let system: Vec<_> = System::ALL.iter().map(|(name, _)| *name).collect();
             PyAttributeError::new_err(format!(
-                "no register is named {name:?}; there are {names}, and parts such as eax"
+                "no register is named {name:?}; there are {}, {}, and parts such as eax",
+                Regs::NAMES.join(", "),
+                system.join(", ")
             ))
         })?;
         Self::new(Core::Register(part))
@@ -127,10 +148,17 @@ impl Expression {
         Field::ALL.iter().map(|field| field.name()).collect()
     }
 
-    /// Is the value one of these integers?
+    /// Is the value one of these integers? A range may be as long as it likes, from 0 on; else at most 65536 of them.
     #[pyo3(signature = (values: "Iterable[int]"))]
     fn isin(&self, values: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut wanted = values.try_iter()?.map(|value| word(&value?)).collect::<PyResult<Vec<_>>>()?;
+        if let Ok(range) = values.cast::<PyRange>() {
+            return Self::new(Core::IsInRange(self.0.clone().into(), span(range)?));
+        }
+        let first = values.try_iter()?.take(MOST_VALUES + 1);
+        let mut wanted = first.map(|value| word(&value?)).collect::<PyResult<Vec<_>>>()?;
+        if wanted.len() > MOST_VALUES {
+            return Err(PyValueError::new_err(format!("at most {MOST_VALUES} values; a range may be longer")));
+        }
         wanted.sort_unstable();
         wanted.dedup();
         Self::new(Core::IsIn(self.0.clone().into(), wanted.into()))
@@ -144,13 +172,14 @@ impl Expression {
         let exit = exit.map(from_python).transpose()?;
         let vcpu = exit.as_ref().map_or(0, |(_, vcpu)| *vcpu);
         let machine = vm.map(|vm| vm.get().machine());
-        let mut failure = None;
-        let look =
-            || machine?.cpu(vcpu).and_then(|slot| slot.with(|cpu| cpu.vcpu.regs())).map_err(|e| failure = Some(e)).ok();
         let memory = machine.map_or::<&dyn ReadMemory, _>(&Nothing, |machine| &*machine.memory);
-        let (mut registers, exit) = (look, exit.as_ref().map(|(exit, _)| exit));
+        let exit = exit.as_ref().map(|(exit, _)| exit);
+        let Some(machine) = machine else {
+            return Ok(self.0.value(&mut Scope { exit, answer: None, vcpu, registers: &mut NoRegisters, memory }));
+        };
+        let mut registers = InSlot::new(machine, vcpu);
         let value = self.0.value(&mut Scope { exit, answer: None, vcpu, registers: &mut registers, memory });
-        failure.map_or(Ok(value), |error| Err(error.into()))
+        registers.failure.map_or(Ok(value), |error| Err(error.into()))
     }
 
     /// Does it hold now in `vm`, or with `exit` at hand: is it there, and not 0? Otherwise as value().
@@ -230,6 +259,22 @@ impl Expression {
 
     fn __rmul__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
         self.after(Binary::Multiply, other)
+    }
+
+    fn __floordiv__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        self.with(Binary::Divide, other)
+    }
+
+    fn __rfloordiv__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        self.after(Binary::Divide, other)
+    }
+
+    fn __mod__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        self.with(Binary::Modulo, other)
+    }
+
+    fn __rmod__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        self.after(Binary::Modulo, other)
     }
 
     fn __xor__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyRange, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyRange, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
 use crate::addr::Span;
@@ -80,6 +80,9 @@ fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
     }
     let kind = exit.kind();
     if !TAKES_DATA.contains(&kind) {
+        if result.is_instance_of::<PyBool>() {
+            return Ok(Reply::Default); // of a lambda whose last call tells whether it worked
+        }
         let got = result.get_type().name()?;
         return Err(PyTypeError::new_err(format!(
             "a handler of {kind:?} returns None, bj.STOP or bj.SKIP, not {got}: only reads take data"

@@ -18,7 +18,9 @@ use pyo3::{PyTraverseError, ffi};
 
 use crate::error::{Error, Result as CoreResult};
 use crate::exit::{Exit, ExitKind};
-use crate::hook::{Batch as CoreBatch, Column, Expression, Field, Hook, Policy, Scope, Subject, Trace, Wanted, ticks};
+use crate::hook::{
+    Batch as CoreBatch, Column, Expression, Field, Hook, NoRegisters, Policy, Scope, Subject, Trace, Wanted, ticks,
+};
 use crate::machine::Phase;
 use crate::x86::Part;
 
@@ -315,7 +317,8 @@ impl Recorder {
                 }
                 let exit = Exit::PortOut { port: 0x10, size: 4, data };
                 let memory = &*machine.memory;
-                let mut scope = Scope { exit: Some(&exit), answer: None, vcpu, registers: &mut || None, memory };
+                let registers = &mut NoRegisters;
+                let mut scope = Scope { exit: Some(&exit), answer: None, vcpu, registers, memory };
                 if self.when.as_ref().is_none_or(|when| when.holds(&mut scope)) {
                     self.trace.record(&exit, begin + u64::from(data), &mut scope);
                 }

@@ -4,7 +4,9 @@ use crate::addr::GuestPhys;
 use crate::error::Result;
 use crate::exit::{Exit, Reply};
 use crate::hook::{Guest, Hook, Scope};
+use crate::kvm::Vcpu;
 use crate::machine::cpu::Cpu;
+use crate::machine::look::{InHand, Seen};
 use crate::machine::merge::merged;
 use crate::memory::Memory;
 use crate::source::ReadMemory;
@@ -30,12 +32,12 @@ impl Run<'_> {
             let regs = merged(exit, before, &vcpu.regs()?, wanted);
             vcpu.set_regs(&regs);
         }
-        let mut known = None;
+        let mut seen = Seen::default();
         for hook in chain.iter() {
-            if !matches(hook, exit, is_element, lease.cpu(), &mut known, &machine.memory) {
+            if !matches(hook, exit, is_element, &mut lease.cpu().vcpu, &mut seen, &machine.memory) {
                 continue;
             }
-            known = None; // whoever is asked may change them
+            seen = Seen::default(); // whoever is asked may change them
             let mut guest = Inside { cpu: lease.cpu(), memory: &machine.memory };
             let mut reply = hook.ask_native(exit, id, &mut guest)?;
             if reply.is_none() {
@@ -50,25 +52,11 @@ impl Run<'_> {
     }
 }
 
-/// Is `hook` to be asked about `exit`? Its filter looks at the vCPU as it is now; `known` are its registers, once one has.
-fn matches(
-    hook: &Hook,
-    exit: &Exit,
-    is_element: bool,
-    cpu: &mut Cpu,
-    known: &mut Option<Regs>,
-    memory: &Memory,
-) -> bool {
-    let vcpu = cpu.vcpu.id();
-    let mut registers = || {
-        *known = known.take().or_else(|| cpu.vcpu.regs().ok());
-        *known
-    };
-    hook.matches(
-        exit,
-        is_element,
-        &mut Scope { exit: Some(exit), answer: None, vcpu, registers: &mut registers, memory },
-    )
+/// Is `hook` to be asked about `exit`? Its filter looks at the vCPU as it is now.
+fn matches(hook: &Hook, exit: &Exit, is_element: bool, vcpu: &mut Vcpu, seen: &mut Seen, memory: &Memory) -> bool {
+    let id = vcpu.id();
+    let registers = &mut InHand { vcpu, seen };
+    hook.matches(exit, is_element, &mut Scope { exit: Some(exit), answer: None, vcpu: id, registers, memory })
 }
 
 /// The guest as a native handler sees it, on the thread that runs the vCPU.

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::exit::{Exit, Interruption};
 use crate::hook::{Scope, Trace};
 use crate::kvm::Access;
+use crate::machine::look::{InHand, Seen};
 
 use super::Run;
 
@@ -47,11 +48,8 @@ impl Run<'_> {
         let Self { lease, tables, machine, watch, .. } = self;
         let Some(chain) = tables.traces().and_then(|traces| traces.find(exit)) else { return };
         let vcpu = &mut lease.cpu().vcpu;
-        let (id, mut known) = (vcpu.id(), None);
-        let mut registers = || {
-            known = known.or_else(|| vcpu.regs().ok());
-            known
-        };
+        let id = vcpu.id();
+        let mut registers = InHand { vcpu, seen: &mut Seen::default() };
         let memory = &*machine.memory;
         let mut scope = Scope { exit: Some(exit), answer, vcpu: id, registers: &mut registers, memory };
         for hook in chain.iter() {

@@ -4,6 +4,8 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::hook::{Scope, Until};
 
+use crate::machine::look::{InHand, Seen};
+
 use super::{Next, Run};
 
 impl Run<'_> {
@@ -45,14 +47,9 @@ impl Run<'_> {
         match until {
             Until::Expression(expression) => {
                 let Self { lease, machine, .. } = self;
-                let mut registers = || lease.cpu().vcpu.regs().ok();
-                Ok(expression.holds(&mut Scope {
-                    exit,
-                    answer: None,
-                    vcpu: id,
-                    registers: &mut registers,
-                    memory: &*machine.memory,
-                }))
+                let registers = &mut InHand { vcpu: &mut lease.cpu().vcpu, seen: &mut Seen::default() };
+                let memory = &*machine.memory;
+                Ok(expression.holds(&mut Scope { exit, answer: None, vcpu: id, registers, memory }))
             }
             Until::Foreign(condition) => {
                 let Self { lease, watch, .. } = self;
