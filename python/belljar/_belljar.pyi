@@ -3,15 +3,22 @@
 The native half of belljar: import `belljar` instead.
 """
 
-from collections.abc import Callable, Coroutine
-from belljar.expression import Expression
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+import os
+import typing
+
+import numpy as np
+
 from _typeshed import Incomplete, SupportsGetItem, SupportsLenAndGetItem
 from belljar.bits import CR0, CR4, DR6, DR7, EFER, RFLAGS, XCR0
+from belljar.descriptor import DescriptorTable
 from belljar.device import Device
 from belljar.events import Events
 from belljar.state import State
 from belljar.stats import Stats
-from collections.abc import Iterator
+from belljar.trace import Trace
+from collections.abc import AsyncIterator, Generator, Iterator
+from os import PathLike
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
@@ -19,11 +26,14 @@ __all__ = [
     "__version__",
     "Action",
     "ApResetHold",
+    "Batch",
     "BusLock",
     "Console",
     "Debug",
     "DirtyRingFull",
+    "Doorbell",
     "Exit",
+    "Expression",
     "FailEntry",
     "FloatStack",
     "Fpu",
@@ -37,6 +47,7 @@ __all__ = [
     "InterruptWindow",
     "Interrupted",
     "IoapicEoi",
+    "IrqEvent",
     "IrqLine",
     "Lapic",
     "Memory",
@@ -49,12 +60,14 @@ __all__ = [
     "MsrRead",
     "MsrWrite",
     "Msrs",
+    "NativeHandler",
     "Notify",
     "PortIn",
     "PortOut",
     "PortStringIn",
     "PortStringOut",
     "Quirks",
+    "Recorder",
     "Region",
     "Registers",
     "Reset",
@@ -70,6 +83,7 @@ __all__ = [
     "VM",
     "VectorRegisters",
     "Xen",
+    "Zone",
     "capabilities",
     "disasm",
     "hexdump",
@@ -119,6 +133,12 @@ class ApResetHold(Exit):
     def __repr__(self, /) -> str: ...
 
 @final
+class Batch:
+    """
+    Records in one piece, as a buffer. Their room in the ring is free again when nobody holds it any more.
+    """
+
+@final
 class BusLock(Exit):
     """
     The guest locked the bus: an atomic access across cache lines, or to uncached memory. With VM(bus_lock=True).
@@ -137,6 +157,7 @@ class Console:
     """
     The far end of a serial line: reads what the guest prints, and types.
     """
+    def __repr__(self, /) -> str: ...
     @property
     def dropped(self, /) -> int:
         """
@@ -221,6 +242,62 @@ class DirtyRingFull(Exit):
         """
     def __repr__(self, /) -> str: ...
 
+@final
+class Doorbell:
+    """
+    A place whose writes KVM counts, without an exit: `vm.doorbell(port=0x80)`.
+
+    It can be waited for by wait() from any thread, by `await bell` and `async for count in bell`, and by select or epoll
+    (fileno()). A context manager that removes it.
+    """
+    def __aiter__(self, /) -> AsyncIterator[int]:
+        """
+        Yields counts of 1 and more as they come, until the doorbell is removed or its VM closed.
+        """
+    def __await__(self, /) -> Generator[Any, Any, int]:
+        """
+        Waits as wait() does, while the event loop runs on.
+        """
+    def __enter__(self, /) -> Doorbell: ...
+    def __exit__(self, /, *_exception: "object") -> None: ...
+    def __repr__(self, /) -> str: ...
+    def fileno(self, /) -> int:
+        """
+        The eventfd, readable when the bell has rung; it is closed when the last reference to this object is gone.
+
+        Reading eight bytes from it (os.eventfd_read) is read().
+        """
+    @property
+    def gpa(self, /) -> int | None:
+        """
+        The guest-physical address, or None for a port.
+        """
+    @property
+    def port(self, /) -> int | None:
+        """
+        The port, or None for an address.
+        """
+    def read(self, /) -> int:
+        """
+        How often it has rung since it was last read; 0 if it has not. Does not wait.
+        """
+    def remove(self, /) -> None:
+        """
+        Has these writes exit again. Who waits is woken. Does nothing if it has been removed.
+        """
+    @property
+    def removed(self, /) -> bool:
+        """
+        Has it been removed, or its VM closed?
+        """
+    def wait(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> int:
+        """
+        Waits until it has rung, and returns how often since it was last read; 0 after `timeout` seconds.
+
+        ValueError once it has been removed, or its VM closed, and every ring has been read. Several threads may wait: each
+        ring is counted by one of them.
+        """
+
 @disjoint_base
 class Exit:
     """
@@ -234,6 +311,82 @@ class Exit:
     def vcpu(self, /) -> int:
         """
         The vCPU that made the exit, from 0 on.
+        """
+
+@final
+class Expression:
+    """
+    An unsigned 64-bit value, or a truth, to be computed from a guest; arithmetic wraps as the processor's does.
+
+    Made of bj.reg, bj.mem, bj.exit and integers. Compare with `== != < <= > >=` (unsigned), combine truths with `& | ~` (and
+    in parentheses: they bind tighter than comparisons), ask `.isin([...])`. Of two integers, `&` and `|` combine the bits; if one
+    of them is a truth, the other one is as well: an integer that is not 0. `~` is always the truth that the other one does not hold.
+    What the guest has not (the exit no such field, an address no memory) makes what is computed from it absent, too; a comparison
+    with it does not hold, `~` of that does; so it is with what is divided by 0. `and`, `or` and `not` cannot be kept for later and raise TypeError. At most 4096 parts, 200 deep:
+    ValueError.
+    """
+    def __add__(self, other: object, /) -> Expression: ...
+    def __and__(self, other: object, /) -> Expression: ...
+    def __bool__(self, /) -> bool: ...
+    def __eq__(self, other: object, /) -> Expression: ...  # type: ignore[override]
+    def __floordiv__(self, other: object, /) -> Expression: ...
+    def __ge__(self, other: object, /) -> Expression: ...
+    def __gt__(self, other: object, /) -> Expression: ...
+    def __invert__(self, /) -> Expression: ...
+    def __le__(self, other: object, /) -> Expression: ...
+    def __lshift__(self, other: object, /) -> Expression: ...
+    def __lt__(self, other: object, /) -> Expression: ...
+    def __mod__(self, other: object, /) -> Expression: ...
+    def __mul__(self, other: object, /) -> Expression: ...
+    def __ne__(self, other: object, /) -> Expression: ...  # type: ignore[override]
+    def __or__(self, other: object, /) -> Expression: ...
+    def __radd__(self, other: object, /) -> Expression: ...
+    def __rand__(self, other: object, /) -> Expression: ...
+    def __repr__(self, /) -> str: ...
+    def __rfloordiv__(self, other: object, /) -> Expression: ...
+    def __rlshift__(self, other: object, /) -> Expression: ...
+    def __rmod__(self, other: object, /) -> Expression: ...
+    def __rmul__(self, other: object, /) -> Expression: ...
+    def __ror__(self, other: object, /) -> Expression: ...
+    def __rrshift__(self, other: object, /) -> Expression: ...
+    def __rshift__(self, other: object, /) -> Expression: ...
+    def __rsub__(self, other: object, /) -> Expression: ...
+    def __rxor__(self, other: object, /) -> Expression: ...
+    def __sub__(self, other: object, /) -> Expression: ...
+    def __xor__(self, other: object, /) -> Expression: ...
+    @staticmethod
+    def field(name: str) -> Expression:
+        """
+        A field of the exit at hand: what bj.exit.port is.
+        """
+    @staticmethod
+    def fields() -> list[str]:
+        """
+        The names of the fields that exits have.
+        """
+    def holds(self, /, vm: "VM | None" = None, exit: "Exit | None" = None) -> bool:
+        """
+        Does it hold now in `vm`, or with `exit` at hand: is it there, and not 0? Otherwise as value().
+        """
+    def isin(self, /, values: "Iterable[int]") -> Expression:
+        """
+        Is the value one of these integers? A range may be as long as it likes, from 0 on; else at most 65536 of them.
+        """
+    @staticmethod
+    def memory(bits: "int", address: "Expression | int") -> Expression:
+        """
+        Guest-physical memory of 8, 16, 32 or 64 bits at `address`, little-endian: what bj.mem.u64(address) is.
+        """
+    @staticmethod
+    def register(name: str) -> Expression:
+        """
+        A general register, or a part of one: what bj.reg.rax is.
+        """
+    def value(self, /, vm: "VM | None" = None, exit: "Exit | None" = None) -> int | None:
+        """
+        The value now in `vm`, or with `exit` at hand, on its vCPU; None where it is absent. A truth is 0 or 1.
+
+        The VM is to be stopped, or this a handler of it, if registers are asked for (RunningError).
         """
 
 @final
@@ -283,9 +436,9 @@ class Fpu:
         The value as a notebook shows it.
         """
     @property
-    def components(self, /) -> dict[int, tuple[int, int]]:
+    def components(self, /) -> dict[str, tuple[int, int]]:
         """
-        Where the parts of `raw` beyond x87 and SSE lie: their bit in XCR0 -> (offset, length in bytes).
+        Where the parts of `raw` beyond x87 and SSE lie: their name in XCR0 ("avx", "opmask") -> (offset, length in bytes).
         """
     @property
     def fcw(self, /) -> int:
@@ -485,6 +638,11 @@ class Handle:
         """
         What the handler is for: "port", "mmio", "msr", or the class of exits as a word, such as "Hlt"; "Exit" is every class.
         """
+    @property
+    def when(self, /) -> Expression | None:
+        """
+        Its filter: it is called for exits at which this holds. None where it is called for all.
+        """
 
 @final
 class Hlt(Exit):
@@ -671,7 +829,8 @@ class InterruptWindow(Exit):
 @final
 class Interrupted(Exit):
     """
-    Somebody stopped the machine: by "kick", "pause", "stop" or "close"; or what it ran until holds: by "until".
+    Somebody stopped the machine: by "kick", "pause", "stop" or "close"; or what it ran until holds: by "until";
+    or a trace has no room for another record, and nobody reads it: by "trace".
     """
 
     __match_args__: Final[tuple[str]]
@@ -711,6 +870,35 @@ class IoapicEoi(Exit):
         """
 
 @final
+class IrqEvent:
+    """
+    An event that interrupts the guest without entering belljar: `vm.irq(5).eventfd()`, `vm.msi_eventfd(address, data)`.
+
+    Whoever writes an integer of eight bytes to fileno() interrupts: any thread, and any process that has got the descriptor
+    (os.eventfd_write, a device of another program). A context manager that removes it.
+    """
+    def __enter__(self, /) -> IrqEvent: ...
+    def __exit__(self, /, *_exception: "object") -> None: ...
+    def __repr__(self, /) -> str: ...
+    def fileno(self, /) -> int:
+        """
+        The eventfd; it is closed when the last reference to this object is gone.
+        """
+    def remove(self, /) -> None:
+        """
+        Disconnects the event from the VM. Does nothing if that has been done.
+        """
+    @property
+    def removed(self, /) -> bool:
+        """
+        Has it been removed?
+        """
+    def trigger(self, /) -> None:
+        """
+        Interrupts the guest. ValueError once the event has been removed.
+        """
+
+@final
 class IrqLine:
     """
     An interrupt line (GSI) of a VM with interrupt controllers. From any thread, also while the guest runs.
@@ -719,6 +907,13 @@ class IrqLine:
     def _repr_html_(self, /) -> str:
         """
         The value as a notebook shows it.
+        """
+    def eventfd(self, /) -> IrqEvent:
+        """
+        An event whose every write is a pulse of the line, made by KVM itself (irqfd). Keep it: an event that is gone pulls
+        nothing.
+
+        For a line that the guest has programmed as edge-triggered; on a masked pin it is lost. ValueError once the VM is closed.
         """
     @property
     def level(self, /) -> bool:
@@ -1031,6 +1226,14 @@ class Memory:
         """
         The signed byte at `at`.
         """
+    def read_many(self, /, addresses: Any, dtype: Any | None = None) -> Any:
+        """
+        The values at many `addresses`, which need no order, as a numpy array of its own and of their shape.
+
+        `addresses` is an array of 64-bit integers (the fast way), or any iterable of integers. `dtype` is numpy's, by
+        default "<u8", a 64-bit word: `read_many(base + 8 * np.arange(512))`. An address without memory is a
+        GuestMemoryError. Other threads run meanwhile, the guest too: each value is read once, but not all at one moment.
+        """
     def read_struct(self, /, at: SupportsIndex, format: str) -> "tuple[Any, ...]":
         """
         The values at `at` that `format` of the struct module describes: `read_struct(0x1000, "<QI8s")`.
@@ -1198,6 +1401,10 @@ class MemoryMap:
 
     Handlers come after what they are in front of. Its text is a table.
     """
+    def __contains__(self, what: Any, /) -> bool:
+        """
+        Does something answer at that address (memory, a device, a handler)? Or is it one of the ranges?
+        """
     def __getitem__(self, index: SupportsIndex, /) -> MemoryRange: ...
     def __iter__(self, /) -> MemoryRanges: ...
     def __len__(self, /) -> int: ...
@@ -1394,6 +1601,10 @@ class Msrs:
         """
         The value as a notebook shows it.
         """
+    def get(self, /, which: "str | int", default: "Any" = None) -> "Any":
+        """
+        The register `which`, or `default` if this vCPU does not have it.
+        """
     def items(self, /) -> "list[tuple[str | int, int]]":
         """
         The same, with their values.
@@ -1410,6 +1621,42 @@ class Msrs:
     def read(self, /) -> "dict[str | int, int]":
         """
         The same as a dict: a copy.
+        """
+
+@final
+class NativeHandler:
+    """
+    A C function that answers exits, with all that keeps it alive: what `bj.native()` returns.
+    """
+    def __new__(
+        cls,
+        /,
+        address: SupportsIndex,
+        user_data: SupportsIndex,
+        owners: "tuple[object, ...]",
+        fallback: Any | None,
+        registers: bool,
+    ) -> NativeHandler: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def address(self, /) -> int:
+        """
+        Where the function is.
+        """
+    @property
+    def fallback(self, /) -> Any | None:
+        """
+        Who answers in Python where the function says so.
+        """
+    @property
+    def registers(self, /) -> bool:
+        """
+        Does it see the general registers?
+        """
+    @property
+    def user_data(self, /) -> int:
+        """
+        What it gets beside the exit: an address, or 0.
         """
 
 @final
@@ -1660,6 +1907,88 @@ class Quirks:
         """
         SYSCALL in ring 3 enters ring 0.
         """
+
+@final
+class Recorder:
+    """
+    What a trace is told by: hooks that record, and where to.
+    """
+    def __new__(
+        cls,
+        /,
+        vm: "VM",
+        port: Any | None,
+        mmio: Any | None,
+        msr: Any | None,
+        exits: SupportsGetItem[int, Any] | None,
+        access: str,
+        columns: SupportsGetItem[int, Any],
+        when: Any | None,
+        capacity: SupportsIndex,
+        policy: str,
+        spill: str | PathLike[str] | None,
+    ) -> Recorder: ...
+    @property
+    def dropped(self, /) -> int: ...
+    @property
+    def enabled(self, /) -> bool: ...
+    @enabled.setter
+    def enabled(self, /, yes: bool) -> None: ...
+    def fileno(self, /, count: SupportsIndex, every: SupportsFloat | SupportsIndex | None) -> int:
+        """
+        A descriptor that is readable when `count` records wait, or `every` seconds.
+        """
+    def flush(self, /) -> None:
+        """
+        Has what was spilled reach its file.
+        """
+    @property
+    def hits(self, /) -> int: ...
+    @property
+    def is_at_rest(self, /) -> bool:
+        """
+        Can no record come unless the VM is run again?
+        """
+    @property
+    def is_removed(self, /) -> bool:
+        """
+        Has it been removed, or its VM closed?
+        """
+    @staticmethod
+    def kinds() -> list[str]:
+        """
+        The names of the classes of exits, by the number in the field "kind".
+        """
+    def read(self, /, most: SupportsIndex) -> bytearray:
+        """
+        A copy of at most `most` records of all vCPUs, in the order of their times; little-endian.
+        """
+    def remove(self, /) -> None:
+        """
+        Records no more.
+        """
+    @property
+    def spilled(self, /) -> int: ...
+    def staying(self, /, yes: bool) -> None:
+        """
+        A reader begins to stay, or leaves.
+        """
+    def synthesize(self, /, count: SupportsIndex, vcpu: SupportsIndex) -> None:
+        """
+        Records `count` made-up writes of 0, 1, 2, ... to port 0x10 by `vcpu`, on this thread, as a run would.
+
+        For tests and measurements. A run knows the time of an exit anyway: here it is made up, too. It waits where the ring is full. Must not be called while that vCPU runs.
+        """
+    def take(self, /, most: SupportsIndex) -> Batch | None:
+        """
+        Without a copy: a buffer of at most `most` records of one vCPU, or None.
+        """
+    def wait(self, /, count: SupportsIndex, timeout: SupportsFloat | SupportsIndex | None = None) -> bool:
+        """
+        Waits until `count` records wait; False after `timeout` seconds, and once no more can come.
+        """
+    @property
+    def waiting(self, /) -> int: ...
 
 @final
 class Region:
@@ -2287,12 +2616,12 @@ class Segment:
         cls,
         /,
         *,
-        base: SupportsIndex = 0,
-        limit: SupportsIndex = 0,
-        selector: SupportsIndex = 0,
-        type: SupportsIndex = 0,
+        base: SupportsIndex = ...,
+        limit: SupportsIndex = ...,
+        selector: SupportsIndex = ...,
+        type: SupportsIndex = ...,
         present: bool = True,
-        dpl: SupportsIndex = 0,
+        dpl: SupportsIndex = ...,
         db: bool = False,
         s: bool = True,
         l: bool = False,
@@ -2333,9 +2662,9 @@ class Segment:
         Descriptor privilege level.
         """
     @staticmethod
-    def from_descriptor(descriptor: SupportsLenAndGetItem[SupportsIndex], selector: SupportsIndex = 0) -> Segment:
+    def from_descriptor(descriptor: "bytes | int", selector: SupportsIndex = ...) -> Segment:
         """
-        The segment that 8 bytes of a descriptor table describe.
+        The segment that 8 bytes of a descriptor table describe, or an integer of 64 bits.
         """
     @property
     def g(self, /) -> bool:
@@ -2628,7 +2957,7 @@ class VCPU:
         """
     @cs.setter
     def cs(self, /, value: Segment) -> None: ...
-    def disasm(self, /, count: SupportsIndex = 1) -> "list[Instruction]":
+    def disasm(self, /, count: SupportsIndex = ...) -> "list[Instruction]":
         """
         The next `count` instructions at the instruction pointer, as far as they are mapped.
         """
@@ -2715,9 +3044,9 @@ class VCPU:
     @fs.setter
     def fs(self, /, value: Segment) -> None: ...
     @property
-    def gdt(self, /) -> tuple[int, int]:
+    def gdt(self, /) -> DescriptorTable:
         """
-        GDTR as (base, limit).
+        GDTR: its base and limit.
         """
     @gdt.setter
     def gdt(self, /, value: tuple[SupportsIndex, SupportsIndex]) -> None: ...
@@ -2734,9 +3063,9 @@ class VCPU:
         The vCPU's number, from 0 on.
         """
     @property
-    def idt(self, /) -> tuple[int, int]:
+    def idt(self, /) -> DescriptorTable:
         """
-        IDTR as (base, limit).
+        IDTR: its base and limit.
         """
     @idt.setter
     def idt(self, /, value: tuple[SupportsIndex, SupportsIndex]) -> None: ...
@@ -2749,16 +3078,17 @@ class VCPU:
         `error_code` is for the vectors that have one (0 if none is given), `cr2` for page faults (vector 14). ValueError for
         what such an exception does not have, and while another one is on its way.
         """
-    def inject_interrupt(self, /, vector: SupportsIndex) -> None:
+    def inject_interrupt(self, /, vector: SupportsIndex) -> bool:
         """
         Interrupts the vCPU with `vector` as soon as it takes interrupts, which belljar waits for. From any thread.
 
         A VM without interrupt controllers gets it whatever its vector (it ends a HLT); else it goes through the local
-        APIC, which delivers vectors from 16 on.
+        APIC, which delivers vectors from 16 on. False if that does not take it: it is switched off (bit 8 of
+        `cpu.lapic.svr`) until the guest switches it on.
         """
     def inject_nmi(self, /) -> None:
         """
-        Sends the vCPU a non-maskable interrupt. From any thread.
+        Sends the vCPU a non-maskable interrupt. From any thread; `cpu.events` shows it on its way.
         """
     @property
     def lapic(self, /) -> Lapic:
@@ -2948,6 +3278,28 @@ class VM:
         Refused from a handler of this VM (RunningError) and while views of its memory are live (BufferError). What a handler
         raised in the background and no join(), stop() or start() has handed out goes to sys.unraisablehook.
         """
+    def coalesced(
+        self,
+        /,
+        port: "int | range | None" = None,
+        mmio: "int | range | None" = None,
+        *,
+        size: SupportsIndex | None = None,
+        handler: "Callable[[list[tuple[int, int, int]]], object] | None" = None,
+        limit: SupportsIndex = 1048576,
+    ) -> Zone:
+        """
+        Has KVM queue the guest's writes to ports, or to addresses without memory (`mmio`), without an exit for each
+        (KVM_REGISTER_COALESCED_MMIO). Returns a Zone, whose read() takes them; keep it: without a handler, one that is
+        gone is removed.
+
+        The place is a number, a range, or a first number and a `size`. `handler(writes)` is handed them as read() returns
+        them, in their order, on the thread of a vCPU: before whatever exit comes next, at the latest when KVM's queue of 169
+        is full; while it works, another vCPU may go on. What it raises comes out of run(). Without a handler they wait for
+        read(), up to `limit` of them; later ones are lost. Other handlers and devices at the place see no such write; reads
+        exit as ever. The write for which the queue has no room is an exit that the zone takes. RangeError where another zone
+        or RAM is.
+        """
     @property
     def console(self, /) -> Console:
         """
@@ -2971,6 +3323,24 @@ class VM:
     def devices(self, /) -> tuple[Device, ...]:
         """
         The devices that attach() has connected, oldest first.
+        """
+    def doorbell(
+        self,
+        /,
+        port: SupportsIndex | None = None,
+        gpa: SupportsIndex | None = None,
+        *,
+        size: SupportsIndex | None = None,
+        value: SupportsIndex | None = None,
+    ) -> Doorbell:
+        """
+        Has KVM count the guest's writes to a port, or to a guest-physical address `gpa` without memory: no exit, no
+        handler (KVM_IOEVENTFD). Returns a Doorbell; keep it, since one that is gone is removed.
+
+        `size` is the width of a write in bytes, 0 or None for any; `value` has only writes of it ring (by default of any
+        width that holds it), so that several doorbells share a place. What is written is not kept. Handlers and devices at
+        the place see such writes no more; they still see reads and writes that do not ring. ValueError where another
+        doorbell is rung by the same writes; RangeError for RAM.
         """
     def exits(self, /, *kinds: "type[Exit]", timeout: SupportsFloat | SupportsIndex | None = None) -> "Iterator[Exit]":
         """
@@ -3001,7 +3371,7 @@ class VM:
         """
         Gets the guest out of a run, from any thread: that run returns Interrupted. Does nothing if none is on.
         """
-    def load(self, /, code: Any, mode: str = "long", *, at: SupportsIndex = 4096, vcpu: SupportsIndex = 0) -> None:
+    def load(self, /, code: Any, mode: str = "long", *, at: SupportsIndex = ..., vcpu: SupportsIndex = ...) -> None:
         """
         Puts `code` (bytes, or assembly text for bj.asm) at guest-physical `at` and has a vCPU begin there.
 
@@ -3026,11 +3396,17 @@ class VM:
         `address` is 0xfee00000 with the destination in bits 12 to 19, `data` has the vector in its low byte. ValueError for a
         VM without interrupt controllers.
         """
-    def on_exit(self, /, kind: "type[Exit] | None" = None, handler: Any | None = None) -> Handle:
+    def msi_eventfd(self, /, address: SupportsIndex, data: SupportsIndex) -> IrqEvent:
+        """
+        An event whose every write sends that message, made by KVM itself. Keep it: an event that is gone sends nothing.
+        """
+    def on_exit(
+        self, /, kind: "type[Exit] | None" = None, handler: Any | None = None, *, when: "Expression | None" = None
+    ) -> Handle:
         """
         Has `handler(exit)` see all exits of one class, such as bj.Hlt; bj.Exit (the default) is every class.
 
-        None keeps the default behaviour, bj.SKIP goes on where the machine would have stopped.
+        None keeps the default behaviour, bj.SKIP goes on where the machine would have stopped; `when` is as for on_port.
         """
     def on_mmio(
         self,
@@ -3040,6 +3416,7 @@ class VM:
         *,
         size: SupportsIndex | None = None,
         access: str = "rw",
+        when: "Expression | None" = None,
     ) -> Handle:
         """
         Has `handler(exit)` answer accesses to guest-physical addresses that no RAM backs, and with access="w" to ROM.
@@ -3054,6 +3431,7 @@ class VM:
         *,
         size: SupportsIndex | None = None,
         access: str = "rw",
+        when: "Expression | None" = None,
     ) -> Handle:
         """
         Has `handler(exit)` answer accesses to model-specific registers: a name such as "LSTAR", a number, or a range.
@@ -3069,6 +3447,7 @@ class VM:
         size: SupportsIndex | None = None,
         access: str = "rw",
         strings: bool = False,
+        when: "Expression | None" = None,
     ) -> Handle:
         """
         Has `handler(exit)` answer accesses to ports: a port, or a range of them, or a first one and a `size`.
@@ -3076,7 +3455,14 @@ class VM:
         `access` is "r", "w" or "rw", seen from the guest. The guest waits. Returns a Handle, which is a decorator if no
         handler is given. For a read, an integer is what the guest gets; None answers as without the handler, bj.SKIP drops
         a write, bj.STOP ends the run with this exit. String instructions come element by element; with `strings=True`,
-        whole, as PortStringIn (answered by bytes) and PortStringOut.
+        whole, as PortStringIn (answered by bytes) and PortStringOut. `when` is a filter, an expression such as `bj.reg.rax == 5`: an
+        exit at which it does not hold goes on as if there were no handler, without Python being called.
+        """
+    @property
+    def other_exits(self, /) -> list[Any]:
+        """
+        The exits that had been answered when the last run ended, and would have ended it too: those of other vCPUs at the
+        same moment, and the rest of an instruction with several accesses. run() returns one of them, which is not here.
         """
     def pause(self, /) -> None:
         """
@@ -3084,7 +3470,9 @@ class VM:
         """
     def resume(self, /) -> None:
         """
-        Goes on after pause().
+        Goes on in the background after pause(), run(), or a run that ended by itself.
+
+        ValueError in another state: start() begins.
         """
     def run(
         self,
@@ -3099,7 +3487,7 @@ class VM:
 
         `timeout` is in seconds (then a Timeout comes back); `max_exits` counts exits, and the last one comes back after
         it has been answered. `until` is a class of exits, or a tuple of them, one of which ends the run after it has been
-        answered; or an expression such as `bj.reg.rax == 5`, or a function, asked with each answered exit, and with None
+        answered; or an expression such as `bj.reg.rax == 5`, computed natively at each answered exit, or a function, asked with it, and both without one (None)
         some 25 times a second: the run ends when it holds. What a handler raises comes out here, and so does KeyboardInterrupt; the VM stays usable.
         """
     def run_async(
@@ -3125,6 +3513,9 @@ class VM:
     def state(self, /) -> str:
         """
         "stopped", "running", "paused" or "closed".
+
+        Stopped: it has not run, or stop() ended its run in the background. Paused: it is held between two instructions,
+        after pause(), after run(), or after a run that ended by itself; resume() or another run goes on.
         """
     @property
     def stats(self, /) -> Stats:
@@ -3142,6 +3533,37 @@ class VM:
     def symbols(self, /) -> Symbols:
         """
         The symbols of the image that `boot()` loaded; none if it has no symbol table, or nothing was booted.
+        """
+    def trace(
+        self,
+        /,
+        *,
+        port: "int | range | None" = None,
+        mmio: "int | range | None" = None,
+        msr: "str | int | range | None" = None,
+        exits: "type[Exit] | tuple[type[Exit], ...] | None" = None,
+        access: "typing.Literal['r', 'w', 'rw']" = "rw",
+        fields: "Sequence[str | Expression | tuple[str, Expression]] | None" = None,
+        when: "Expression | None" = None,
+        capacity: SupportsIndex = 65536,
+        policy: "typing.Literal['stop', 'drop', 'spill']" = "stop",
+        spill: "str | os.PathLike[str] | None" = None,
+        wake: SupportsIndex = 1,
+        every: SupportsFloat | SupportsIndex | None = None,
+    ) -> Trace:
+        """
+        Records accesses natively, with no Python per event; returns a Trace, which is read as numpy arrays.
+
+        `port`, `mmio` and `msr` are as for on_port, on_mmio and on_msr, and may be combined; `exits` is a class of exits or a
+        tuple of them. A read is recorded with its answer, after the handlers; anything else before them. `when` is an
+        expression: only exits at which it holds are recorded.
+
+        `fields` are names ("time" in nanoseconds of time.monotonic_ns(), "sequence", the exit's "kind", its own fields such
+        as "vcpu", "port" and "data", and registers), expressions, or pairs of a name and an expression; what an exit has
+        not is 0. Each vCPU has a ring of `capacity` records. When it is full, policy "stop" has
+        the vCPU wait for a reader on another thread, or ends the run with Interrupted("trace") if there is none, so that
+        nothing is lost; "drop" counts what is lost; "spill" writes it to the file `spill`. The trace's fileno() is
+        readable when `wake` records wait, and `every` so many seconds.
         """
 
 @final
@@ -3188,6 +3610,46 @@ class Xen(Exit):
     def kind(self, /) -> int:
         """
         KVM_EXIT_XEN_*.
+        """
+
+@final
+class Zone:
+    """
+    Ports or addresses whose writes KVM queues, without an exit for each: `vm.coalesced(port=0x80)`.
+
+    A context manager that removes it.
+    """
+    def __enter__(self, /) -> Zone: ...
+    def __exit__(self, /, *_exception: "object") -> None: ...
+    def __repr__(self, /) -> str: ...
+    def array(self, /) -> "np.typing.NDArray[np.void]":
+        """
+        As read(), as a numpy array with the fields address (u8), data (u8) and size (u1).
+        """
+    @property
+    def lost(self, /) -> int:
+        """
+        How many writes were lost because `limit` of them waited and nobody read them.
+        """
+    @property
+    def range(self, /) -> range:
+        """
+        The ports or guest-physical addresses.
+        """
+    def read(self, /) -> "list[tuple[int, int, int]]":
+        """
+        Takes the writes that wait, oldest first: a list of (address, size in bytes, data), as the guest made them.
+
+        From any thread, also while the guest runs, and after remove().
+        """
+    def remove(self, /) -> None:
+        """
+        Has these writes exit again. What was queued before can still be read. Does nothing if it has been removed.
+        """
+    @property
+    def removed(self, /) -> bool:
+        """
+        Has it been removed, or its VM closed?
         """
 
 def capabilities() -> tuple[list[tuple[str, int, str]], int]:

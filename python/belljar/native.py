@@ -16,7 +16,7 @@ from typing import Any
 
 from belljar._belljar import Exit, NativeHandler
 
-POINTER = ctypes.CFUNCTYPE(None).__base__
+POINTER: Any = ctypes.CFUNCTYPE(None).__base__
 """What all function pointers of ctypes are."""
 
 

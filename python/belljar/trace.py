@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -156,7 +156,7 @@ class Trace:
         The guest cannot use their room until the array, and all that was made from it without a copy, is gone.
         """
         batch = self._recorder.take(_most(most))
-        return None if batch is None else np.frombuffer(batch, self.dtype)
+        return None if batch is None else np.frombuffer(cast("memoryview[int]", batch), self.dtype)
 
     def batches(self, count: int = 4096, timeout: float | None = 0.1, *, follow: bool = False) -> Iterator[Records]:
         """Iterate over what is recorded, as take() returns it: arrays of up to ``count`` records.

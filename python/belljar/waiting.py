@@ -36,7 +36,12 @@ async def _readable(bell: Doorbell) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     watched = os.dup(bell.fileno())  # several tasks may wait, and a loop knows one reader of each descriptor
-    loop.add_reader(watched, lambda: ready.done() or ready.set_result(None))
+
+    def tell() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(watched, tell)
     try:
         await ready
     finally:

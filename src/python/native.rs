@@ -57,6 +57,7 @@ impl NativeHandler {
 #[pymethods]
 impl NativeHandler {
     #[new]
+    #[pyo3(signature = (address, user_data, owners: "tuple[object, ...]", fallback, registers))]
     fn new(
         address: usize,
         user_data: usize,
