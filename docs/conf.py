@@ -14,7 +14,10 @@ version = release = belljar.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "myst_parser", "docstrings", "pages_of_notebooks"]
 default_role = "code"  # docstrings are plain text with `code` in it
 nitpick_ignore_regex = [("py:.*", r"(?!belljar)\w.*")]  # Python's own types: their pages are not fetched
-nitpick_ignore = [("py:class", "belljar.register.Hook")]  # a type variable
+nitpick_ignore = [
+    ("py:class", "belljar.register.Hook"),  # a type variable
+    ("py:class", "belljar.Recorder"),  # what vm.trace() makes a Trace of
+]
 
 not_for_users = (
     "with_traceback, add_note, wiring, cells, connect, disconnect, refresh, read_hook, write_hook, bare_length"
