@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 import os
 import typing
 
-import numpy as np
+import numpy
 
 from _typeshed import Incomplete, SupportsGetItem, SupportsLenAndGetItem
 from belljar.bits import CR0, CR4, DR6, DR7, EFER, RFLAGS, XCR0
@@ -3622,7 +3622,7 @@ class Zone:
     def __enter__(self, /) -> Zone: ...
     def __exit__(self, /, *_exception: "object") -> None: ...
     def __repr__(self, /) -> str: ...
-    def array(self, /) -> "np.typing.NDArray[np.void]":
+    def array(self, /) -> "numpy.typing.NDArray[numpy.void]":
         """
         As read(), as a numpy array with the fields address (u8), data (u8) and size (u1).
         """
