@@ -94,6 +94,7 @@ from belljar.host import Host, host
 from belljar.latency import low_latency
 from belljar.listing import Listing
 from belljar.native import NativeExit, Verdict, include, native
+from belljar.profile import HandlerTime, Profile
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
@@ -135,6 +136,7 @@ __all__ = [
     "GuestException",
     "GuestMemoryError",
     "Handle",
+    "HandlerTime",
     "Hlt",
     "Host",
     "HostError",
@@ -166,6 +168,7 @@ __all__ = [
     "PortOut",
     "PortStringIn",
     "PortStringOut",
+    "Profile",
     "Quirks",
     "RangeError",
     "Region",

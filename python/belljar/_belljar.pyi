@@ -14,6 +14,7 @@ from belljar.bits import CR0, CR4, DR6, DR7, EFER, RFLAGS, XCR0
 from belljar.descriptor import DescriptorTable
 from belljar.device import Device
 from belljar.events import Events
+from belljar.profile import Profile
 from belljar.state import State
 from belljar.stats import Stats
 from belljar.trace import Trace
@@ -632,6 +633,11 @@ class Handle:
     def remove(self, /) -> None:
         """
         Removes the handler, before the next exit. Does nothing if it has been removed.
+        """
+    @property
+    def seconds(self, /) -> float:
+        """
+        Seconds spent in the function so far; kept when it has been removed. Native handlers take none that is counted.
         """
     @property
     def subject(self, /) -> str:
@@ -3467,6 +3473,11 @@ class VM:
     def pause(self, /) -> None:
         """
         Holds a guest that start() set going, between two instructions. In a handler, it asks and does not wait.
+        """
+    def profile(self, /) -> Profile:
+        """
+        Where the time went since the VM was made: its stats, and calls and seconds of each handler. A value of this moment;
+        `vm.profile() - before` is what happened since `before`.
         """
     def resume(self, /) -> None:
         """

@@ -28,7 +28,7 @@ class Verdict(enum.IntEnum):
     DONE = 1
     """A read gets the exit's ``data``, a write is dropped, a halt is passed over."""
     LOG = 2
-    """Reserved: as CONTINUE, and to be recorded where there is a record."""
+    """As CONTINUE, and the exit is logged, by the logger "belljar" at level INFO (the last 1,000 of a run are kept)."""
     CALL = 3
     """Ask the fallback in Python."""
     STOP = 4

@@ -98,7 +98,27 @@ pub struct Hook {
     pub when: Option<Expression>,
     handler: Handler,
     enabled: AtomicBool,
-    hits: Arc<AtomicU64>,
+    use_of: Arc<Use>,
+}
+
+/// What a hook has been used for; outlives it.
+#[derive(Debug, Default)]
+pub struct Use {
+    hits: AtomicU64,
+    /// In ticks of the time-stamp counter.
+    time: AtomicU64,
+}
+
+impl Use {
+    /// How often it was called.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// How long whoever is foreign has taken, in ticks of the time-stamp counter.
+    pub fn ticks(&self) -> u64 {
+        self.time.load(Ordering::Relaxed)
+    }
 }
 
 impl fmt::Debug for Hook {
@@ -135,17 +155,22 @@ impl Hook {
     }
 
     fn of(subject: Subject, wanted: Wanted, when: Option<Expression>, handler: Handler) -> Arc<Self> {
-        Arc::new(Self { subject, wanted, when, handler, enabled: AtomicBool::new(true), hits: Arc::default() })
+        Arc::new(Self { subject, wanted, when, handler, enabled: AtomicBool::new(true), use_of: Arc::default() })
     }
 
     /// How often it was called.
     pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
+        self.use_of.hits()
     }
 
-    /// The count itself, which outlives the hook.
-    pub fn counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.hits)
+    /// What it has been used for, which outlives it.
+    pub fn counter(&self) -> Arc<Use> {
+        Arc::clone(&self.use_of)
+    }
+
+    /// Whoever is foreign has taken so many ticks of the time-stamp counter.
+    pub fn took(&self, ticks: u64) {
+        self.use_of.time.fetch_add(ticks, Ordering::Relaxed);
     }
 
     /// Is it called at all?
@@ -185,7 +210,7 @@ impl Hook {
     /// The first to be asked, while nobody has been lent the guest: the C function's answer. None where somebody foreign is
     /// to be asked.
     pub fn ask_native(&self, exit: &Exit, vcpu: u32, guest: &mut dyn Guest) -> Result<Option<Reply>> {
-        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.use_of.hits.fetch_add(1, Ordering::Relaxed);
         let Handler::Native(native, fallback) = &self.handler else { return Ok(None) };
         Ok(match (native.call(exit, vcpu, guest)?, fallback) {
             (native::Said::Reply(reply), _) => Some(reply),

@@ -126,7 +126,11 @@ impl Native {
             guest.set_registers(&seen.registers)?;
         }
         match code {
-            0 | 2 => Ok(Said::Reply(Reply::Default)), // 2 is to be recorded, too, where there is a record
+            0 => Ok(Said::Reply(Reply::Default)),
+            2 => {
+                log::info!("vCPU {vcpu}: {exit:x?}");
+                Ok(Said::Reply(Reply::Default))
+            }
             1 => Ok(Said::Reply(done(exit, seen.data, string))),
             3 => Ok(Said::Call),
             4 => Ok(Said::Reply(Reply::Stop)),

@@ -53,7 +53,7 @@ pub use probe::{WHOLE, probe};
 pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
-pub use stats::Stats;
+pub use stats::{Stats, time_of};
 use zone::Zones;
 pub use zone::{Reader, Zone};
 

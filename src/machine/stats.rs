@@ -62,13 +62,15 @@ pub(super) struct Stopwatch<'a> {
     left: Option<u64>,
     /// What handlers have taken of it.
     handled: u64,
+    /// What the last one took.
+    last: u64,
 }
 
 impl<'a> Stopwatch<'a> {
     /// A run begins.
     pub(super) fn start(counters: &'a Counters) -> Self {
         counters.since.store(ticks(), Ordering::Relaxed);
-        Self { counters, count: 0, left: None, handled: 0 }
+        Self { counters, count: 0, left: None, handled: 0, last: 0 }
     }
 
     /// The time-stamp counter at the exit, as nearly as it is known.
@@ -99,7 +101,13 @@ impl<'a> Stopwatch<'a> {
         let took = ticks().wrapping_sub(begun);
         add(&self.counters.handlers, took);
         self.handled = self.handled.saturating_add(took);
+        self.last = took;
         result
+    }
+
+    /// How many ticks the last handler took.
+    pub(super) fn took(&self) -> u64 {
+        self.last
     }
 }
 
@@ -134,9 +142,9 @@ impl Counters {
         Stats {
             exits: self.exits.iter().map(value).collect(),
             repairs: value(&self.repairs),
-            guest: time(guest),
-            native: time(native),
-            handlers: time(handlers),
+            guest: time_of(guest),
+            native: time_of(native),
+            handlers: time_of(handlers),
         }
     }
 }
@@ -147,7 +155,8 @@ fn epoch() -> (Instant, u64) {
     *EPOCH.get_or_init(|| (Instant::now(), ticks()))
 }
 
-fn time(count: u64) -> Duration {
+/// How long so many ticks are.
+pub fn time_of(count: u64) -> Duration {
     let (moment, tick) = epoch();
     let (nanos, passed) = (moment.elapsed().as_nanos(), u128::from(ticks().wrapping_sub(tick)));
     let nanos = u128::from(count) * nanos / passed.max(1);

@@ -1,6 +1,5 @@
 //! Python functions as hooks: registering, calling, converting what they return. They never run a vCPU.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -12,8 +11,8 @@ use pyo3::{PyTraverseError, intern};
 use crate::addr::Span;
 use crate::error::Result as CoreResult;
 use crate::exit::{Exit, ExitKind as Kind, Reply};
-use crate::hook::{Callback, Expression as Filter, Hook, Subject, Wanted};
-use crate::machine::Machine;
+use crate::hook::{Callback, Expression as Filter, Hook, Subject, Use, Wanted};
+use crate::machine::{Machine, time_of};
 
 use super::address::Fitting;
 use super::error::foreign;
@@ -124,7 +123,7 @@ pub struct Handle {
 
 struct Armed {
     hook: Weak<Hook>,
-    hits: Arc<AtomicU64>,
+    use_of: Arc<Use>,
     function: Py<PyAny>,
 }
 
@@ -142,7 +141,7 @@ impl Handle {
     /// Another handle of a hook that is registered.
     pub fn of(vm: &Bound<'_, VM>, hook: &Arc<Hook>, function: &Arc<Function>) -> Self {
         let function = function.0.clone_ref(vm.py());
-        let armed = Armed { hook: Arc::downgrade(hook), hits: hook.counter(), function };
+        let armed = Armed { hook: Arc::downgrade(hook), use_of: hook.counter(), function };
         let (subject, wanted, when) = (hook.subject, hook.wanted, hook.when.clone());
         Self { vm: vm.clone().unbind(), subject, wanted, when, armed: Mutex::new(Some(armed)) }
     }
@@ -165,7 +164,7 @@ impl Handle {
     /// Registers `function`.
     pub fn arm(&self, py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<()> {
         let (hook, owned) = self.hook_of(function)?;
-        let armed = Armed { hook: Arc::downgrade(&hook), hits: hook.counter(), function: owned.0.clone_ref(py) };
+        let armed = Armed { hook: Arc::downgrade(&hook), use_of: hook.counter(), function: owned.0.clone_ref(py) };
         let vm = self.vm.get();
         let machine = Arc::clone(vm.machine());
         // First, since a vCPU may call the function at once, and the function this handle.
@@ -227,7 +226,14 @@ impl Handle {
     #[getter]
     fn hits(&self) -> u64 {
         let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        armed.as_ref().map_or(0, |a| a.hits.load(Ordering::Relaxed))
+        armed.as_ref().map_or(0, |a| a.use_of.hits())
+    }
+
+    /// Seconds spent in the function so far; kept when it has been removed. Native handlers take none that is counted.
+    #[getter]
+    fn seconds(&self) -> f64 {
+        let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        armed.as_ref().map_or(0.0, |a| time_of(a.use_of.ticks()).as_secs_f64())
     }
 
     /// Is the handler called? Setting it takes effect before the next exit.

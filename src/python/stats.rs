@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 use crate::exit::ExitKind;
 use crate::machine::Stats;
 
-use super::typed::Stats as PyStats;
+use super::typed::{Profile, Stats as PyStats};
 use super::vcpu::Vcpu;
 use super::vm::VM;
 
@@ -34,6 +34,15 @@ impl VM {
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<PyStats<'py>> {
         let all: Vec<_> = self.machine().cpus.iter().map(|slot| slot.counters.read()).collect();
         arranged(py, &all)
+    }
+}
+
+#[pymethods]
+impl VM {
+    /// Where the time went since the VM was made: its stats, and calls and seconds of each handler. A value of this moment;
+    /// `vm.profile() - before` is what happened since `before`.
+    fn profile<'py>(slf: &Bound<'py, Self>) -> PyResult<Profile<'py>> {
+        Profile::of(slf.py(), "of", (slf,))
     }
 }
 

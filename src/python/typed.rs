@@ -117,5 +117,6 @@ python_classes! {
     Events "belljar.events";
     State "belljar.state";
     Stats "belljar.stats";
+    Profile "belljar.profile";
     Trace "belljar.trace";
 }

@@ -118,6 +118,14 @@ def test_the_codes_do_what_they_say(vm, handlers):
         assert words[1] == 5
 
 
+def test_a_logged_exit_is_handed_to_pythons_logging(vm, handlers, caplog):
+    vm.load("mov al, 42; out 0x10, al; hlt")
+    vm.on_port(0x10, bj.native(handlers.say, np.array([bj.Verdict.LOG, 0], np.int32)))
+    with caplog.at_level("INFO", logger="belljar"):
+        assert vm.run(timeout=5) == bj.Hlt()
+    assert [record.getMessage() for record in caplog.records] == ["vCPU 0: PortOut { port: 10, size: 1, data: 2a }"]
+
+
 def test_a_code_that_there_is_not_ends_the_run_with_an_error(vm, handlers):
     vm.load("out 0x10, al; hlt")
     vm.on_port(0x10, bj.native(handlers.say, np.array([17, 0], np.int32)))

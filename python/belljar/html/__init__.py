@@ -18,6 +18,7 @@ from belljar.html import connections, exits, figures, guests, hosts, machine, me
 from belljar.html.parts import Markup, join, tag
 from belljar.html.style import STYLE
 from belljar.listing import Listing
+from belljar.profile import Profile
 from belljar.register_device import RegisterDevice
 from belljar.state import Diff, State
 from belljar.stats import Stats
@@ -49,6 +50,7 @@ _SHOWN: dict[type, Callable[[Any], Markup]] = {
     RegisterDevice: connections.register_device,
     State: states.state,
     Stats: figures.stats,
+    Profile: figures.profile,
     Task: guests.task,
     Tasks: guests.tasks,
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from belljar.html.parts import Markup, card, dim, head, join, plural, table, tag, title
 
 if TYPE_CHECKING:
+    from belljar.profile import Profile
     from belljar.stats import Stats
 
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "\N{MICRO SIGN}s"))
@@ -59,6 +60,20 @@ def stats(value: Stats) -> Markup:
     if value.exits:
         parts += [title("exits"), exit_rows(value.exits)]
     return card(*parts)
+
+
+def profile(value: Profile) -> Markup:
+    """Show a profile: its statistics, and handlers as a table of bars, the most expensive first."""
+    parts = [stats(value.stats)]
+    if value.handlers:
+        ordered = sorted(value.handlers, key=lambda one: -one.seconds)
+        most = ordered[0].seconds
+        rows = [
+            [one.subject, one.name, tag("td", f"{one.hits:,}", of="num"), seconds(one.seconds), bar(one.seconds, most)]
+            for one in ordered
+        ]
+        parts += [title("handlers"), table(rows)]
+    return join(parts)
 
 
 def exit_rows(exits: dict[str, int]) -> Markup:

@@ -23,7 +23,7 @@ extern "C" {
 enum {
 	BELLJAR_CONTINUE = 0, /* no opinion: the next handler, and in the end the device */
 	BELLJAR_DONE = 1, /* a read gets exit->data (or exit->string), a write is dropped, a halt is passed over */
-	BELLJAR_LOG = 2, /* reserved: as BELLJAR_CONTINUE, and to be recorded where there is a record */
+	BELLJAR_LOG = 2, /* as BELLJAR_CONTINUE, and the exit is logged: Python's logger "belljar", level INFO */
 	BELLJAR_CALL = 3, /* ask the fallback in Python; without one, as BELLJAR_CONTINUE */
 	BELLJAR_STOP = 4 /* as BELLJAR_CONTINUE, then the run ends with this exit */
 };

@@ -41,7 +41,9 @@ impl Run<'_> {
             let mut guest = Inside { cpu: lease.cpu(), memory: &machine.memory };
             let mut reply = hook.ask_native(exit, id, &mut guest)?;
             if reply.is_none() {
-                reply = Some(watch.handler(|| lease.lend(|| hook.ask(exit, id)))?);
+                let foreign = watch.handler(|| lease.lend(|| hook.ask(exit, id)));
+                hook.took(watch.took());
+                reply = Some(foreign?);
             }
             match reply.unwrap_or(Reply::Default) {
                 Reply::Default => {}
