@@ -20,7 +20,7 @@ from belljar.lab.packages import Packages
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "amdv"
-TIMEOUT = 20 * 60.0
+TIMEOUT = 30 * 60.0
 
 RUN = """
 failed=0
@@ -51,11 +51,21 @@ def rust_tests() -> list[Path]:
     return [Path(m["executable"]) for m in messages if m.get("executable") and m["profile"]["test"]]
 
 
+def native_handlers() -> Path:
+    """Compile the native handlers that tests/kvm/test_native_handlers.py calls."""
+    library = BUILD / "handlers.so"
+    library.parent.mkdir(parents=True, exist_ok=True)
+    include = f"-I{ROOT / 'python/belljar/include'}"
+    subprocess.run(["gcc", "-shared", "-fPIC", include, ROOT / "tests/guests/handlers.c", "-o", library], check=True)
+    return library
+
+
 def files(lab: Lab) -> dict[str, Path]:
     """What the lane takes into the lab, by its name there."""
     parts = Packages(lab.cache).parts()
     taken = {"tests": ROOT / "tests", "pyproject.toml": ROOT / "pyproject.toml", "README.md": ROOT / "README.md"}
     taken |= {name: ROOT / name for name in ("docs", "notebooks", "scripts")}
+    taken |= {"native/handlers.so": native_handlers()}
     taken |= {"debian/vmlinuz": parts.kernel, "debian/busybox": parts.busybox}
     return taken | {f"rust/{program.name.rsplit('-', 1)[0]}": program for program in rust_tests()}
 

@@ -26,7 +26,7 @@ def kernel():
         if interrupt_after is None:
             client.execute_interactive(code, timeout=30, output_hook=collect)
         else:
-            sent = client.execute(code)
+            sent = client.execute(code, stop_on_error=False)  # else the next cell may be thrown away
             time.sleep(interrupt_after)
             manager.interrupt_kernel()
             reply = client.get_shell_msg(timeout=10)

@@ -4,6 +4,7 @@ import ctypes
 import enum
 import gc
 import re
+import shutil
 import subprocess
 import time
 import weakref
@@ -20,6 +21,9 @@ LOOP = "mov ecx, 100; l: out 0x10, al; dec ecx; jnz l; hlt"
 @pytest.fixture(scope="module")
 def handlers(request, tmp_path_factory):
     """The functions of handlers.c, compiled as a user of the shipped header would."""
+    brought = request.config.rootpath / "native/handlers.so"  # by the lane, into a PC without a compiler
+    if brought.exists():
+        return ctypes.CDLL(brought)
     source = request.config.rootpath / "tests/guests/handlers.c"
     library = tmp_path_factory.mktemp("native") / "handlers.so"
     flags = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-shared", "-fPIC"]
@@ -27,6 +31,7 @@ def handlers(request, tmp_path_factory):
     return ctypes.CDLL(library)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
 def test_the_header_is_also_one_of_cplusplus(tmp_path):
     source = tmp_path / "user.cc"
     source.write_text(
