@@ -36,6 +36,10 @@ def bar(value: float, most: float, of: str = "") -> Markup:
 
 def stats(value: Stats) -> Markup:
     """Show statistics: the time as one bar, exits as a table of bars of their logarithms."""
+    return card(*_statistics(value))
+
+
+def _statistics(value: Stats) -> list[Markup]:
     spent = {field: max(getattr(value, field), 0.0) for field, _, _ in TIMES}
     whole = sum(spent.values())
     facts = [plural(value.total, "exit"), seconds(whole)]
@@ -59,12 +63,12 @@ def stats(value: Stats) -> Markup:
         parts += [tag("div", *pieces, of="gauge"), tag("div", *words, of="legend")]
     if value.exits:
         parts += [title("exits"), exit_rows(value.exits)]
-    return card(*parts)
+    return parts
 
 
 def profile(value: Profile) -> Markup:
     """Show a profile: its statistics, and handlers as a table of bars, the most expensive first."""
-    parts = [stats(value.stats)]
+    parts = _statistics(value.stats)
     if value.handlers:
         ordered = sorted(value.handlers, key=lambda one: -one.seconds)
         most = ordered[0].seconds
@@ -73,7 +77,7 @@ def profile(value: Profile) -> Markup:
             for one in ordered
         ]
         parts += [title("handlers"), table(rows)]
-    return join(parts)
+    return card(*parts)
 
 
 def exit_rows(exits: dict[str, int]) -> Markup:
