@@ -36,6 +36,7 @@ EXITS = [
     (bj.SystemEvent(1, [0]), "reports shutdown"),
     (bj.Timeout(), "still running"),
     (bj.Interrupted("kick"), "stopped by kick()"),
+    (bj.Interrupted("trace"), "a trace has no room for more"),
     (bj.Interrupted("until"), "came to where it was to run until"),
     (bj.Hypercall(12, [0x1000, 1, 2, 3, 4, 5], True), "number 12 (0x1000, 0x1, 0x2, 0x3)"),
     (bj.InterruptWindow(), "can take the interrupt"),

@@ -66,6 +66,11 @@ def _hypercall(exit: native.Hypercall) -> Markup:
     return join([f"calls the hypervisor, number {exit.number} ", dim(code(f"({arguments})"))])
 
 
+INTERRUPTIONS = {
+    "until": "came to where it was to run until",
+    "trace": "held: a trace has no room for more, and nobody reads it",
+}
+
 SENTENCES: dict[str, Callable[[Any], object]] = {
     "PortIn": lambda e: f"reads {plural(e.size, 'byte')} from port {e.port:#x}",
     "PortOut": lambda e: f"writes {e.data:#x} to port {e.port:#x} ({plural(e.size, 'byte')})",
@@ -78,7 +83,7 @@ SENTENCES: dict[str, Callable[[Any], object]] = {
     "GuestException": _exception,
     "InternalError": _internal,
     "SystemEvent": lambda e: f"reports {SYSTEM_EVENTS.get(e.kind, f'event {e.kind}')}",
-    "Interrupted": lambda e: "came to where it was to run until" if e.by == "until" else f"stopped by {e.by}()",
+    "Interrupted": lambda e: INTERRUPTIONS.get(e.by, f"stopped by {e.by}()"),
     "Hypercall": _hypercall,
     "InterruptWindow": lambda _: "can take the interrupt that waits",
     "TprLowered": lambda e: f"lowered its task priority to {e.tpr}",
