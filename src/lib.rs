@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   python/                       the only place that knows Python
+//!   gdb/                          GDB's remote protocol, spoken for a machine
 //!   machine/                      owns a machine and runs it
+//!   debug/   inspect/             what is planted in a guest and why | understanding one that is only read
 //!   boot/    kvm/    devices/     put a guest into memory | the kernel's KVM | native devices
 //!   bus      hook/   memory/      devices by address | who may answer first | guest RAM
 //!   exit     source               the values that all layers speak
@@ -22,7 +24,10 @@ pub mod hook;
 pub mod devices;
 pub mod kvm;
 pub mod boot;
+pub mod inspect;
+pub mod debug;
 pub mod machine;
+pub mod gdb;
 
 #[cfg(feature = "python")]
 mod python;

@@ -1,8 +1,9 @@
-//! The trait that looking at a guest needs: reading its memory.
-//! It never writes, and never says whether the guest is live, saved or made up.
+//! The two traits that looking at a guest needs: reading its memory, and its registers.
+//! They never write, and never say whether the guest is live, saved or made up.
 
 use crate::addr::GuestPhys;
 use crate::error::Result;
+use crate::x86::{Regs, Sregs};
 
 /// Something that guest-physical memory can be read from.
 pub trait ReadMemory {
@@ -15,4 +16,16 @@ pub trait ReadMemory {
         self.read(at, &mut word)?;
         Ok(u64::from_le_bytes(word))
     }
+}
+
+/// Something whose vCPUs can be looked at.
+pub trait ReadRegs {
+    /// How many vCPUs there are; their numbers begin at 0.
+    fn vcpus(&self) -> u32;
+
+    /// The general registers of vCPU `id`, or why they cannot be read: it runs, or there is none.
+    fn regs(&self, id: u32) -> Result<Regs>;
+
+    /// Its segments, descriptor tables and control registers.
+    fn sregs(&self, id: u32) -> Result<Sregs>;
 }

@@ -35,8 +35,8 @@ use crate::exit::{Exit, Interruption};
 use crate::hook::{Hook, Hooks, Subject};
 use crate::kvm::{Host, Irqchip, Quirks, Vm, XsaveForm};
 use crate::memory::{Memory, RegionInfo};
-use crate::source::ReadMemory;
-use crate::x86::{Gpr, State, cr4, msr, rflags};
+use crate::source::{ReadMemory, ReadRegs};
+use crate::x86::{Gpr, Regs, Sregs, State, cr4, msr, rflags};
 
 pub use build::Config;
 use build::Routes;
@@ -345,5 +345,19 @@ impl Machine {
 
     fn kick_all(&self) {
         self.cpus.iter().for_each(|slot| slot.kick.kick());
+    }
+}
+
+impl ReadRegs for Machine {
+    fn vcpus(&self) -> u32 {
+        u32::try_from(self.cpus.len()).unwrap_or(u32::MAX)
+    }
+
+    fn regs(&self, id: u32) -> Result<Regs> {
+        self.cpu(id)?.with(|cpu| cpu.vcpu.regs())
+    }
+
+    fn sregs(&self, id: u32) -> Result<Sregs> {
+        self.cpu(id)?.with(|cpu| cpu.vcpu.sregs())
     }
 }

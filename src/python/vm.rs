@@ -24,7 +24,7 @@ use super::address::{Address, Fitting};
 use super::console::Console;
 use super::hook::Function;
 use super::host::quirks;
-use super::memory::{Huge, Memory};
+use super::memory::{Huge, Memory, Of};
 use super::running::{around, detached, poll};
 use super::size::Ram;
 use super::vcpu::Vcpu;
@@ -149,7 +149,7 @@ impl VM {
     /// The guest's physical memory.
     #[getter]
     fn memory(slf: &Bound<'_, Self>) -> Memory {
-        Memory::new(slf.clone().unbind())
+        Memory::new(Of::Machine(slf.clone().unbind()))
     }
 
     /// The far end of the serial line. ValueError for a VM without one.

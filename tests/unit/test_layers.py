@@ -14,7 +14,7 @@ SRC = ROOT / "src"
 
 PLAIN = {"addr", "error"}
 VALUES = PLAIN | {"x86", "exit", "source"}
-BELOW_MACHINE = VALUES | {"memory", "bus", "hook", "devices", "kvm", "boot"}
+BELOW_MACHINE = VALUES | {"memory", "bus", "hook", "devices", "kvm", "boot", "inspect", "debug"}
 
 ALLOWED = {
     "error": set(),
@@ -28,8 +28,11 @@ ALLOWED = {
     "devices": PLAIN | {"bus", "memory"},
     "kvm": VALUES | {"memory"},
     "boot": PLAIN | {"x86", "source", "memory"},
+    "inspect": VALUES - {"exit"},
+    "debug": VALUES | {"hook", "inspect"},
     "machine": BELOW_MACHINE,
-    "python": BELOW_MACHINE | {"machine"},
+    "gdb": BELOW_MACHINE | {"machine"},
+    "python": BELOW_MACHINE | {"machine", "gdb"},
 }
 
 # Each foreign crate with one owner: the crate, and the only layer that may name it.

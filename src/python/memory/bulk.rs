@@ -47,12 +47,14 @@ impl Memory {
     #[pyo3(signature = (at, size, value = None))]
     fn fill(&self, py: Python<'_>, at: Address, size: Count, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let pattern = value.map_or_else(|| Ok(vec![0]), pattern)?;
-        detached(py, || self.core().fill(at.0, number(size), &pattern, &seldom()))
+        let memory = self.changing()?;
+        detached(py, || memory.fill(at.0, number(size), &pattern, &seldom()))
     }
 
     /// Copies `size` bytes to `at` from `source`. The two may overlap.
     fn copy(&self, py: Python<'_>, at: Address, source: Address, size: Count) -> PyResult<()> {
-        detached(py, || self.core().copy(at.0, source.0, number(size), &seldom()))
+        let memory = self.changing()?;
+        detached(py, || memory.copy(at.0, source.0, number(size), &seldom()))
     }
 
     /// Where the memory at `at` first differs from `other`, in bytes from `at`, or None if it is the same.

@@ -18,6 +18,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 
 use crate::addr::GuestPhys;
+use crate::machine::Machine;
+use crate::memory::SharedMemory;
 use crate::source::ReadMemory;
 
 use super::address::{Address, Count, Fitting};
@@ -30,16 +32,63 @@ pub use regions::{Huge, Region};
 /// Reading or writing where no RAM or ROM is raises GuestMemoryError. Works while the guest runs, too.
 #[pyclass(frozen, module = "belljar")]
 pub struct Memory {
-    vm: Py<VM>,
+    of: Of,
+}
+
+/// Whose memory it is.
+pub enum Of {
+    /// A machine's.
+    Machine(Py<VM>),
+    /// Nobody's any more: that of a dump, or of a test. It cannot be changed.
+    Saved(SharedMemory),
+}
+
+impl Of {
+    /// The memory itself.
+    pub fn core(&self) -> &crate::memory::Memory {
+        match self {
+            Self::Machine(vm) => &vm.get().machine().memory,
+            Self::Saved(memory) => memory,
+        }
+    }
+
+    /// The same, once more.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Machine(vm) => Self::Machine(vm.clone_ref(py)),
+            Self::Saved(memory) => Self::Saved(SharedMemory::clone(memory)),
+        }
+    }
+
+    /// The machine, for what changes it.
+    pub fn machine(&self) -> PyResult<&Machine> {
+        match self {
+            Self::Machine(vm) => Ok(vm.get().machine()),
+            Self::Saved(_) => Err(PyTypeError::new_err("saved memory cannot be changed: it is what it was")),
+        }
+    }
+
+    /// For the garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Machine(vm) => visit.call(vm),
+            Self::Saved(_) => Ok(()),
+        }
+    }
 }
 
 impl Memory {
-    pub(super) fn new(vm: Py<VM>) -> Self {
-        Self { vm }
+    pub(super) fn new(of: Of) -> Self {
+        Self { of }
     }
 
     fn core(&self) -> &crate::memory::Memory {
-        &self.vm.get().machine().memory
+        self.of.core()
+    }
+
+    /// The memory, to be written.
+    fn changing(&self) -> PyResult<&crate::memory::Memory> {
+        Ok(&self.of.machine()?.memory)
     }
 
     /// Is there memory? Asked before Python makes room for its bytes, or raises MemoryError.
@@ -86,14 +135,14 @@ impl Memory {
 
     /// Writes `data` (bytes, or anything with the buffer protocol: a numpy array, a ctypes object) at `at`. ROM can be written from here, too.
     fn write(&self, py: Python<'_>, at: Address, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let bytes = copied(data)?;
-        Ok(py.detach(|| self.core().write(at.0, &bytes))?)
+        let (memory, bytes) = (self.changing()?, copied(data)?);
+        Ok(py.detach(|| memory.write(at.0, &bytes))?)
     }
 
     /// Writes a file (its path), or bytes, at `at`; returns how many bytes that were.
     fn load(&self, py: Python<'_>, source: &Bound<'_, PyAny>, at: Address) -> PyResult<usize> {
-        let bytes = file_or_bytes(source)?;
-        py.detach(|| self.core().write(at.0, &bytes))?;
+        let (memory, bytes) = (self.changing()?, file_or_bytes(source)?);
+        py.detach(|| memory.write(at.0, &bytes))?;
         Ok(bytes.len())
     }
 
@@ -108,16 +157,17 @@ impl Memory {
     }
 
     fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let memory = self.changing()?;
         let Ok(slice) = index.cast::<PySlice>() else {
             let (at, byte): (Address, Fitting<u8>) = (index.extract()?, value.extract()?);
-            return Ok(self.core().write(at.0, &[byte.0])?);
+            return Ok(memory.write(at.0, &[byte.0])?);
         };
         let (at, size) = slice_range(slice)?;
         let bytes = copied(value)?;
         if bytes.len() != size {
             return Err(PyValueError::new_err(format!("{} bytes do not fill a slice of {size}", bytes.len())));
         }
-        Ok(py.detach(|| self.core().write(at.0, &bytes))?)
+        Ok(py.detach(|| memory.write(at.0, &bytes))?)
     }
 
     fn __repr__(&self) -> String {
@@ -127,7 +177,7 @@ impl Memory {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.vm)
+        self.of.traverse(&visit)
     }
 }
 

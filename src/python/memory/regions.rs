@@ -139,9 +139,10 @@ impl Memory {
             return Err(PyValueError::new_err("offset and shared are for a file; huge is for memory without one"));
         }
         let source = Source { pages: huge.0, file };
+        let machine = self.of.machine()?;
         let region = detached(py, || {
-            let region = self.vm.get().machine().add_memory(at.0, size, rom, &source)?;
-            self.core().write(at.0, data.as_deref().unwrap_or_default()).map(|()| region)
+            let region = machine.add_memory(at.0, size, rom, &source)?;
+            machine.memory.write(at.0, data.as_deref().unwrap_or_default()).map(|()| region)
         })?;
         Ok(Region::new(region))
     }
@@ -151,7 +152,8 @@ impl Memory {
     /// The guest's accesses then come to vm.on_mmio. RunningError while the VM runs (pause() it), BufferError while a
     /// view of the region is live.
     fn remove(&self, py: Python<'_>, at: Address) -> PyResult<Region> {
-        let removed = detached(py, || self.vm.get().machine().remove_memory(at.0))?;
+        let machine = self.of.machine()?;
+        let removed = detached(py, || machine.remove_memory(at.0))?;
         Ok(Region::new(removed))
     }
 

@@ -22,7 +22,7 @@ macro_rules! integers {
 
                 #[doc = $doc_write]
                 fn $write(&self, at: Address, value: Fitting<$type>) -> PyResult<()> {
-                    Ok(self.core().write(at.0, &value.0.to_le_bytes())?)
+                    Ok(self.changing()?.write(at.0, &value.0.to_le_bytes())?)
                 }
             )+
         }
@@ -70,7 +70,7 @@ impl Memory {
             Err(_) => copied(text)?,
         };
         bytes.push(0);
-        self.core().write(at.0, &bytes)?;
+        self.changing()?.write(at.0, &bytes)?;
         Ok(bytes.len())
     }
 
@@ -89,7 +89,7 @@ impl Memory {
     fn write_struct(&self, at: Address, format: &str, values: &Bound<'_, PyTuple>) -> PyResult<usize> {
         let layout = values.py().import("struct")?.getattr("Struct")?.call1((format,))?;
         let bytes = copied(&layout.call_method("pack", values, None)?)?;
-        self.core().write(at.0, &bytes)?;
+        self.changing()?.write(at.0, &bytes)?;
         Ok(bytes.len())
     }
 
@@ -106,7 +106,7 @@ impl Memory {
     fn write_ctypes(&self, at: Address, value: &Bound<'_, PyAny>) -> PyResult<usize> {
         size_of_ctypes(value)?;
         let bytes = copied(value)?;
-        self.core().write(at.0, &bytes)?;
+        self.changing()?.write(at.0, &bytes)?;
         Ok(bytes.len())
     }
 

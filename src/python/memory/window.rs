@@ -14,14 +14,13 @@ use pyo3::{PyTraverseError, ffi};
 use crate::addr::GuestPhys;
 use crate::memory::Export;
 use crate::python::address::Address;
-use crate::python::vm::VM;
 
-use super::Memory;
+use super::{Memory, Of};
 
 /// What exports a view: a range of guest memory for the buffer protocol.
 #[pyclass(frozen, module = "belljar")]
 struct Window {
-    vm: Py<VM>,
+    of: Of,
     at: GuestPhys,
     size: u64,
     writable: bool,
@@ -54,8 +53,11 @@ impl Memory {
         writable: bool,
     ) -> PyResult<Bound<'py, PyMemoryView>> {
         let (this, at) = (slf.get(), at.0);
+        if writable {
+            this.of.machine()?;
+        }
         let rest = || this.core().region_at(at).map_or(1, |r| r.end().0 - at.0);
-        let window = Window { vm: this.vm.clone_ref(slf.py()), at, size: size.unwrap_or_else(rest), writable };
+        let window = Window { of: this.of.clone_ref(slf.py()), at, size: size.unwrap_or_else(rest), writable };
         PyMemoryView::from(Bound::new(slf.py(), window)?.as_any())
     }
 }
@@ -71,7 +73,7 @@ impl Window {
         }
         let length =
             isize::try_from(this.size).map_err(|_| PyBufferError::new_err("a view of more than 2**63 bytes"))?;
-        let export = this.vm.get().machine().memory.export(this.at, this.size)?;
+        let export = this.of.core().export(this.at, this.size)?;
         let host = export.host_address();
         // SAFETY: the interpreter passes a buffer to fill; ours to write until we return.
         let view = unsafe { &mut *view };
@@ -107,6 +109,6 @@ impl Window {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.vm)
+        self.of.traverse(&visit)
     }
 }
