@@ -88,7 +88,7 @@ from belljar.errors import (
     RunningError,
 )
 from belljar.events import Events
-from belljar.expression import exit, mem, reg
+from belljar.expression import exit, mem, reg, virtual
 from belljar.guest import specimen
 from belljar.host import Host, host
 from belljar.latency import low_latency
@@ -211,4 +211,5 @@ __all__ = [
     "native",
     "reg",
     "specimen",
+    "virtual",
 ]
