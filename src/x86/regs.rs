@@ -89,7 +89,7 @@ pub struct Sregs {
 }
 
 /// How linear addresses become physical ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Paging {
     /// CR0.PG is clear: they are the same.
     Off,
