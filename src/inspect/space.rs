@@ -16,6 +16,9 @@ pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + Sync);
 /// Pages between two looks at whether to go on.
 const SELDOM: u64 = 4096;
 
+/// Values between two looks at whether to go on.
+const BATCH: usize = 4096;
+
 /// The memory that one address space shows.
 #[derive(Debug)]
 pub struct VirtualMemory<'a, M: ReadMemory + ?Sized> {
@@ -173,6 +176,37 @@ impl<'a, M: ReadMemory + ?Sized> VirtualMemory<'a, M> {
             done += n;
         }
         Ok(pieces)
+    }
+
+    /// The `width` bytes at each of `addresses`, one after the other in `into`.
+    pub fn gather(&self, addresses: &[u64], width: usize, into: &mut [u8], poll: Poll<'_>) -> Result<()> {
+        if width == 0 {
+            return Ok(());
+        }
+        let mut found = Vec::with_capacity(addresses.len().min(BATCH));
+        for (addresses, into) in addresses.chunks(BATCH).zip(into.chunks_mut(BATCH.saturating_mul(width))) {
+            self.gather_some(addresses, width, into, &mut found)?;
+            poll()?;
+        }
+        Ok(())
+    }
+
+    fn gather_some(&self, addresses: &[u64], width: usize, into: &mut [u8], found: &mut Vec<u64>) -> Result<()> {
+        found.clear();
+        let whole = PAGE.saturating_sub(size(width)); // up to there in a page, all of a value is in it
+        for at in addresses {
+            match self.find(GuestVirt(*at)) {
+                Ok(physical) if at % PAGE <= whole => found.push(physical.0),
+                _ => break,
+            }
+        }
+        let (simple, rest) = into.split_at_mut(found.len() * width);
+        if found.len() < addresses.len() || self.memory.read_each(found, width, simple).is_err() {
+            // Values across borders, and the error of the first that is nowhere.
+            let all = simple.chunks_exact_mut(width).chain(rest.chunks_exact_mut(width));
+            return addresses.iter().zip(all).try_for_each(|(at, value)| self.read(GuestVirt(*at), value));
+        }
+        Ok(())
     }
 
     /// Fills `into` from `at` on, with `None` where nothing is mapped or no memory is.

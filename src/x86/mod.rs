@@ -1,6 +1,7 @@
 //! The architecture as plain data: registers, segments, page-table bits, MSR names, the decoder.
 //! It never touches a vCPU and holds nothing of KVM's.
 
+pub mod access;
 pub mod decode;
 pub mod float80;
 pub mod lapic;

@@ -103,6 +103,19 @@ pub enum Paging {
     Level5,
 }
 
+impl Paging {
+    /// What to call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Bits32 => "32-bit",
+            Self::Pae => "PAE",
+            Self::Level4 => "4-level",
+            Self::Level5 => "5-level",
+        }
+    }
+}
+
 impl Sregs {
     /// 16, 32 or 64: the width of the code segment's default operand.
     pub fn code_bits(&self) -> u32 {

@@ -250,6 +250,16 @@ fn frame(space: &Space, level: u8, entry: u64) -> GuestPhys {
     })
 }
 
+impl PageFault {
+    /// The level at which the walk ended.
+    pub fn level(self) -> Option<u8> {
+        match self {
+            Self::NotCanonical => None,
+            Self::NotPresent { level } | Self::Reserved { level, .. } | Self::Unbacked { level } => Some(level),
+        }
+    }
+}
+
 impl fmt::Display for PageFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
