@@ -3,8 +3,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))] // the build without tests is still held to it
 
+mod mappings;
 mod space;
 mod walks;
 
+pub use mappings::{Cut, Linear, Mapping, Mappings, Tour};
 pub use space::{Poll, VirtualMemory, read_entry};
 pub use walks::Walks;

@@ -7,11 +7,11 @@ use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
-use crate::addr::{GuestPhys, GuestVirt};
+use crate::addr::GuestVirt;
 use crate::boot::symbols::Symbols;
 use crate::error::Result as CoreResult;
-use crate::inspect::{VirtualMemory as Core, Walks};
-use crate::memory::{Found, Memory as Physical, Needle, Poll, Where};
+use crate::inspect::{Linear, Mappings, Tour, VirtualMemory as Core, Walks};
+use crate::memory::{Found, Memory as Physical, Needle, Poll, Where, search};
 use crate::source::ReadRegs;
 use crate::x86::regs::Paging;
 use crate::x86::{Space, Walk};
@@ -93,6 +93,11 @@ impl VirtualMemory {
         result
     }
 
+    /// All that is mapped in a part of it.
+    pub fn tour(&self, tour: Tour, poll: Poll<'_>) -> CoreResult<Mappings> {
+        Core::new(self.of.core(), self.space()?).mappings(tour, poll)
+    }
+
     /// Walks to `at`.
     pub fn walk(&self, at: u64) -> CoreResult<(Space, Walk)> {
         let space = self.space()?;
@@ -143,8 +148,12 @@ impl Bytes for VirtualMemory {
         self.look(|memory| memory.gather(addresses, width, into, poll))
     }
 
-    fn find(&self, _needle: &Needle, _place: Where, _poll: Poll<'_>) -> CoreResult<Vec<Found>> {
-        Err(crate::error::Error::Invalid("not yet".into()))
+    fn find(&self, needle: &Needle, place: Where, poll: Poll<'_>) -> CoreResult<Vec<Found>> {
+        self.look(|memory| {
+            let backed = |first, end| memory.memory().stretches(first, end);
+            let stretches = memory.stretches(place.first.0, place.end.0, backed, poll)?;
+            search(&Linear(memory), &stretches, needle, place, poll)
+        })
     }
 }
 
