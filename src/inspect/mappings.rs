@@ -75,11 +75,13 @@ pub struct Tour {
     pub last: u64,
     /// A range ends where the next page lies elsewhere.
     pub physical: bool,
+    /// So many tables are read.
+    pub most: usize,
 }
 
 impl Default for Tour {
     fn default() -> Self {
-        Self { first: 0, last: u64::MAX, physical: false }
+        Self { first: 0, last: u64::MAX, physical: false, most: MOST_TABLES }
     }
 }
 
@@ -143,8 +145,8 @@ impl<M: ReadMemory + ?Sized, V: FnMut(Mapping) -> ControlFlow<Stop>> Tourist<'_,
 
     /// Reads a table, if there is memory where it lies and not too many came before.
     fn read(&mut self, level: u8, table: u64, bytes: &mut [u8; TABLE]) -> ControlFlow<Stop, bool> {
-        if self.tables >= MOST_TABLES {
-            return ControlFlow::Break(Stop::Cut(Cut::Tables(MOST_TABLES)));
+        if self.tables >= self.tour.most {
+            return ControlFlow::Break(Stop::Cut(Cut::Tables(self.tour.most)));
         }
         self.tables += 1;
         if self.tables.is_multiple_of(64) {
@@ -261,7 +263,7 @@ impl<M: ReadMemory + ?Sized> VirtualMemory<'_, M> {
     ) -> Result<Vec<(u64, u64)>> {
         let Some(last) = end.checked_sub(1).filter(|last| *last >= first) else { return Ok(Vec::new()) };
         let mut found: Vec<(u64, u64)> = Vec::new();
-        let cut = self.tour(Tour { first, last, physical: true }, poll, |leaf| {
+        let cut = self.tour(Tour { first, last, physical: true, ..Tour::default() }, poll, |leaf| {
             let stop = leaf.gpa.0.saturating_add(leaf.last - leaf.start).saturating_add(1);
             for (from, to) in backed(leaf.gpa, GuestPhys(stop)) {
                 let start = (leaf.start + (from - leaf.gpa.0)).max(first);

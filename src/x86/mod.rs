@@ -16,6 +16,8 @@ pub mod state;
 pub mod translate;
 pub mod valid;
 pub mod walk;
+#[cfg(test)]
+mod walk_tests;
 pub mod xsave;
 
 pub use decode::{Instruction, disassemble};
