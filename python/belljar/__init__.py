@@ -40,6 +40,7 @@ from belljar._belljar import (
     IrqEvent,
     IrqLine,
     Lapic,
+    Mapping,
     Memory,
     MemoryFault,
     MemoryMap,
@@ -66,8 +67,10 @@ from belljar._belljar import (
     Timeout,
     TprAccess,
     TprLowered,
+    Translation,
     UnknownExit,
     VectorRegisters,
+    VirtualMemory,
     Xen,
     Zone,
     __version__,
@@ -93,6 +96,7 @@ from belljar.guest import specimen
 from belljar.host import Host, host
 from belljar.latency import low_latency
 from belljar.listing import Listing
+from belljar.mappings import Mappings
 from belljar.native import NativeExit, Verdict, include, native
 from belljar.profile import HandlerTime, Profile
 from belljar.register import Field, Register
@@ -152,6 +156,8 @@ __all__ = [
     "IrqLine",
     "Lapic",
     "Listing",
+    "Mapping",
+    "Mappings",
     "Memory",
     "MemoryFault",
     "MemoryMap",
@@ -190,9 +196,11 @@ __all__ = [
     "TprAccess",
     "TprLowered",
     "Trace",
+    "Translation",
     "UnknownExit",
     "VectorRegisters",
     "Verdict",
+    "VirtualMemory",
     "Wire",
     "Xen",
     "Zone",
