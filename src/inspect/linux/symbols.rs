@@ -69,12 +69,13 @@ impl KernelSymbols {
         self.end = self.end.wrapping_add(distance);
     }
 
-    /// Adds the symbols of one chunk, for as long as there are names.
+    /// Adds the symbols of one chunk, if its names end where they should: else each could be another one's.
     fn decode_chunk(&mut self, tables: &Tables, tokens: &Tokens, chunk: usize, addresses: &[u64]) {
-        let Some(mut at) = tables.markers.get(chunk).and_then(|m| usize::try_from(*m).ok()) else { return };
+        let Some(names) = tables.chunk(chunk, addresses.len()) else { return };
+        let mut at = 0;
         for address in addresses {
-            let Some((start, end)) = name(&tables.names, at) else { return };
-            self.add(tokens, &tables.names[start..end], *address);
+            let Some((start, end)) = name(names, at) else { return };
+            self.add(tokens, &names[start..end], *address);
             at = end;
         }
     }
