@@ -1,5 +1,7 @@
 //! Tests of the finder as a whole, on made-up kernels of every layout. They never need a machine.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 use proptest::prelude::*;
 
 use super::sample::{BANNER, INFO, Layout, Ram, Sample};
@@ -76,7 +78,7 @@ fn a_kernel_that_its_own_page_tables_do_not_map_is_none() {
 fn a_kernel_without_symbols_is_found_by_what_it_tells_tools_or_by_page_tables() {
     let sample = Sample::new(Layout::Late, 1500);
     let mut ram = sample.ram();
-    ram.put(sample.at + 0x1000, &[0; 0x8_0000]);
+    ram.put(sample.at + 0x1000, &vec![0; 0x8_0000]);
     let (stext, pages) = (sample.text, sample.text + sample.cr3() - sample.at);
     let base = (sample.at + 0xffff_ffff_8000_0000).wrapping_sub(sample.text).cast_signed();
     let kernel = look(&ram, &[sample.cr3()]).unwrap();
