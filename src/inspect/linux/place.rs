@@ -7,14 +7,12 @@ use crate::x86::{Sregs, cr0, cr4, efer, translate};
 
 use super::image::Image;
 use super::symbols::KernelSymbols;
-use super::tables::KERNEL;
+use super::tables::{KERNEL, LARGEST};
 
 /// Where the kernel's image is mapped: `phys_base` counts from here (Linux, `__START_KERNEL_map`).
 pub const KERNEL_MAP: u64 = KERNEL.start;
 /// Kernels begin at multiples of this, in both kinds of addresses (CONFIG_PHYSICAL_ALIGN is at least 2 MiB).
 const STEP: u64 = 2 << 20;
-/// A kernel's read-only data begins at most this far from its first byte.
-const LARGEST: u64 = 512 << 20;
 /// The symbols of the top page table: since 4.13, and before.
 const TOP: [&str; 2] = ["init_top_pgt", "init_level4_pgt"];
 /// With page-table isolation, a process's own tables lie behind those that it has in the kernel.

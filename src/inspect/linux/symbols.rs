@@ -91,7 +91,7 @@ impl KernelSymbols {
         }
         let len = self.text.len() - before;
         let kind = self.text.as_bytes().get(before).copied();
-        match (kind, u32::try_from(self.text.len() - 1)) {
+        match (kind, u32::try_from(self.text.len().saturating_sub(1))) {
             (Some(kind), Ok(end)) if (2..=LONGEST_NAME).contains(&len) && self.text.len() <= MOST_BYTES => {
                 self.text.remove(before);
                 self.ends.push(end);

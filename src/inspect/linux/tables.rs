@@ -23,6 +23,9 @@ const MOST_COUNTS: usize = 16;
 /// Kernels are mapped from here on (Linux, Documentation/arch/x86/x86_64/mm.rst), in at most 1 GiB.
 pub const KERNEL: std::ops::Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_c000_0000;
 
+/// A kernel's image has fewer bytes.
+pub const LARGEST: u64 = 512 << 20;
+
 /// Where everything is.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Tables {
@@ -179,11 +182,12 @@ fn absolute<M: ReadMemory>(image: &Image<'_, M>, at: u64, count: u32) -> Option<
         .filter(|all| all.iter().filter(|a| KERNEL.contains(a)).count() > all.len() / 2)
 }
 
-/// 32-bit distances, each from where it lies.
+/// 32-bit distances, each from where it lies, to somewhere in the same image.
 fn placed<M: ReadMemory>(image: &Image<'_, M>, at: u64, count: u32) -> Option<Vec<u64>> {
     let bytes = image.exactly(at, 4 * u64::from(count))?;
     let places = (at..).step_by(4).zip(bytes.as_chunks().0);
-    sorted(places.map(|(place, chunk)| place.wrapping_add_signed(i64::from(i32::from_le_bytes(*chunk)))).collect())
+    let all = places.map(|(place, chunk)| place.checked_add_signed(i64::from(i32::from_le_bytes(*chunk))));
+    sorted(all.collect::<Option<_>>()?).filter(|all| all.iter().all(|symbol| symbol.abs_diff(at) < LARGEST))
 }
 
 /// These addresses, if they ascend and are not all the same.

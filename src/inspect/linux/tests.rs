@@ -109,6 +109,25 @@ fn damaged_names_are_lost_and_the_others_are_not() {
 }
 
 #[test]
+fn names_of_nothing_are_lost() {
+    let sample = Sample::new(Layout::Placed, 1500);
+    let mut ram = sample.ram();
+    // The token of the first symbol's letter becomes one without text, and those after it begin a byte earlier.
+    let tokens = memchr::memmem::find(&ram.0, b"T\0U\0").unwrap();
+    let index = memchr::memmem::find(&ram.0[tokens..], &[0, 0, 3, 0]).unwrap() + tokens;
+    let end = (tokens..index).rev().find(|at| ram.0[*at] != 0).unwrap() + 2;
+    ram.0.copy_within(tokens + 1..end, tokens);
+    for token in 0x55..256 {
+        let start = u16::from_le_bytes([ram.0[index + 2 * token], ram.0[index + 2 * token + 1]]) - 1;
+        ram.put(u64::try_from(index + 2 * token).unwrap(), &start.to_le_bytes());
+    }
+    let place = memchr::memmem::find(&ram.0, b"\x06T_text").unwrap();
+    ram.0[place + 2..place + 7].fill(b'T');
+    let error = look(&ram, &[]).unwrap_err(); // without _text, nothing says where it lies
+    assert!(matches!(error, Error::Kernel { at, .. } if at > sample.at), "{error}");
+}
+
+#[test]
 fn a_poll_ends_the_search() {
     let ram = Sample::new(Layout::Late, 1500).ram();
     assert!(matches!(find(&ram, &ram.stretches(), &[], &|| Err(Error::Closed)), Err(Error::Closed)));
