@@ -20,6 +20,7 @@ mod host;
 mod html;
 mod internal_error;
 mod interrupts;
+mod kernel;
 mod lapic;
 mod log;
 mod memory;
@@ -84,6 +85,8 @@ mod _belljar {
     use super::internal_error::InternalError;
     #[pymodule_export]
     use super::interrupts::{IrqEvent, IrqLine};
+    #[pymodule_export]
+    use super::kernel::{Kernel, KernelSymbols, find_kernel};
     #[pymodule_export]
     use super::lapic::Lapic;
     #[pymodule_export]

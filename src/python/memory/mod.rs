@@ -25,6 +25,7 @@ use crate::source::ReadMemory;
 use super::address::{Address, Count, Fitting};
 use super::vm::VM;
 
+pub use bulk::seldom;
 pub use regions::{Huge, Region};
 
 /// The guest's physical memory. Addresses are guest-physical bytes; integers are little-endian.
@@ -82,7 +83,8 @@ impl Memory {
         Self { of }
     }
 
-    fn core(&self) -> &crate::memory::Memory {
+    /// The memory itself.
+    pub fn core(&self) -> &crate::memory::Memory {
         self.of.core()
     }
 
