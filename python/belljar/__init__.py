@@ -46,6 +46,7 @@ from belljar._belljar import (
     Kernel,
     KernelSymbols,
     Lapic,
+    Mapping,
     Memory,
     MemoryFault,
     MemoryMap,
@@ -72,8 +73,10 @@ from belljar._belljar import (
     Timeout,
     TprAccess,
     TprLowered,
+    Translation,
     UnknownExit,
     VectorRegisters,
+    VirtualMemory,
     Xen,
     Zone,
     __version__,
@@ -101,6 +104,7 @@ from belljar.guest import specimen
 from belljar.host import Host, host
 from belljar.latency import low_latency
 from belljar.listing import Listing
+from belljar.mappings import Mappings
 from belljar.native import NativeExit, Verdict, include, native
 from belljar.profile import HandlerTime, Profile
 from belljar.register import Field, Register
@@ -167,6 +171,8 @@ __all__ = [
     "KernelSymbols",
     "Lapic",
     "Listing",
+    "Mapping",
+    "Mappings",
     "Memory",
     "MemoryFault",
     "MemoryMap",
@@ -205,9 +211,11 @@ __all__ = [
     "TprAccess",
     "TprLowered",
     "Trace",
+    "Translation",
     "UnknownExit",
     "VectorRegisters",
     "Verdict",
+    "VirtualMemory",
     "Wire",
     "Xen",
     "Zone",

@@ -314,6 +314,13 @@ impl Machine {
         Ok((bytes, bits))
     }
 
+    /// A number that grows with everything that may have changed the guest's memory: a run, a write by the host. `None` while
+    /// a vCPU is in the guest, or somebody may write without a word.
+    pub fn quiet_since(&self) -> Option<u64> {
+        let turns: Option<u64> = self.cpus.iter().map(Slot::at_rest_since).sum();
+        Some(turns?.wrapping_add(self.memory.quiet_since()?))
+    }
+
     fn entry(&self, at: GuestPhys, size: u64) -> Option<u64> {
         let mut word = [0; 8];
         let size = usize::try_from(size).ok()?.min(8);

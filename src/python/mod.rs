@@ -23,6 +23,7 @@ mod interrupts;
 mod kernel;
 mod lapic;
 mod log;
+mod mappings;
 mod memory;
 mod memory_map;
 mod msrs;
@@ -37,8 +38,10 @@ mod stats;
 mod subject;
 mod symbols;
 mod trace;
+mod translation;
 mod typed;
 mod vcpu;
+mod virtual_memory;
 mod vm;
 mod wide;
 
@@ -90,6 +93,8 @@ mod _belljar {
     #[pymodule_export]
     use super::lapic::Lapic;
     #[pymodule_export]
+    use super::mappings::Mapping;
+    #[pymodule_export]
     use super::memory::hexdump::hexdump;
     #[pymodule_export]
     use super::memory::{Memory, Region};
@@ -110,7 +115,11 @@ mod _belljar {
     #[pymodule_export]
     use super::trace::{Batch, Recorder};
     #[pymodule_export]
+    use super::translation::Translation;
+    #[pymodule_export]
     use super::vcpu::Vcpu;
+    #[pymodule_export]
+    use super::virtual_memory::VirtualMemory;
     #[pymodule_export]
     use super::vm::VM;
 }
