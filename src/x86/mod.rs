@@ -12,6 +12,7 @@ pub mod regs;
 pub mod segment;
 pub mod state;
 pub mod translate;
+pub mod user_regs;
 pub mod valid;
 pub mod xsave;
 

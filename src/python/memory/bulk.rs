@@ -13,7 +13,7 @@ use crate::python::running::{detached, poll};
 use super::{Memory, copied};
 
 /// Looks for signals, but only every so often: the interpreter may be busy elsewhere.
-pub(super) fn seldom() -> impl Fn() -> CoreResult<()> + Sync {
+pub fn seldom() -> impl Fn() -> CoreResult<()> + Sync {
     let last = Mutex::new(Instant::now());
     move || {
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);

@@ -25,6 +25,7 @@ use crate::source::ReadMemory;
 use super::address::{Address, Count, Fitting};
 use super::vm::VM;
 
+pub(super) use bulk::seldom;
 pub use regions::{Huge, Region};
 
 /// The guest's physical memory. Addresses are guest-physical bytes; integers are little-endian.
@@ -82,7 +83,7 @@ impl Memory {
         Self { of }
     }
 
-    fn core(&self) -> &crate::memory::Memory {
+    pub(super) fn core(&self) -> &crate::memory::Memory {
         self.of.core()
     }
 
@@ -182,7 +183,7 @@ impl Memory {
 }
 
 /// The OSError of an operation on a file.
-fn os_error(error: &std::io::Error, path: PathBuf) -> PyErr {
+pub(super) fn os_error(error: &std::io::Error, path: PathBuf) -> PyErr {
     let (errno, text) = (error.raw_os_error().unwrap_or(0), error.to_string());
     let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
     pyo3::exceptions::PyOSError::new_err((errno, words, path.into_os_string()))
