@@ -5,14 +5,14 @@ use super::{Note, number};
 use crate::x86::user_regs::{self, COUNT};
 use crate::x86::{Gpr, Regs, Segment, Sregs, State, cr0, cr4, efer};
 
-/// The name of our own notes.
+/// The name of our own notes; their kinds are none of those that tools take for notes on a process.
 pub const OURS: &str = "BELLJAR";
 /// A vCPU's whole state, as [`State::encode`] has it; one note for each vCPU.
-pub const STATE: u32 = 1;
+pub const STATE: u32 = 0x101;
 /// What wrote the file and where, as text.
-pub const ABOUT: u32 = 2;
+pub const ABOUT: u32 = 0x102;
 /// The symbols that were known, as text.
-pub const SYMBOLS: u32 = 3;
+pub const SYMBOLS: u32 = 0x103;
 
 const NT_PRSTATUS: u32 = 1;
 /// Where `pr_reg` is in `struct elf_prstatus` (linux/elfcore.h), 64 bits.
