@@ -36,8 +36,10 @@ mod stats;
 mod subject;
 mod symbols;
 mod trace;
+mod translation;
 mod typed;
 mod vcpu;
+mod virtual_memory;
 mod vm;
 mod wide;
 
@@ -64,7 +66,7 @@ mod _belljar {
     #[pymodule_export]
     use super::doorbell::Doorbell;
     #[pymodule_export]
-    use super::dump::{dump_read, dump_write, saved_memory};
+    use super::dump::{dump_read, dump_write, saved_memory, saved_virtual};
     #[pymodule_export]
     use super::exit::{
         ApResetHold, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV, Hypercall,
@@ -107,7 +109,11 @@ mod _belljar {
     #[pymodule_export]
     use super::trace::{Batch, Recorder};
     #[pymodule_export]
+    use super::translation::Translation;
+    #[pymodule_export]
     use super::vcpu::Vcpu;
+    #[pymodule_export]
+    use super::virtual_memory::VirtualMemory;
     #[pymodule_export]
     use super::vm::VM;
 }

@@ -19,6 +19,11 @@ use super::vm::VM;
 pub struct Symbols(Arc<Table>);
 
 impl Symbols {
+    /// The table itself.
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.0)
+    }
+
     fn list<'a, T>(&'a self, of: impl Fn(&'a Symbol) -> T) -> Vec<T> {
         self.0.iter().map(of).collect()
     }
