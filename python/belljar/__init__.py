@@ -87,6 +87,7 @@ from belljar._belljar import (
 from belljar.assembly import asm
 from belljar.descriptor import DescriptorTable
 from belljar.device import Below, Device
+from belljar.dump import Dump, DumpInfo, DumpNote, open_dump
 from belljar.errors import (
     BelljarError,
     ClosedError,
@@ -110,9 +111,11 @@ from belljar.profile import HandlerTime, Profile
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
+from belljar.saved_cpu import SavedCPU, SavedRegisters
 from belljar.state import State
 from belljar.stats import Stats
 from belljar.trace import Trace
+from belljar.vmcoreinfo import VmCoreInfo
 from belljar.wire import Wire
 
 STOP = Action.STOP
@@ -142,6 +145,9 @@ __all__ = [
     "Device",
     "DirtyRingFull",
     "Doorbell",
+    "Dump",
+    "DumpInfo",
+    "DumpNote",
     "Events",
     "Exit",
     "Expression",
@@ -201,6 +207,8 @@ __all__ = [
     "Registers",
     "Reset",
     "RunningError",
+    "SavedCPU",
+    "SavedRegisters",
     "Segment",
     "Shutdown",
     "State",
@@ -216,6 +224,7 @@ __all__ = [
     "VectorRegisters",
     "Verdict",
     "VirtualMemory",
+    "VmCoreInfo",
     "Wire",
     "Xen",
     "Zone",
@@ -233,6 +242,7 @@ __all__ = [
     "low_latency",
     "mem",
     "native",
+    "open_dump",
     "reg",
     "specimen",
 ]

@@ -10,6 +10,7 @@ mod console;
 mod decode;
 mod devices;
 mod doorbell;
+mod dump;
 mod error;
 mod exit;
 mod expression;
@@ -69,6 +70,8 @@ mod _belljar {
     use super::decode::{Instruction, disasm};
     #[pymodule_export]
     use super::doorbell::Doorbell;
+    #[pymodule_export]
+    use super::dump::{dump_read, dump_write, saved_memory, saved_virtual};
     #[pymodule_export]
     use super::exit::{
         ApResetHold, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV, Hypercall,
