@@ -83,7 +83,7 @@ class Paths:
         parts: list[str] = []
         at = vfsmount - self.vfsmount if vfsmount else 0
         mount = self.mount(at) if at else None
-        first = self.dentry(dentry)
+        first, start = self.dentry(dentry), dentry
         for _ in range(DEEPEST):
             entry = self.dentry(dentry)
             if entry is None:
@@ -101,9 +101,5 @@ class Paths:
             dentry = entry.parent
         else:
             self.look.problem("a path goes in circles or has no end", dentry)
-        gone = first is not None and first.hashed == 0 and first.parent != dentry and len(parts) > 0
-        return "/" + "/".join(reversed(parts)) + (" (deleted)" if gone and self._can_go(first) else "")
-
-    @staticmethod
-    def _can_go(entry: SimpleNamespace | None) -> bool:
-        return entry is not None and entry.hashed is not None
+        gone = first is not None and first.hashed == 0 and first.parent != start
+        return "/" + "/".join(reversed(parts)) + (" (deleted)" if gone else "")
