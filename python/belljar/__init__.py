@@ -11,7 +11,7 @@ Hlt(vcpu=0) [42]
 
 from __future__ import annotations
 
-from belljar import bits, boot, guest
+from belljar import bits, boot, guest, linux
 from belljar._belljar import (
     VCPU,
     VM,
@@ -239,6 +239,7 @@ __all__ = [
     "hexdump",
     "host",
     "include",
+    "linux",
     "low_latency",
     "mem",
     "native",

@@ -5,9 +5,12 @@ All that it knows of the kernel's structures comes from the guest itself (symbol
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from belljar._belljar import Btf, Kernel, find_kernel
 from belljar.errors import BelljarError, KernelError
@@ -25,6 +28,16 @@ DIRECT_MAP = {4: 0xFFFF_8880_0000_0000, 5: 0xFF11_0000_0000_0000}
 """Where all of memory is mapped, by the levels of page tables, unless KASLR moves it (Documentation/x86/x86_64/mm.rst)."""
 
 
+@dataclass
+class Known:
+    """What was found out about a kernel, and stays so while it runs. It refers to no guest, so that it keeps none."""
+
+    kernel: Kernel
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    btf: Btf | None = None
+    direct_map: int | None = None
+
+
 class Linux(Shown):
     """The Linux kernel that runs in a guest: ``vm.linux``, or ``Linux(guest)`` for any VM or dump.
 
@@ -33,11 +46,30 @@ class Linux(Shown):
     it: a table that is not whole says so in ``partial``. KernelError if no Linux runs there, or not yet.
     """
 
+    _known_of: ClassVar[WeakKeyDictionary[Any, Known]] = WeakKeyDictionary()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
     def __init__(self, guest: Any, kernel: Any = None) -> None:
-        """Look for the kernel in a guest's memory, or take one that was found."""
+        """Look for the kernel in a guest's memory, or take one that was found (``bj.find_kernel``)."""
         self.guest = guest
-        self.kernel: Kernel = find(guest) if kernel is None else kernel
-        self._layouts: dict[str, Layout] = {}
+        self._known = kernel if isinstance(kernel, Known) else Known(find(guest) if kernel is None else kernel)
+
+    @classmethod
+    def of(cls, guest: Any) -> Linux:
+        """Return the Linux of a guest, which is looked for once, and again when another kernel has been booted."""
+        with cls._lock:
+            known = cls._known_of.get(guest)
+        if known is not None and (linux := cls(guest, known)).is_there():
+            return linux
+        linux = cls(guest)
+        with cls._lock:
+            cls._known_of[guest] = linux._known
+        return linux
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel that was found: place, page tables, symbols, VMCOREINFO."""
+        return self._known.kernel
 
     @property
     def base(self) -> int:
@@ -59,9 +91,14 @@ class Linux(Shown):
         """All of the kernel's memory at its virtual addresses, whatever process runs: a VirtualMemory."""
         return self.guest.virtual(self.kernel.cr3)
 
-    @cached_property
+    @property
     def btf(self) -> Btf:
         """The types of the kernel, from its memory. KernelError if it was built without them."""
+        if self._known.btf is None:
+            self._known.btf = self._read_btf()
+        return self._known.btf
+
+    def _read_btf(self) -> Btf:
         start, stop = self.symbols.get("__start_BTF"), self.symbols.get("__stop_BTF")
         if start is None or stop is None:
             raise KernelError(
@@ -91,16 +128,17 @@ class Linux(Shown):
         return Version(banner, *parts) if parts else Version.of(banner)
 
     def _look(self) -> Reading:
-        return Reading(self.memory, self.btf, self.symbols, self._layouts)
+        return Reading(self.memory, self.btf, self.symbols, self._known.layouts)
 
-    @cached_property
     def _direct_map(self) -> int:
-        at = self.symbols.get("page_offset_base")
-        return DIRECT_MAP.get(getattr(self.kernel, "levels", 4), 0) if at is None else int(self.memory.read_u64(at))
+        if self._known.direct_map is None:
+            at, usual = self.symbols.get("page_offset_base"), DIRECT_MAP[5 if self.kernel.levels == 5 else 4]
+            self._known.direct_map = usual if at is None else int(self.memory.read_u64(at))
+        return self._known.direct_map
 
     def physical(self, address: int) -> int | None:
         """Return the guest-physical address of something that the kernel has in its map of all memory, else None."""
-        at = address - self._direct_map
+        at = address - self._direct_map()
         return at if 0 <= at < 1 << 52 else None
 
     def tasks(self, threads: bool = False) -> tasks.Tasks:

@@ -96,6 +96,8 @@ def _shown(value: object, how: str) -> str:
         return "-"
     if how == "x" and isinstance(value, int):
         return f"{value:#x}"
+    if isinstance(value, float):
+        return f"{value:.3f}"
     text = value if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."
