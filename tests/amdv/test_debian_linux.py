@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.amdv.test_debian_kernel import BUSYBOX, KERNEL, cpio
 
 import belljar as bj
-from tests.amdv.test_debian_kernel import BUSYBOX, KERNEL, cpio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+from pathlib import Path
+
+MODULES = Path("/lab/debian/modules")
 
 pytestmark = [
     pytest.mark.skipif(not KERNEL.exists(), reason="the lane brings Debian's kernel along; here is none"),
@@ -31,6 +37,12 @@ MARK=here sleep 100000 &
 httpd -p 8080 -h /
 nc -l -p 9999 </dev/zero >/dev/null &
 nc -u -l -p 5353 </dev/zero >/dev/null &
+sleep 99999 | nc -l -p 7777 >/dev/null &
+sleep 1
+sleep 99998 | nc 127.0.0.1 7777 >/dev/null &
+insmod /virtio_ring.ko
+insmod /virtio.ko
+syslogd
 mount -t tmpfs none /tmp
 echo text > /tmp/open; exec 7</tmp/open; rm /tmp/open
 exec setsid cttyhack sh
@@ -44,6 +56,7 @@ QUESTIONS = {
     "maps": "cat /proc/1/maps",
     "tcp": "cat /proc/net/tcp6 /proc/net/tcp",
     "udp": "cat /proc/net/udp6 /proc/net/udp",
+    "unix": "cat /proc/net/unix",
     "files": "ls -l /proc/1/fd",
     "dmesg": "dmesg | tail -n 5",
     "namespaces": "ls -l /proc/1/ns",
@@ -53,7 +66,8 @@ QUESTIONS = {
 def _initrd() -> bytes:
     folder, program = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755
     entries = dict.fromkeys(("bin", "dev", "proc", "sys", "tmp"), (folder, b""))
-    return cpio({**entries, "bin/busybox": (program, BUSYBOX.read_bytes()), "init": (program, INIT)})
+    modules = {name: (stat.S_IFREG | 0o644, (MODULES / name).read_bytes()) for name in ("virtio_ring.ko", "virtio.ko")}
+    return cpio({**entries, **modules, "bin/busybox": (program, BUSYBOX.read_bytes()), "init": (program, INIT)})
 
 
 def _ask(vm: bj.VM, command: str) -> str:
@@ -84,7 +98,7 @@ def test_the_processes_are_those_of_proc(debian: SimpleNamespace) -> None:
     for line in debian.said["tasks"].splitlines():
         if found := re.match(r"@(\d+) \((.*)\) (\w) (\d+)", line):
             told[int(found[1])] = (found[2], int(found[4]))
-    found = {task.pid: (task.comm, task.ppid) for task in debian.linux.tasks()}
+    found = {task.pid: (task.name.strip("[]"), task.ppid) for task in debian.linux.tasks()}
     assert debian.linux.tasks().partial is None
     steady = {pid: what for pid, what in told.items() if pid in found and "kworker" not in what[0]}
     assert len(steady) > 30
@@ -142,13 +156,25 @@ def test_sockets_are_those_of_proc(debian: SimpleNamespace) -> None:
     assert [s.inode for s in debian.linux.sockets(listening.pids[0])] == [listening.inode]
 
 
+def test_connected_and_unix_sockets_have_both_ends_and_a_path(debian: SimpleNamespace) -> None:
+    found = debian.linux.sockets()
+    connected = [s for s in found if s.state == "ESTABLISHED" and s.protocol.startswith("tcp")]
+    assert sorted(s.local.endswith(":7777") for s in connected) == [False, True]
+    assert {s.local.rpartition(":")[2] for s in connected} == {s.remote.rpartition(":")[2] for s in connected}
+    told = {(int(line.split()[6]), line.split()[7]) for line in debian.said["unix"].splitlines()[1:] if "/" in line}
+    assert {(s.inode, s.local) for s in found if s.protocol == "unix" and s.local} == told != set()
+
+
 def _rows(text: str) -> list[str]:
     return [line for line in text.splitlines() if re.match(r"\s*\d+: ", line)]
 
 
 def test_modules_are_those_of_proc(debian: SimpleNamespace) -> None:
-    told = [(line.split()[0], int(line.split()[1])) for line in debian.said["modules"].splitlines()]
-    assert [(m.name, m.size) for m in debian.linux.modules()] == told
+    told = [line.split()[:5] for line in debian.said["modules"].splitlines()]
+    found = debian.linux.modules()
+    mine = [[m.name, f"{m.size}", f"{m.references}", ",".join(m.used_by), m.state] for m in found]
+    assert mine == [[*line[:3], line[3].strip(",-"), line[4]] for line in told] != []
+    assert debian.linux.memory.read(found[0].base, 16) != bytes(16)
 
 
 def test_the_log_ends_as_dmesg_says(debian: SimpleNamespace) -> None:

@@ -14,7 +14,19 @@ from belljar.bits import Bits
 from belljar.device import Device
 from belljar.guest import Log, Task, Tasks
 from belljar.host import Host
-from belljar.html import addresses, connections, exits, figures, guests, hosts, kernel, machine, memory, processor, states
+from belljar.html import (
+    addresses,
+    connections,
+    exits,
+    figures,
+    guests,
+    hosts,
+    kernel,
+    machine,
+    memory,
+    processor,
+    states,
+)
 from belljar.html.parts import Markup, card, code, join, tag
 from belljar.html.style import STYLE
 from belljar.linux import File as OpenFile

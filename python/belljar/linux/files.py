@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from belljar.linux.paths import KINDS, Paths
-from belljar.linux.reading import Reading
 from belljar.linux.table import Table
 from belljar.shown import Shown
 
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+    from belljar.linux.layout import Wanted
+    from belljar.linux.reading import Reading
+
 MOST_DESCRIPTORS = 1 << 16
-FILE = {
+FILE: Wanted = {
     "mnt": ("f_path.mnt", "__f_path.mnt"),
     "dentry": ("f_path.dentry", "__f_path.dentry"),
     "inode": "f_inode",
@@ -27,9 +31,9 @@ ACCESS = {0: "r", 1: "w", 2: "rw"}
 class File(Shown):
     """An open file: its descriptor ``fd``, the ``path`` that /proc shows, and its ``kind``.
 
-    ``kind`` is "regular", "directory", "character", "block", "socket", "pipe", "link" or "anonymous". ``flags`` are those of
-    open(2) (``access`` is "r", "w" or "rw"), ``pos`` the offset in bytes, ``inode`` the inode's number, ``fstype`` the file
-    system; ``address`` is that of its ``struct file``.
+    ``kind`` is "regular", "directory", "character", "block", "socket", "pipe", "link" or "anonymous". ``flags`` are
+    those of open(2) (``access`` is "r", "w" or "rw"), ``pos`` the offset in bytes, ``inode`` the inode's number,
+    ``fstype`` the file system; ``address`` is that of its ``struct file``.
     """
 
     fd: int
@@ -79,7 +83,7 @@ def descriptors(look: Reading, files: int) -> dict[int, int]:
 def open_files(look: Reading, paths: Paths, files: int) -> list[File]:
     """Return the open files of a `struct files_struct`."""
     numbers = descriptors(look, files)
-    records = look.many(look.layout("file", dict(FILE), "inode dentry flags"), numbers.values())
+    records = look.many(look.layout("file", FILE, "inode dentry flags"), numbers.values())
     inodes = look.many(
         look.layout("inode", {"mode": "i_mode", "number": "i_ino"}, "mode number"), (r.inode for r in records.values())
     )

@@ -1,6 +1,6 @@
-"""Linux, as it runs in a guest: its processes, files, sockets, modules and log, read from memory. It never writes any.
+"""Linux, as it runs in a guest: its processes, files, sockets, modules and log, read from memory. It never writes.
 
-All that it knows of the kernel's structures comes from the guest itself (symbols and BTF), so that no profile is needed.
+All that it knows of the kernel's structures comes from the guest itself (symbols and BTF): no profile is needed.
 """
 
 from __future__ import annotations
@@ -9,23 +9,32 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from belljar._belljar import Btf, Kernel, find_kernel
 from belljar.errors import BelljarError, KernelError
 from belljar.linux import files, log, maps, modules, mounts, sockets, tasks
-from belljar.linux.layout import Layout
+from belljar.linux.files import Files
+from belljar.linux.log import Messages
+from belljar.linux.maps import Maps
+from belljar.linux.modules import Modules
+from belljar.linux.mounts import Mounts
 from belljar.linux.paths import Paths
 from belljar.linux.reading import TOP, Reading, decoded
+from belljar.linux.sockets import Owners, Sockets
 from belljar.linux.table import Partial
+from belljar.linux.tasks import Task, Tasks
 from belljar.linux.version import Version
 from belljar.shown import Shown
+
+if TYPE_CHECKING:
+    from belljar.linux.layout import Layout
 
 MOST_BTF = 64 << 20
 MOST_ARGUMENTS = 1 << 20
 DIRECT_MAP = {4: 0xFFFF_8880_0000_0000, 5: 0xFF11_0000_0000_0000}
-"""Where all of memory is mapped, by the levels of page tables, unless KASLR moves it (Documentation/x86/x86_64/mm.rst)."""
+"""Where all of memory is mapped, by levels of page tables, unless KASLR moves it (Documentation/x86/x86_64/mm.rst)."""
 
 
 @dataclass
@@ -74,12 +83,12 @@ class Linux(Shown):
     @property
     def base(self) -> int:
         """The guest-virtual address at which the kernel begins (its symbol ``_text``)."""
-        return self.kernel.base
+        return int(self.kernel.base)
 
     @property
     def slide(self) -> int:
         """How far KASLR has moved the kernel, in bytes."""
-        return self.kernel.slide
+        return int(self.kernel.slide)
 
     @property
     def symbols(self) -> Any:
@@ -102,7 +111,7 @@ class Linux(Shown):
         start, stop = self.symbols.get("__start_BTF"), self.symbols.get("__stop_BTF")
         if start is None or stop is None:
             raise KernelError(
-                "this kernel carries no BTF (it was built without CONFIG_DEBUG_INFO_BTF), so that nothing says what its "
+                "this kernel carries no BTF (it was built without CONFIG_DEBUG_INFO_BTF), so nothing says what its "
                 "structures look like. Its version and symbols are known; for more, open it with vm.drgn() and the "
                 "kernel's debug information"
             )
@@ -141,7 +150,7 @@ class Linux(Shown):
         at = address - self._direct_map()
         return at if 0 <= at < 1 << 52 else None
 
-    def tasks(self, threads: bool = False) -> tasks.Tasks:
+    def tasks(self, threads: bool = False) -> Tasks:
         """Return the processes, from old to new; with ``threads``, every thread of theirs.
 
         The idle task of each processor is not among them, as in `ps`.
@@ -150,9 +159,9 @@ class Linux(Shown):
         found = tasks.tasks(self, look, tasks.records(look, threads))
         if not found:
             self._nothing(look, "the kernel has no processes yet, or its list of them is damaged")
-        return tasks.Tasks(found, look.problems)
+        return Tasks(found, look.problems)
 
-    def task(self, pid: int) -> tasks.Task:
+    def task(self, pid: int) -> Task:
         """Return the process or thread with that number. KernelError if there is none."""
         look = self._look()
         for threads in (False, True):
@@ -161,7 +170,7 @@ class Linux(Shown):
                 return tasks.tasks(self, look, found)[0]
         raise KernelError(f"no task has the number {pid}; linux.tasks(threads=True) lists all")
 
-    def at(self, address: int) -> tasks.Task:
+    def at(self, address: int) -> Task:
         """Return the task whose ``struct task_struct`` is at a guest-virtual address."""
         look = self._look()
         record = look.at(tasks.layout(look), address)
@@ -169,7 +178,7 @@ class Linux(Shown):
             raise KernelError("there is no task: no memory", address % TOP)
         return tasks.tasks(self, look, [(address, record)])[0]
 
-    def current(self, cpu: int = 0) -> tasks.Task:
+    def current(self, cpu: int = 0) -> Task:
         """Return the task that the processor ``cpu`` runs now; one with the pid 0 if it is idle."""
         look = self._look()
         offsets = self.symbols.get("__per_cpu_offset")
@@ -181,50 +190,50 @@ class Linux(Shown):
             raise KernelError(f"processor {cpu} has no current task: it does not run this kernel yet", place)
         return self.at(address)
 
-    def modules(self) -> modules.Modules:
+    def modules(self) -> Modules:
         """Return the loaded modules, the newest first, as /proc/modules lists them."""
         look = self._look()
-        return modules.Modules(modules.modules(look), look.problems)
+        return Modules(modules.modules(look), look.problems)
 
-    def mounts(self, pid: int | None = None) -> mounts.Mounts:
+    def mounts(self, pid: int | None = None) -> Mounts:
         """Return what is mounted, as the process ``pid`` (by default the first, init) sees it."""
         look = self._look()
-        return mounts.Mounts(mounts.mounts(look, Paths(look), self._record(pid or 1).nsproxy or 0), look.problems)
+        return Mounts(mounts.mounts(look, Paths(look), self._record(pid or 1).nsproxy or 0), look.problems)
 
-    def files(self, pid: int) -> files.Files:
+    def files(self, pid: int) -> Files:
         """Return the open files of a process, by descriptor."""
         look = self._look()
-        return files.Files(files.open_files(look, Paths(look), self._record(pid).files or 0), look.problems)
+        return Files(files.open_files(look, Paths(look), self._record(pid).files or 0), look.problems)
 
-    def maps(self, pid: int) -> maps.Maps:
+    def maps(self, pid: int) -> Maps:
         """Return the parts of a process's address space, as /proc/pid/maps lists them; none for a kernel thread."""
         look = self._look()
         mm = self._record(pid).mm
-        return maps.Maps(maps.maps(look, Paths(look), mm) if mm else (), look.problems)
+        return Maps(maps.maps(look, Paths(look), mm) if mm else (), look.problems)
 
-    def sockets(self, pid: int | None = None) -> sockets.Sockets:
-        """Return the sockets that a process has open; by default those of all processes, and what no process has any more."""
+    def sockets(self, pid: int | None = None) -> Sockets:
+        """Return the sockets that a process has open; by default those of all processes, and those that none has."""
         look = self._look()
-        owners: sockets.Owners = {}
+        owners: Owners = {}
         for task in [self.task(pid)] if pid is not None else self.tasks():
             if task.record.files:
                 self._sockets_of(look, task, owners)
-        return sockets.Sockets(sockets.sockets(look, owners, pid is None), look.problems)
+        return Sockets(sockets.sockets(look, owners, pid is None), look.problems)
 
     @staticmethod
-    def _sockets_of(look: Reading, task: tasks.Task, owners: sockets.Owners) -> None:
+    def _sockets_of(look: Reading, task: Task, owners: Owners) -> None:
         numbers = files.descriptors(look, task.record.files)
-        records = look.many(look.layout("file", dict(files.FILE), "inode dentry flags"), numbers.values())
+        records = look.many(look.layout("file", files.FILE, "inode dentry flags"), numbers.values())
         layout = look.layout("inode", {"mode": "i_mode", "number": "i_ino"}, "mode number")
         inodes = look.many(layout, (record.inode for record in records.values()))
         mine = [(r, inodes[r.inode]) for r in records.values() if r.inode in inodes]
         open_ = [(record.private, inode.number) for record, inode in mine if inode.mode >> 12 == 0o14]
         sockets.of_files(look, task.tgid, open_, owners)
 
-    def dmesg(self) -> log.Messages:
+    def dmesg(self) -> Messages:
         """Return the kernel's log, from old to new."""
         look = self._look()
-        return log.Messages(log.messages(look), look.problems)
+        return Messages(log.messages(look), look.problems)
 
     def cmdline(self, pid: int) -> list[str]:
         """Return the arguments that a process was started with; none for a thread of the kernel."""
@@ -248,24 +257,26 @@ class Linux(Shown):
             raise KernelError(f"the arguments of process {pid} are not in memory: {error}", first) from error
         return [part.decode("utf-8", "backslashreplace") for part in content.rstrip(b"\0").split(b"\0")] if size else []
 
-    def memory_of(self, task: tasks.Task) -> Any:
+    def memory_of(self, task: Task) -> Any:
         """Return the memory of a task at its own addresses: a VirtualMemory. KernelError if it has none."""
         if task.cr3 is None:
-            raise KernelError(f"{task.name} ({task.pid}) has no memory of its own: linux.memory is the kernel's", task.address)
+            raise KernelError(
+                f"{task.name} ({task.pid}) has no memory of its own: linux.memory is the kernel's", task.address
+            )
         return self.guest.virtual(task.cr3)
 
-    def parent_of(self, task: tasks.Task) -> tasks.Task | None:
+    def parent_of(self, task: Task) -> Task | None:
         """Return the parent of a task, None for the first ones."""
         if not task.ppid or task.parent_address in {0, task.address}:
             return None
         return self.at(task.parent_address)
 
-    def threads_of(self, task: tasks.Task) -> tasks.Tasks:
+    def threads_of(self, task: Task) -> Tasks:
         """Return the threads of the process that a task belongs to."""
         look = self._look()
         signals = look.layout("signal_struct", {"head": "thread_head.next"}, "head")
         found = list(tasks.group(look, signals, task.record)) or [(task.address, task.record)]
-        return tasks.Tasks(tasks.tasks(self, look, found), look.problems)
+        return Tasks(tasks.tasks(self, look, found), look.problems)
 
     def _record(self, pid: int) -> Any:
         return self.task(pid).record
@@ -279,7 +290,7 @@ class Linux(Shown):
         """Is this kernel still the one in memory? Not after the VM has booted another one."""
         banner = self.kernel.banner.encode()
         try:
-            return bytes(self.memory.read(self.symbols["linux_banner"], len(banner))) == banner
+            return bool(self.memory.read(self.symbols["linux_banner"], len(banner)) == banner)
         except (BelljarError, KeyError):
             return False
 

@@ -1,15 +1,18 @@
-"""The kernel's log, as `dmesg` shows it: from the ring buffer of kernels since 5.10, and from the one before. It never waits."""
+"""The kernel's log, as `dmesg` shows it: the ring buffer of kernels since 5.10, and the one before. It never waits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from belljar.errors import KernelError
-from belljar.linux.reading import Reading
 from belljar.linux.table import Table
 from belljar.shown import Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from belljar.linux.reading import Reading
 
 MOST_BITS = 25
 """The kernel's own limit for log_buf_len is 2**25 bytes (CONFIG_LOG_BUF_SHIFT)."""
@@ -20,7 +23,7 @@ LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 
 @dataclass(frozen=True)
 class Message(Shown):
-    """A line of the kernel's log: its number, the ``time`` in seconds since boot, its ``level`` ("err", "info", ...), its text."""
+    """A line of the kernel's log: number, ``time`` in seconds since boot, ``level`` ("err", "info", ...), and text."""
 
     sequence: int
     time: float
@@ -65,7 +68,7 @@ def _ring(look: Reading) -> Iterator[Message]:
         "text_bits": "text_data_ring.size_bits",
         "text": "text_data_ring.data",
     }
-    layout = look.layout("printk_ringbuffer", dict(wanted), "bits descs infos head tail text_bits text")
+    layout = look.layout("printk_ringbuffer", wanted, "bits descs infos head tail text_bits text")
     address = look.word(look.symbol("prb")) or 0
     ring = look.at(layout, address)
     if ring is None or max(ring.bits, ring.text_bits) > MOST_BITS:
@@ -86,7 +89,7 @@ def _number(value: int | bytes) -> int:
 def _finished(look: Reading, ring: object, tail: int, head: int, content: bytes) -> Iterator[Message]:
     desc = look.layout("prb_desc", {"state": "state_var", "begin": "text_blk_lpos.begin", "next": "text_blk_lpos.next"})
     wanted = {"seq": "seq", "time": "ts_nsec", "length": "text_len", "facility": "facility", "level": "level"}
-    info = look.layout("printk_info", dict(wanted), "seq time length")
+    info = look.layout("printk_info", wanted, "seq time length")
     sizes = look.btf.size("prb_desc"), look.btf.size("printk_info")
     count = 1 << ring.bits  # type: ignore[attr-defined]
     ids = [tail + i & (WORD >> 2) for i in range((head - tail & (WORD >> 2)) + 1)]
@@ -120,7 +123,7 @@ def block(content: bytes, begin: int, end: int, length: int) -> str:
 def _records(look: Reading) -> Iterator[Message]:
     """Read the log of kernels before 5.10: records of any length in a row, a record without length at the wrap."""
     wanted = {"time": "ts_nsec", "length": "len", "text": "text_len", "facility": "facility", "level": "level"}
-    layout = look.layout("printk_log", dict(wanted), "time length text")
+    layout = look.layout("printk_log", wanted, "time length text")
     start, size = look.word(look.symbol("log_buf")) or 0, look.word(look.symbol("log_buf_len"), 4) or 0
     at, end = (look.word(look.symbol(name), 4) or 0 for name in ("log_first_idx", "log_next_idx"))
     header = look.btf.size("printk_log")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from belljar.linux.layout import Layout
-from belljar.linux.paths import Paths
-from belljar.linux.reading import MOST_ITEMS, TOP, Reading
+from belljar.linux.reading import MOST_ITEMS, PAGE, TOP, Reading
 from belljar.linux.table import Table
 from belljar.shown import Shown
 
-VMA = {
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import SimpleNamespace
+
+    from belljar.linux.layout import Layout, Wanted
+    from belljar.linux.paths import Paths
+
+VMA: Wanted = {
     "start": "vm_start",
     "end": "vm_end",
     "flags": ("vm_flags", "__vm_flags"),
@@ -24,7 +27,7 @@ VMA = {
     "anon_name": "anon_name",
     "next": "vm_next",
 }
-MM = {
+MM: Wanted = {
     "pgd": "pgd",
     "list": "mmap",
     "tree": "mm_mt.ma_root",
@@ -48,8 +51,8 @@ DEEPEST = 32
 class Map(Shown):
     """A part of an address space: ``start`` to ``end`` (not in it), permissions "rwxp", and what is mapped.
 
-    ``path`` is the file's, or "[heap]", "[stack]", "[vdso]", "[vvar]", "[anon:name]", or "". ``offset`` is that in the file, in
-    bytes. ``perms`` ends with "p" for a private part and "s" for a shared one.
+    ``path`` is the file's, or "[heap]", "[stack]", "[vdso]", "[vvar]", "[anon:name]", or "". ``offset`` is that in the
+    file, in bytes. ``perms`` ends with "p" for a private part and "s" for a shared one.
     """
 
     start: int
@@ -86,7 +89,7 @@ class Maps(Table[Map]):
 
 def mm_layout(look: Reading) -> Layout:
     """Return the decoder of `struct mm_struct`."""
-    return look.layout("mm_struct", dict(MM), "pgd", name="mm_struct.all")
+    return look.layout("mm_struct", MM, "pgd", name="mm_struct.all")
 
 
 def maps(look: Reading, paths: Paths, mm: int) -> list[Map]:
@@ -94,15 +97,30 @@ def maps(look: Reading, paths: Paths, mm: int) -> list[Map]:
     space = look.at(mm_layout(look), mm)
     if space is None:
         return []
-    wanted = look.layout("vm_area_struct", dict(VMA), "start end flags")
+    wanted = look.layout("vm_area_struct", VMA, "start end flags")
     found = sorted(_areas(look, wanted, space), key=lambda pair: pair[1].start)
     special = look.symbols.get("special_mapping_vmops")
     files = look.many(_file(look), (record.file for _, record in found))
-    return [_map(look, paths, space, special, files, *pair) for pair in found]
+    known = _Space(look, paths, space, special)
+    return [_map(known, files.get(record.file), address, record) for address, record in found]
+
+
+@dataclass(frozen=True)
+class _Space:
+    """An address space, and what else the names of its parts come from."""
+
+    look: Reading
+    paths: Paths
+    record: SimpleNamespace
+    special: int | None
 
 
 def _file(look: Reading) -> Layout:
-    wanted = {"mnt": ("f_path.mnt", "__f_path.mnt"), "dentry": ("f_path.dentry", "__f_path.dentry"), "inode": "f_inode"}
+    wanted: Wanted = {
+        "mnt": ("f_path.mnt", "__f_path.mnt"),
+        "dentry": ("f_path.dentry", "__f_path.dentry"),
+        "inode": "f_inode",
+    }
     return look.layout("file", wanted, "mnt dentry inode", name="file.path")
 
 
@@ -110,7 +128,7 @@ def _areas(look: Reading, wanted: Layout, space: SimpleNamespace) -> Iterator[tu
     if space.list is not None and "next" in wanted.has:
         yield from _linked(look, wanted, space.list)
         return
-    addresses = [slot for slot in dict.fromkeys(maple(look, space.tree or 0))]
+    addresses = list(dict.fromkeys(maple(look, space.tree or 0)))
     for address, record in look.many(wanted, addresses).items():
         if record.start < record.end:
             yield address, record
@@ -171,20 +189,12 @@ def _slots(look: Reading, node: int, kind: int, low: int, high: int) -> Iterator
         first = last + 1
 
 
-def _map(
-    look: Reading,
-    paths: Paths,
-    space: SimpleNamespace,
-    special: int | None,
-    files: dict[int, SimpleNamespace],
-    address: int,
-    record: SimpleNamespace,
-) -> Map:
-    file = files.get(record.file)
-    inode = look.word(file.inode + look.btf.offset("inode", "i_ino")) if file is not None else 0
-    path = paths.path(file.mnt, file.dentry) if file is not None else _name(look, space, special, record)
-    offset = record.pgoff * 0x1000 if file is not None else 0
-    return Map(record.start, record.end, perms(record.flags), offset, inode or 0, path, address)
+def _map(known: _Space, file: SimpleNamespace | None, address: int, record: SimpleNamespace) -> Map:
+    if file is None:
+        return Map(record.start, record.end, perms(record.flags), 0, 0, _name(known, record), address)
+    inode = known.look.word(file.inode + known.look.btf.offset("inode", "i_ino")) or 0
+    path = known.paths.path(file.mnt, file.dentry)
+    return Map(record.start, record.end, perms(record.flags), record.pgoff * PAGE, inode, path, address)
 
 
 def perms(flags: int) -> str:
@@ -193,9 +203,10 @@ def perms(flags: int) -> str:
     return letters + ("s" if flags & 0x80 else "p")
 
 
-def _name(look: Reading, space: SimpleNamespace, special: int | None, record: SimpleNamespace) -> str:
+def _name(known: _Space, record: SimpleNamespace) -> str:
     """Return what a part without a file is for."""
-    if special is not None and record.ops == special and record.private:
+    look, space = known.look, known.record
+    if known.special is not None and record.ops == known.special and record.private:
         pointer = look.word(record.private + look.btf.offset("vm_special_mapping", "name"))
         return look.text(pointer or 0, 32) or ""
     if space.vdso and record.start == space.vdso:
@@ -204,7 +215,12 @@ def _name(look: Reading, space: SimpleNamespace, special: int | None, record: Si
         return "[heap]"
     if record.start <= (space.stack or 0) <= record.end:
         return "[stack]"
-    if record.anon_name and look.btf.has("anon_vma_name", "name"):
-        text = look.text(record.anon_name + look.btf.offset("anon_vma_name", "name"), 80)
-        return f"[anon:{text}]" if text else ""
-    return ""
+    return _anonymous(look, record.anon_name)
+
+
+def _anonymous(look: Reading, name: int | None) -> str:
+    """Return the name that a process gave (prctl(2), PR_SET_VMA), if any."""
+    if not name or not look.btf.has("anon_vma_name", "name"):
+        return ""
+    text = look.text(name + look.btf.offset("anon_vma_name", "name"), 80)
+    return f"[anon:{text}]" if text else ""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from belljar.linux.reading import Reading, decoded
 from belljar.linux.table import Table
 from belljar.shown import Shown
 
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+    from belljar.linux.layout import Wanted
+
 STATES = ("Live", "Loading", "Unloading", "Unformed")
 """The kernel's enum module_state, in the words of /proc/modules."""
 
-MODULE = {
+MODULE: Wanted = {
     "name": "name",
     "state": "state",
     "next": "list.next",
@@ -30,8 +34,8 @@ MODULE = {
 class Module(Shown):
     """A loaded module: where its code begins (``base``), its ``size`` in bytes, and which modules use it.
 
-    ``state`` is as in /proc/modules, ``references`` counts its users, ``taints`` are the kernel's bits, ``address`` is that
-    of its ``struct module``.
+    ``state`` is as in /proc/modules, ``references`` counts its users, ``taints`` are the kernel's bits, ``address`` is
+    that of its ``struct module``.
     """
 
     name: str
@@ -63,7 +67,7 @@ class Modules(Table[Module]):
 
 def modules(look: Reading) -> list[Module]:
     """Return the modules of the kernel's list, the newest first."""
-    wanted = look.layout("module", dict(MODULE), "name next base")
+    wanted = look.layout("module", MODULE, "name next base")
     found = list(look.chain(wanted, look.symbol("modules")))
     names = {address: decoded(record.name) for address, record in found}
     return [_module(look, names, address, record) for address, record in found]

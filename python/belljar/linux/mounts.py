@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from belljar.errors import KernelError
-from belljar.linux.paths import Paths
 from belljar.linux.reading import TOP, Reading
 from belljar.linux.table import Table
 from belljar.shown import Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import SimpleNamespace
+
+    from belljar.linux.paths import Paths
 
 CURSOR = 0x1000_0000
 SUPER_FLAGS = {1: "ro", 0x10: "sync", 0x80: "dirsync", 0x40: "mand", 0x200_0000: "lazytime"}
@@ -55,8 +58,8 @@ def mounts(look: Reading, paths: Paths, nsproxy: int) -> list[Mount]:
     space = look.word(nsproxy + look.btf.offset("nsproxy", "mnt_ns")) if nsproxy else None
     if not space:
         raise KernelError("this task has no mounts any more: it has ended", nsproxy)
-    found = [_mount(look, paths, *pair) for pair in _members(look, paths, space) if not (pair[1].flags or 0) & CURSOR]
-    return found
+    found = _members(look, paths, space)
+    return [_mount(look, paths, *pair) for pair in found if not (pair[1].flags or 0) & CURSOR]
 
 
 def _members(look: Reading, paths: Paths, space: int) -> Iterator[tuple[int, SimpleNamespace]]:

@@ -1,17 +1,22 @@
-"""Names of files as the guest's processes see them: from directory entries and mounts up to the root. It never reads a disk."""
+"""Names of files as the guest's processes see them: up to the root of all mounts. It never reads a disk."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from belljar.linux.reading import Reading, decoded
+
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+    from belljar.linux.layout import Wanted
 
 DEEPEST = 256
 LONGEST = 4096
 KINDS = {0o14: "socket", 0o12: "link", 0o10: "regular", 0o6: "block", 0o4: "directory", 0o2: "character", 0o1: "pipe"}
 """Of the type bits of a file's mode (inode(7)), divided by 0o10000."""
 
-MOUNT = {
+MOUNT: Wanted = {
     "parent": "mnt_parent",
     "mountpoint": "mnt_mountpoint",
     "root": "mnt.mnt_root",
@@ -32,8 +37,8 @@ class Paths:
         self.look = look
         wanted = {"parent": "d_parent", "name": "d_name.name", "length": "d_name.len", "sb": "d_sb"}
         wanted |= {"inode": "d_inode", "hashed": "d_hash.pprev"}
-        self._dentry = look.layout("dentry", dict(wanted), "parent name")
-        self.mount_layout = look.layout("mount", dict(MOUNT), "parent mountpoint root")
+        self._dentry = look.layout("dentry", wanted, "parent name")
+        self.mount_layout = look.layout("mount", MOUNT, "parent mountpoint root")
         self.vfsmount = look.btf.offset("mount", "mnt")
         self._types = look.layout("super_block", {"type": "s_type", "dev": "s_dev", "flags": "s_flags"}, "type")
         self._dentries: dict[int, SimpleNamespace | None] = {}

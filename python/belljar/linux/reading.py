@@ -5,14 +5,17 @@ It never raises for what is only damaged: a `Reading` notes it with its address,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from belljar._belljar import Btf
 from belljar.errors import BelljarError, KernelError
-from belljar.linux.layout import Layout
+from belljar.linux.layout import Layout, Wanted
 from belljar.linux.table import Partial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import SimpleNamespace
+
+    from belljar._belljar import Btf
 
 MOST_ITEMS = 1 << 16
 """So many members of one list are followed."""
@@ -23,7 +26,6 @@ LOWEST = 0xFFFF_8000_0000_0000
 """The kernel's half of the address space begins here (or below it, on hosts with 5 levels of page tables)."""
 
 TOP = 1 << 64
-Wanted = dict[str, str | tuple[str, ...]]
 
 
 class Reading:
@@ -105,7 +107,7 @@ class Reading:
         return [] if content is None else list(memoryview(content).cast("Q"))
 
     def chain(self, layout: Layout, head: int, link: str = "next") -> Iterator[tuple[int, SimpleNamespace]]:
-        """Yield the structures of a `struct list_head` at ``head``; ``link`` is the member of the layout that goes on."""
+        """Yield the structures of a `struct list_head` at ``head``; ``link`` is the member that goes on."""
         first = self.word(head)
         offset = layout.offsets[link]
         yield from self._follow(layout, first, lambda record: int(getattr(record, link)), offset, {head})

@@ -1,30 +1,33 @@
-"""Sockets of the guest: those that processes have open, and those in the kernel's own tables. It never reads their data."""
+"""Sockets of the guest: those that processes have open, and those in the kernel's tables. It never reads their data."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from belljar.linux.layout import Layout
-from belljar.linux.reading import Reading
 from belljar.linux.table import Table
 from belljar.shown import Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import SimpleNamespace
+
+    from belljar.linux.layout import Layout, Wanted
+    from belljar.linux.reading import Reading
 
 MOST_BUCKETS = 1 << 20
 UNIX_BUCKETS = 256
 TCP_STATES = (
-    ("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT")
-    + ("CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV")
-)  # fmt: skip
+    *("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"),
+    *("CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV"),
+)
 TYPES = {1: "stream", 2: "dgram", 3: "raw", 4: "rdm", 5: "seqpacket", 6: "dccp", 10: "packet"}
 UNIX, INET, INET6, NETLINK, PACKET = 1, 2, 10, 16, 17
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp", 136: "udplite", 262: "mptcp"}
 FAMILIES = {UNIX: "unix", NETLINK: "netlink", PACKET: "packet", 38: "alg", 40: "vsock", 44: "xdp"}
 
-COMMON = {
+COMMON: Wanted = {
     "family": "__sk_common.skc_family",
     "state": "__sk_common.skc_state",
     "daddr": "__sk_common.skc_daddr",
@@ -34,16 +37,16 @@ COMMON = {
     "daddr6": "__sk_common.skc_v6_daddr",
     "saddr6": "__sk_common.skc_v6_rcv_saddr",
 }
-SOCK = COMMON | {"protocol": "sk_protocol", "type": "sk_type", "socket": "sk_socket", "uid": "sk_uid"}
+SOCK: Wanted = {**COMMON, "protocol": "sk_protocol", "type": "sk_type", "socket": "sk_socket", "uid": "sk_uid"}
 
 
 @dataclass(frozen=True)
 class Socket(Shown):
-    """A socket: ``protocol`` ("tcp", "udp6", "unix", ...), both ends as "address:port", state, inode, and who has it open.
+    """A socket: ``protocol`` ("tcp", "udp6", "unix", ...), both ends, state, inode, and who has it open.
 
-    ``local`` of a unix socket is its path ("@name" for an abstract one). ``state`` is "LISTEN", "ESTABLISHED", ... as netstat
-    says, "" where there is none. ``pids`` are the processes, none for what no process has open any more; ``address`` is
-    that of its ``struct sock``.
+    ``local`` and ``remote`` are "address:port"; ``local`` of a unix socket is its path ("@name" for an abstract one).
+    ``state`` is "LISTEN", "ESTABLISHED", ... as netstat says, "" where there is none. ``pids`` are the processes, none
+    for what no process has open any more; ``address`` is that of its ``struct sock``.
     """
 
     protocol: str
@@ -80,7 +83,7 @@ Owners = dict[int, tuple[int, list[int]]]
 
 def sockets(look: Reading, owners: Owners, everywhere: bool) -> list[Socket]:
     """Return the sockets that have owners and, if asked, those in the kernel's tables, too."""
-    full = look.layout("sock", dict(SOCK), "family state")
+    full = look.layout("sock", SOCK, "family state")
     records = look.many(full, owners)
     rows = [_socket(look, address, record, *owners[address]) for address, record in records.items()]
     if everywhere:
@@ -113,12 +116,12 @@ def _tabled(look: Reading, full: Layout) -> Iterator[tuple[int, Socket]]:
 
 
 def _common(look: Reading) -> Layout:
-    return look.layout("sock", dict(COMMON), "family state", name="sock.common")
+    return look.layout("sock", COMMON, "family state", name="sock.common")
 
 
 def _hashed(look: Reading) -> Iterator[tuple[int, str]]:
     """Yield every socket in the tables of TCP, UDP and unix sockets."""
-    node = look.layout("sock", COMMON | {"next": "__sk_common.skc_node.next"}, "next state", name="sock.node")
+    node = look.layout("sock", {**COMMON, "next": "__sk_common.skc_node.next"}, "next state", name="sock.node")
     for table, buckets in (("tcp_hashinfo", _tcp), ("udp_table", _udp), ("init_net", _unix)):
         address = look.symbols.get(table)
         if address is None:
@@ -141,7 +144,7 @@ def _heads(look: Reading, address: int, count: int, step: int) -> Iterator[int]:
 
 def _tcp(look: Reading, address: int) -> Iterator[int]:
     wanted = {"ehash": "ehash", "mask": "ehash_mask", "listen": "lhash2", "listen_mask": "lhash2_mask"}
-    table = look.at(look.layout("inet_hashinfo", dict(wanted), "ehash mask"), address)
+    table = look.at(look.layout("inet_hashinfo", wanted, "ehash mask"), address)
     if table is None:
         return
     yield from _heads(look, table.ehash, table.mask + 1, look.btf.size("inet_ehash_bucket"))
