@@ -11,12 +11,16 @@ Hlt(vcpu=0) [42]
 
 from __future__ import annotations
 
-from belljar import bits, boot, guest
+from belljar import bits, boot, guest, linux
 from belljar._belljar import (
     VCPU,
     VM,
     Action,
     ApResetHold,
+    Btf,
+    BtfFunction,
+    BtfMember,
+    BtfStruct,
     BusLock,
     Console,
     Debug,
@@ -83,6 +87,7 @@ from belljar._belljar import (
 from belljar.assembly import asm
 from belljar.descriptor import DescriptorTable
 from belljar.device import Below, Device
+from belljar.dump import Dump, DumpInfo, DumpNote, open_dump
 from belljar.errors import (
     BelljarError,
     ClosedError,
@@ -106,9 +111,11 @@ from belljar.profile import HandlerTime, Profile
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
+from belljar.saved_cpu import SavedCPU, SavedRegisters
 from belljar.state import State
 from belljar.stats import Stats
 from belljar.trace import Trace
+from belljar.vmcoreinfo import VmCoreInfo
 from belljar.wire import Wire
 
 STOP = Action.STOP
@@ -126,6 +133,10 @@ __all__ = [
     "ApResetHold",
     "BelljarError",
     "Below",
+    "Btf",
+    "BtfFunction",
+    "BtfMember",
+    "BtfStruct",
     "BusLock",
     "ClosedError",
     "Console",
@@ -134,6 +145,9 @@ __all__ = [
     "Device",
     "DirtyRingFull",
     "Doorbell",
+    "Dump",
+    "DumpInfo",
+    "DumpNote",
     "Events",
     "Exit",
     "Expression",
@@ -193,6 +207,8 @@ __all__ = [
     "Registers",
     "Reset",
     "RunningError",
+    "SavedCPU",
+    "SavedRegisters",
     "Segment",
     "Shutdown",
     "State",
@@ -208,6 +224,7 @@ __all__ = [
     "VectorRegisters",
     "Verdict",
     "VirtualMemory",
+    "VmCoreInfo",
     "Wire",
     "Xen",
     "Zone",
@@ -222,9 +239,11 @@ __all__ = [
     "hexdump",
     "host",
     "include",
+    "linux",
     "low_latency",
     "mem",
     "native",
+    "open_dump",
     "reg",
     "specimen",
     "virtual",

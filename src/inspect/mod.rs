@@ -6,6 +6,7 @@
 pub mod glob;
 pub mod linux;
 mod mappings;
+pub mod saved;
 mod space;
 mod walks;
 

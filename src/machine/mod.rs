@@ -16,6 +16,7 @@ mod probe;
 pub mod repair;
 mod ring3;
 mod run;
+pub mod saved;
 mod session;
 mod stats;
 mod zone;

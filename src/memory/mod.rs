@@ -8,6 +8,7 @@ mod bulk;
 mod gather;
 mod hexdump;
 mod region;
+mod saved;
 mod search;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -23,6 +24,7 @@ pub use backing::{Backing, FileMap, Pages, Source};
 pub use bulk::Poll;
 pub use hexdump::{Dump, hexdump};
 pub use region::RegionInfo;
+pub use saved::Part;
 pub use search::{Found, Needle, Where, search};
 
 /// All memory of one machine. Its regions may be read and written from any thread at any time.

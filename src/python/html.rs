@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+use super::btf::{BtfFunction, BtfStruct};
 use super::decode::Instruction;
 use super::exit::Exit;
 use super::fpu::Fpu;
@@ -33,6 +34,6 @@ macro_rules! shown_in_notebooks {
 }
 
 shown_in_notebooks! {
-    Exit Fpu Handle Instruction IrqLine Lapic Mapping Memory MemoryMap MemoryRange Msrs Quirks Region Registers Segment Symbols
+    BtfFunction BtfStruct Exit Fpu Handle Instruction IrqLine Lapic Mapping Memory MemoryMap MemoryRange Msrs Quirks Region Registers Segment Symbols
     Translation VM Vcpu
 }

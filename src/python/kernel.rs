@@ -12,7 +12,8 @@ use crate::inspect::linux::{self, KernelSymbol, KernelSymbols as Table};
 
 use super::memory::{Memory, seldom};
 use super::running::detached;
-use super::typed::Names;
+use super::typed::{Linux, Names};
+use super::vm::VM;
 
 /// A Linux kernel in guest memory, as `find_kernel` finds it.
 #[pyclass(frozen, module = "belljar")]
@@ -103,6 +104,17 @@ impl Kernel {
             place.at,
             self.0.symbols.len()
         )
+    }
+}
+
+#[pymethods]
+impl VM {
+    /// The Linux kernel that runs in the guest: its tasks, files, sockets, modules, log. See `belljar.linux.Linux`.
+    ///
+    /// It is looked for once, and again after another kernel was booted. Raises KernelError if there is none, or none yet.
+    #[getter]
+    fn linux(slf: Bound<'_, Self>) -> PyResult<Linux<'_>> {
+        Linux::of(slf.py(), "of", (slf.clone(),))
     }
 }
 

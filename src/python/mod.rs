@@ -4,11 +4,13 @@
 mod address;
 mod aliases;
 mod bits;
+mod btf;
 mod coalesced;
 mod console;
 mod decode;
 mod devices;
 mod doorbell;
+mod dump;
 mod error;
 mod exit;
 mod expression;
@@ -59,6 +61,8 @@ mod _belljar {
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
+    use super::btf::{Btf, BtfFunction, BtfMember, BtfStruct};
+    #[pymodule_export]
     use super::coalesced::Zone;
     #[pymodule_export]
     use super::console::Console;
@@ -66,6 +70,8 @@ mod _belljar {
     use super::decode::{Instruction, disasm};
     #[pymodule_export]
     use super::doorbell::Doorbell;
+    #[pymodule_export]
+    use super::dump::{dump_read, dump_write, saved_memory, saved_virtual};
     #[pymodule_export]
     use super::exit::{
         ApResetHold, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV, Hypercall,

@@ -120,4 +120,5 @@ python_classes! {
     Profile "belljar.profile";
     Trace "belljar.trace";
     Mappings "belljar.mappings";
+    Linux "belljar.linux";
 }

@@ -14,6 +14,7 @@ pub mod segment;
 pub mod space;
 pub mod state;
 pub mod translate;
+pub mod user_regs;
 pub mod valid;
 pub mod walk;
 #[cfg(test)]

@@ -14,9 +14,24 @@ from belljar.bits import Bits
 from belljar.device import Device
 from belljar.guest import Log, Task, Tasks
 from belljar.host import Host
-from belljar.html import addresses, connections, exits, figures, guests, hosts, machine, memory, processor, states
-from belljar.html.parts import Markup, join, tag
+from belljar.html import (
+    addresses,
+    connections,
+    exits,
+    figures,
+    guests,
+    hosts,
+    kernel,
+    machine,
+    memory,
+    processor,
+    states,
+)
+from belljar.html.parts import Markup, card, code, join, tag
 from belljar.html.style import STYLE
+from belljar.linux import File as OpenFile
+from belljar.linux import Linux, Map, Message, Messages, Module, Mount, Socket, Table
+from belljar.linux import Task as LinuxTask
 from belljar.listing import Listing
 from belljar.mappings import Mappings
 from belljar.profile import Profile
@@ -25,6 +40,8 @@ from belljar.state import Diff, State
 from belljar.stats import Stats
 
 _SHOWN: dict[type, Callable[[Any], Markup]] = {
+    native.BtfFunction: lambda function: card(code(repr(function))),
+    native.BtfStruct: kernel.structure,
     native.Exit: exits.exit,
     native.Fpu: processor.fpu,
     native.Handle: machine.handle,
@@ -48,13 +65,23 @@ _SHOWN: dict[type, Callable[[Any], Markup]] = {
     Device: connections.device,
     Diff: states.diff,
     Host: hosts.host,
+    Linux: kernel.linux,
+    LinuxTask: kernel.row,
     Listing: lambda listing: processor.lines(listing, listing.here),
     Log: guests.log,
+    Map: kernel.row,
+    Message: kernel.row,
+    Messages: kernel.messages,
+    Module: kernel.row,
+    Mount: kernel.row,
+    OpenFile: kernel.row,
     Mappings: addresses.mappings,
     RegisterDevice: connections.register_device,
+    Socket: kernel.row,
     State: states.state,
     Stats: figures.stats,
     Profile: figures.profile,
+    Table: kernel.table,
     Task: guests.task,
     Tasks: guests.tasks,
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import belljar._belljar as native
 from belljar.html import bits
 from belljar.html.parts import Markup, code, dim, flags, head, join, pill, plural, tag, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MOODS = {"Hlt": "good", "Timeout": "", "Interrupted": "", "Debug": "warn", "GuestException": "warn", "Reset": "warn"}
 MOODS |= {"Shutdown": "bad", "InternalError": "bad", "FailEntry": "bad", "MemoryFault": "bad", "UnknownExit": "bad"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from belljar.bits import RFLAGS
@@ -13,6 +12,8 @@ from belljar.html.states import pills
 from belljar.listing import label
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from belljar._belljar import VCPU, Fpu, Instruction, Msrs, Registers, Segment
 
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs", "tr", "ldt")

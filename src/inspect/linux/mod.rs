@@ -1,6 +1,7 @@
 //! Linux in guest memory, found without any profile: where the kernel lies and what its own tables say of it.
 //! It only reads, believes nothing that it has not checked, and does bounded work whatever a guest has forged.
 
+pub mod btf;
 mod image;
 mod place;
 #[cfg(any(test, fuzzing))]

@@ -101,6 +101,11 @@ impl Memory {
         self.of.core()
     }
 
+    /// Whose it is.
+    pub(super) fn of(&self) -> &Of {
+        &self.of
+    }
+
     /// The memory, to be written.
     fn changing(&self) -> PyResult<&crate::memory::Memory> {
         Ok(&self.of.machine()?.memory)
@@ -187,7 +192,7 @@ impl Memory {
 }
 
 /// The OSError of an operation on a file.
-fn os_error(error: &std::io::Error, path: PathBuf) -> PyErr {
+pub(super) fn os_error(error: &std::io::Error, path: PathBuf) -> PyErr {
     let (errno, text) = (error.raw_os_error().unwrap_or(0), error.to_string());
     let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
     pyo3::exceptions::PyOSError::new_err((errno, words, path.into_os_string()))
