@@ -40,6 +40,7 @@ from belljar._belljar import (
     IrqEvent,
     IrqLine,
     Lapic,
+    Mapping,
     Memory,
     MemoryFault,
     MemoryMap,
@@ -96,6 +97,7 @@ from belljar.guest import specimen
 from belljar.host import Host, host
 from belljar.latency import low_latency
 from belljar.listing import Listing
+from belljar.mappings import Mappings
 from belljar.native import NativeExit, Verdict, include, native
 from belljar.profile import HandlerTime, Profile
 from belljar.register import Field, Register
@@ -160,6 +162,8 @@ __all__ = [
     "IrqLine",
     "Lapic",
     "Listing",
+    "Mapping",
+    "Mappings",
     "Memory",
     "MemoryFault",
     "MemoryMap",

@@ -3,9 +3,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))] // the build without tests is still held to it
 
+mod mappings;
 pub mod saved;
 mod space;
 mod walks;
 
+pub use mappings::{Cut, Linear, Mapping, Mappings, Tour};
 pub use space::{Poll, VirtualMemory, read_entry};
 pub use walks::Walks;

@@ -11,7 +11,7 @@ mod region;
 mod saved;
 mod search;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
@@ -25,12 +25,29 @@ pub use bulk::Poll;
 pub use hexdump::{Dump, hexdump};
 pub use region::RegionInfo;
 pub use saved::Part;
-pub use search::{Found, Needle, Where};
+pub use search::{Found, Needle, Where, search};
 
 /// All memory of one machine. Its regions may be read and written from any thread at any time.
 #[derive(Debug, Default)]
 pub struct Memory {
     state: RwLock<State>,
+    /// What the host has done to it.
+    changes: Arc<Changes>,
+}
+
+/// What the host has done to a memory, as far as it is not the memory's own doing.
+#[derive(Debug, Default)]
+struct Changes {
+    /// Grows with every change, after it.
+    count: AtomicU64,
+    /// Windows that Python may write through at any time.
+    writers: AtomicUsize,
+}
+
+impl Changes {
+    fn happened(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 /// Regions that are in no map any more and still mapped.
@@ -48,6 +65,8 @@ pub struct Removed(#[expect(dead_code, reason = "held for its drop")] Arc<GuestR
 pub struct Export {
     host: *mut u8,
     views: Arc<AtomicUsize>,
+    /// Of the memory, where it may be written through this.
+    writes: Option<Arc<Changes>>,
 }
 
 impl Export {
@@ -60,6 +79,10 @@ impl Export {
 impl Drop for Export {
     fn drop(&mut self) {
         self.views.fetch_sub(1, Ordering::SeqCst);
+        if let Some(changes) = &self.writes {
+            changes.happened();
+            changes.writers.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
@@ -151,6 +174,7 @@ impl Memory {
         state.map = map;
         let place = state.regions.partition_point(|held| held.info.at < at);
         state.regions.insert(place, Held { info: info.clone(), views: Arc::default() });
+        self.changes.happened();
         Ok(info)
     }
 
@@ -181,6 +205,7 @@ impl Memory {
         uninstall(&info)?;
         state.map = map;
         state.regions.remove(place);
+        self.changes.happened();
         Ok((info, Removed(region)))
     }
 
@@ -232,7 +257,18 @@ impl Memory {
     /// Writes `bytes` at `at`: the one way by which the host changes guest memory.
     pub fn write(&self, at: GuestPhys, bytes: &[u8]) -> Result<()> {
         let state = self.checked(at, bytes.len())?;
-        state.map.write_slice(bytes, GuestAddress(at.0)).map_err(|_| state.unbacked(at, bytes.len()))
+        let written = state.map.write_slice(bytes, GuestAddress(at.0)).map_err(|_| state.unbacked(at, bytes.len()));
+        self.changes.happened();
+        written
+    }
+
+    /// A number that grows with every change by the host, bytes and regions alike; `None` while somebody may change them
+    /// without a word: through a window, or through a file that is shared.
+    pub fn quiet_since(&self) -> Option<u64> {
+        let count = self.changes.count.load(Ordering::SeqCst);
+        let is_shared = |r: &RegionInfo| r.file.as_ref().is_some_and(|file| file.shared);
+        let is_quiet = self.changes.writers.load(Ordering::SeqCst) == 0 && !self.state().infos().any(is_shared);
+        is_quiet.then_some(count)
     }
 
     /// The `len` bytes from `at` on. Checks that they exist before it allocates.
@@ -245,11 +281,13 @@ impl Memory {
 
     /// Calls `with` with the vm-memory view of all regions, for loaders of other crates.
     pub fn with_map<T>(&self, with: impl FnOnce(&GuestMemoryMmap<()>) -> T) -> T {
-        with(&self.state().map)
+        let result = with(&self.state().map);
+        self.changes.happened();
+        result
     }
 
-    /// `len` bytes that lie in one region, to be seen directly.
-    pub fn export(&self, at: GuestPhys, len: u64) -> Result<Export> {
+    /// `len` bytes that lie in one region, to be seen directly, and to be written if `writable`.
+    pub fn export(&self, at: GuestPhys, len: u64, writable: bool) -> Result<Export> {
         let state = self.checked(at, usize::try_from(len).unwrap_or(usize::MAX))?;
         let fits = |held: &&Held| held.info.contains(at) && (len == 0 || held.info.end().0 - at.0 >= len);
         let region = state.regions.iter().find(fits);
@@ -257,7 +295,12 @@ impl Memory {
         let (host, region) =
             host.ok_or_else(|| Error::Invalid(format!("a view lies in one region; {at:#x} + {len:#x} does not")))?;
         region.views.fetch_add(1, Ordering::SeqCst);
-        Ok(Export { host, views: Arc::clone(&region.views) })
+        let writes = writable.then(|| Arc::clone(&self.changes));
+        if let Some(changes) = &writes {
+            changes.writers.fetch_add(1, Ordering::SeqCst);
+            changes.happened();
+        }
+        Ok(Export { host, views: Arc::clone(&region.views), writes })
     }
 
     /// How many windows are exported now.
@@ -269,6 +312,7 @@ impl Memory {
     /// still use the memory until then, and unmapping it under a VM costs more.
     pub fn close(&self) -> Result<Retired> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        self.changes.happened();
         match state.views() {
             0 => Ok(Retired(std::mem::replace(&mut *state, State { closed: true, ..State::default() }).map)),
             live => Err(Error::ViewsLive(live)),

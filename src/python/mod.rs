@@ -22,6 +22,7 @@ mod internal_error;
 mod interrupts;
 mod lapic;
 mod log;
+mod mappings;
 mod memory;
 mod memory_map;
 mod msrs;
@@ -88,6 +89,8 @@ mod _belljar {
     use super::interrupts::{IrqEvent, IrqLine};
     #[pymodule_export]
     use super::lapic::Lapic;
+    #[pymodule_export]
+    use super::mappings::Mapping;
     #[pymodule_export]
     use super::memory::hexdump::hexdump;
     #[pymodule_export]

@@ -119,4 +119,5 @@ python_classes! {
     Stats "belljar.stats";
     Profile "belljar.profile";
     Trace "belljar.trace";
+    Mappings "belljar.mappings";
 }

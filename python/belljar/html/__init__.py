@@ -14,10 +14,11 @@ from belljar.bits import Bits
 from belljar.device import Device
 from belljar.guest import Log, Task, Tasks
 from belljar.host import Host
-from belljar.html import connections, exits, figures, guests, hosts, machine, memory, processor, states
+from belljar.html import addresses, connections, exits, figures, guests, hosts, machine, memory, processor, states
 from belljar.html.parts import Markup, join, tag
 from belljar.html.style import STYLE
 from belljar.listing import Listing
+from belljar.mappings import Mappings
 from belljar.profile import Profile
 from belljar.register_device import RegisterDevice
 from belljar.state import Diff, State
@@ -30,6 +31,7 @@ _SHOWN: dict[type, Callable[[Any], Markup]] = {
     native.Instruction: processor.instruction,
     native.IrqLine: connections.irq_line,
     native.Lapic: connections.lapic,
+    native.Mapping: addresses.mapping,
     native.Memory: memory.memory,
     native.MemoryMap: memory.memory_map,
     native.MemoryRange: memory.memory_range,
@@ -39,6 +41,7 @@ _SHOWN: dict[type, Callable[[Any], Markup]] = {
     native.Registers: processor.registers,
     native.Segment: processor.segment,
     native.Symbols: guests.symbols,
+    native.Translation: addresses.translation,
     native.VCPU: processor.vcpu,
     native.VM: machine.vm,
     Bits: states.bits,
@@ -47,6 +50,7 @@ _SHOWN: dict[type, Callable[[Any], Markup]] = {
     Host: hosts.host,
     Listing: lambda listing: processor.lines(listing, listing.here),
     Log: guests.log,
+    Mappings: addresses.mappings,
     RegisterDevice: connections.register_device,
     State: states.state,
     Stats: figures.stats,

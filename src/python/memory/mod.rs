@@ -76,7 +76,10 @@ impl Of {
     /// A moment since which nobody can have changed the memory, while it stays the same; `None` if somebody may do so at
     /// any time.
     pub fn quiet_since(&self) -> Option<u64> {
-        None
+        match self {
+            Self::Machine(vm) => vm.get().machine().quiet_since(),
+            Self::Saved(memory) => memory.quiet_since(),
+        }
     }
 
     /// For the garbage collector.
