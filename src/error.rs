@@ -164,6 +164,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A guest's memory does not hold the kernel, or the structure of a kernel's, that was looked for.
+    #[error("{reason}{}", if *at == 0 { String::new() } else { format!(" (at {at:#x})") })]
+    Kernel {
+        /// Where in guest memory it went wrong, or 0.
+        at: u64,
+        /// What is there, or is not.
+        reason: String,
+    },
     /// KVM refused the registers that were set.
     #[error("KVM refuses these registers of vCPU {vcpu} (errno {errno})")]
     Registers {

@@ -1,7 +1,6 @@
 """Kernel types for drgn, made of the BTF that the kernel carries: no DWARF, no debug package.
 
-Types are made when drgn asks for them. It knows no offset: only which variables of the kernel have which type, since BTF
-tells that of per-CPU variables and functions alone.
+Types are made when drgn asks for them; it knows no offset and no size.
 """
 
 from __future__ import annotations
@@ -32,64 +31,7 @@ from belljar.btf_types import (
     Types,
 )
 from belljar.errors import ImageError
-
-VARIABLES = {
-    "init_task": "struct task_struct",
-    "init_mm": "struct mm_struct",
-    "init_pid_ns": "struct pid_namespace",
-    "init_uts_ns": "struct uts_namespace",
-    "init_user_ns": "struct user_namespace",
-    "init_ipc_ns": "struct ipc_namespace",
-    "init_cgroup_ns": "struct cgroup_namespace",
-    "init_net": "struct net",
-    "init_cred": "struct cred",
-    "init_files": "struct files_struct",
-    "init_fs": "struct fs_struct",
-    "net_namespace_list": "struct list_head",
-    "modules": "struct list_head",
-    "super_blocks": "struct list_head",
-    "mem_section": "struct mem_section **",
-    "node_data": "struct pglist_data *[1024]",
-    "slab_caches": "struct list_head",
-    "vmap_area_list": "struct list_head",
-    "vmap_area_root": "struct rb_root",
-    "iomem_resource": "struct resource",
-    "ioport_resource": "struct resource",
-    "cgrp_dfl_root": "struct cgroup_root",
-    "cgroup_roots": "struct list_head",
-    "prb": "struct printk_ringbuffer *",
-    "saved_command_line": "char *",
-    "linux_banner": "char []",
-    "avenrun": "unsigned long [3]",
-    "task_state_array": "const char *[]",
-    "jiffies_64": "unsigned long",
-    "jiffies": "unsigned long",
-    "page_offset_base": "unsigned long",
-    "vmalloc_base": "unsigned long",
-    "vmemmap_base": "unsigned long",
-    "phys_base": "unsigned long",
-    "__per_cpu_offset": "unsigned long [8192]",
-    "__cpu_online_mask": "struct cpumask",
-    "__cpu_possible_mask": "struct cpumask",
-    "__cpu_present_mask": "struct cpumask",
-    "nr_cpu_ids": "unsigned int",
-    "nr_threads": "int",
-    "total_forks": "unsigned long",
-    "tainted_mask": "unsigned long",
-    "panic_cpu": "struct atomic_t",
-    "system_state": "enum system_states",
-    "timekeeper": "struct timekeeper",
-    "file_systems": "struct file_system_type *",
-    "inet_protos": "struct net_protocol *[256]",
-    "tcp_hashinfo": "struct inet_hashinfo",
-    "bdev_map": "struct kobj_map *",
-    "swapper_pg_dir": "pgd_t [512]",
-    "init_top_pgt": "pgd_t [512]",
-    "init_nsproxy": "struct nsproxy",
-    "root_mountflags": "int",
-    "sysctl_overcommit_memory": "int",
-}
-"""Global variables by their types, as Linux declares them (6.1; those that a kernel does not have are not found)."""
+from belljar.kernel_variables import VARIABLES
 
 _KINDS = {
     drgn.TypeKind.STRUCT: (STRUCT,),

@@ -50,6 +50,22 @@ class GuestMemoryError(BelljarError, LookupError):
         return type(self), (str(self), self.address, self.length)
 
 
+class KernelError(BelljarError, LookupError):
+    """Guest memory holds no kernel, or not what a kernel has there: ``address`` is where, or 0 if it is nowhere.
+
+    A kernel has its symbols only once it has unpacked itself, and maps them once it runs: look again later.
+    """
+
+    def __init__(self, message: str, address: int = 0) -> None:
+        """Keep the address, for programs."""
+        super().__init__(message)
+        self.address = address
+
+    def __reduce__(self) -> tuple[type[KernelError], tuple[str, int]]:
+        """Travel whole between processes."""
+        return type(self), (str(self), self.address)
+
+
 class RangeError(BelljarError, ValueError):
     """A range of addresses that is taken, not made of whole pages, or beyond what an address can name."""
 

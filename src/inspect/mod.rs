@@ -3,6 +3,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))] // the build without tests is still held to it
 
+pub mod glob;
+pub mod linux;
 mod mappings;
 pub mod saved;
 mod space;

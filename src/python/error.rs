@@ -14,6 +14,7 @@ import_exception!(belljar.errors, GuestMemoryError);
 import_exception!(belljar.errors, RangeError);
 import_exception!(belljar.errors, ImageError);
 import_exception!(belljar.errors, RegisterError);
+import_exception!(belljar.errors, KernelError);
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -50,6 +51,7 @@ impl From<Error> for PyErr {
             }
             Error::Overlap { .. } | Error::Unaligned { .. } | Error::BeyondPhysical { .. } => RangeError::new_err(text),
             Error::Image { .. } => ImageError::new_err(text),
+            Error::Kernel { at, .. } => KernelError::new_err((text, at)),
             Error::Registers { dropped: true, .. } => RegisterError::new_err(format!(
                 "{text}: a mode, a segment or a control register contradicts another one. What was set since the last \
                  run or load has been dropped: load() again, or set what belongs together before the next run"

@@ -20,6 +20,7 @@ mod host;
 mod html;
 mod internal_error;
 mod interrupts;
+mod kernel;
 mod lapic;
 mod log;
 mod mappings;
@@ -87,6 +88,8 @@ mod _belljar {
     use super::internal_error::InternalError;
     #[pymodule_export]
     use super::interrupts::{IrqEvent, IrqLine};
+    #[pymodule_export]
+    use super::kernel::{Kernel, KernelSymbols, find_kernel};
     #[pymodule_export]
     use super::lapic::Lapic;
     #[pymodule_export]

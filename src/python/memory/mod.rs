@@ -96,7 +96,8 @@ impl Memory {
         Self { of }
     }
 
-    pub(super) fn core(&self) -> &crate::memory::Memory {
+    /// The memory itself.
+    pub fn core(&self) -> &crate::memory::Memory {
         self.of.core()
     }
 
