@@ -149,7 +149,8 @@ class Finder:
     def _structure(self, record: Record) -> drgn.Type:
         make = self.prog.struct_type if record.kind == STRUCT else self.prog.union_type
         members = [
-            drgn.TypeMember(self._later(m.type, m.bits), m.name or None, m.bit_offset) for m in self.types.members(record)
+            drgn.TypeMember(self._later(m.type, m.bits), m.name or None, m.bit_offset)
+            for m in self.types.members(record)
         ]
         return make(record.name or None, record.value, members)
 

@@ -54,7 +54,11 @@ class Table:
                 self.enums.setdefault(self._name(record, number), self._enumeration(record))
             elif record.kind in {INT, FLOAT}:
                 self._base(record)
-        producer = {"name": "belljar", "version": self.version, "datetime": datetime.datetime.now(datetime.UTC).isoformat()}
+        producer = {
+            "name": "belljar",
+            "version": self.version,
+            "datetime": datetime.datetime.now(datetime.UTC).isoformat(),
+        }
         return {
             "metadata": {"format": FORMAT, "producer": producer, "linux": {"symbols": [], "types": []}},
             "base_types": self.base,
@@ -119,7 +123,11 @@ class Table:
             return {"kind": "function"}
         if record.kind == FWD:
             kind = UNION if record.flag else STRUCT
-            return _reference("union" if record.flag else "struct", record.name) if self.types.find(kind, record.name) else VOID
+            return (
+                _reference("union" if record.flag else "struct", record.name)
+                if self.types.find(kind, record.name)
+                else VOID
+            )
         kind_name = {STRUCT: "struct", UNION: "union", ENUM: "enum", ENUM64: "enum"}.get(record.kind)
         if kind_name is None:
             raise ImageError(f"BTF: a variable or member of type {number}, which is none")

@@ -76,13 +76,18 @@ class Mappings(list[Mapping], Shown):
         """Return the ranges as a polars DataFrame. ModuleNotFoundError where polars is not installed: pip install polars."""
         import polars as pl
 
-        return pl.DataFrame(self.columns(), schema=dict(zip(COLUMNS, [*[pl.UInt64] * 4, pl.Boolean, pl.UInt64, *[pl.Boolean] * 3], strict=True)))
+        return pl.DataFrame(
+            self.columns(),
+            schema=dict(zip(COLUMNS, [*[pl.UInt64] * 4, pl.Boolean, pl.UInt64, *[pl.Boolean] * 3], strict=True)),
+        )
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the ranges as a pandas DataFrame. ModuleNotFoundError where pandas is not installed: pip install pandas."""
         import pandas as pd
 
-        kinds = dict(zip(COLUMNS, ["uint64", "UInt64", "uint64", "uint64", "bool", "uint64", *["bool"] * 3], strict=True))
+        kinds = dict(
+            zip(COLUMNS, ["uint64", "UInt64", "uint64", "uint64", "bool", "uint64", *["bool"] * 3], strict=True)
+        )
         return pd.DataFrame(self.columns(), dtype=object).astype(kinds)
 
 

@@ -150,7 +150,9 @@ class SavedCPU(Shown):
         """The memory of the address space that this vCPU was in."""
         return self._dump.virtual(cpu=self.id)
 
-    def translate(self, at: int, *, write: bool = False, user: bool | None = None, execute: bool = False) -> Translation:
+    def translate(
+        self, at: int, *, write: bool = False, user: bool | None = None, execute: bool = False
+    ) -> Translation:
         """Return where the virtual address `at` leads, or why nowhere. See VCPU.translate."""
         return self.virtual.translate(at, write=write, user=user, execute=execute)
 

@@ -21,8 +21,8 @@ from belljar.errors import GuestMemoryError, HostError
 from belljar.isf import Table
 
 try:
-    from volatility3 import framework
-    from volatility3.framework import contexts, exceptions, interfaces, plugins
+    from volatility3 import framework, plugins
+    from volatility3.framework import contexts, exceptions, interfaces
     from volatility3.framework.configuration import requirements
     from volatility3.framework.layers import intel, resources
     from volatility3.framework.symbols import linux
@@ -90,7 +90,9 @@ def _padded(memory: Memory, at: int, size: int) -> bytes:
 class GuestLayer(interfaces.layers.DataLayerInterface):  # type: ignore[misc]
     """A layer of Volatility's that reads a guest's physical memory, as it is at each moment."""
 
-    def __init__(self, context: Any, config_path: str, name: str, memory: Memory | None = None, metadata: Any = None) -> None:
+    def __init__(
+        self, context: Any, config_path: str, name: str, memory: Memory | None = None, metadata: Any = None
+    ) -> None:
         """Read `memory`; by default that of the session whose location the configuration names."""
         super().__init__(context, config_path, name, metadata)
         self._memory = _guests[self.config["location"]].guest.memory if memory is None else memory
@@ -187,7 +189,9 @@ class Session:
         start, stop = symbols.get("__start_BTF", 0), symbols.get("__stop_BTF", 0)
         memory = self.guest.virtual(kernel.cr3)
         if not 0 < stop - start <= LARGEST:
-            raise HostError("this kernel carries no types (BTF)", "boot one with CONFIG_DEBUG_INFO_BTF=y, or use an ISF file")
+            raise HostError(
+                "this kernel carries no types (BTF)", "boot one with CONFIG_DEBUG_INFO_BTF=y, or use an ISF file"
+            )
         banner = memory.read_cstring(symbols["linux_banner"]) + b"\0"
         table = Table(Types(memory.read(start, stop - start)), symbols.items(), banner, _belljar.__version__).to_bytes()
         if path is not None:
@@ -212,8 +216,7 @@ class Session:
         url = file.as_uri()
         table = linux.LinuxKernelIntermedSymbols(self.context, "symbols", name="linux", isf_url=url)
         self.context.symbol_space.append(table)
-        module = contexts.Module.create(self.context, KERNEL, PRIMARY, 0, symbol_table_name="linux")
-        self.context.modules.add_module(module)
+        contexts.Module.create(self.context, KERNEL, PRIMARY, 0, symbol_table_name="linux")
 
     def run(self, plugin: str | type[Any], **options: Any) -> list[dict[str, Any]]:
         """Run a plugin ("linux.pslist.PsList", or its class) and return its rows by column.
@@ -238,12 +241,14 @@ class Session:
         if isinstance(plugin, str):
             if plugin not in known:
                 near = [name for name in known if plugin.lower() in name.lower()]
-                raise ValueError(f"Volatility has no plugin {plugin!r}" + (f"; there is {', '.join(near[:5])}" if near else ""))
+                raise ValueError(
+                    f"Volatility has no plugin {plugin!r}" + (f"; there is {', '.join(near[:5])}" if near else "")
+                )
             plugin = known[plugin]
         assert not isinstance(plugin, str)
         path = interfaces.configuration.path_join("plugins", plugin.__name__)
         self._satisfy(plugin, path, options)
-        missing = plugin.unsatisfied(self.context, "plugins")
+        missing = plugin.unsatisfied(self.context, path)
         if missing:
             raise ValueError(f"{plugin.__name__} also needs {', '.join(sorted(missing))}")
         return plugin(self.context, path).run()
