@@ -1,7 +1,7 @@
 """The types in a BTF blob as plain records, for those who make types of their own of them: drgn's, Volatility's.
 
-It never follows a type further than it is asked to, and refuses a blob that does not hold together. The format is that of
-Linux, Documentation/bpf/btf.rst.
+It never follows a type further than it is asked to, and refuses a blob that does not hold together. The format is
+that of Linux, Documentation/bpf/btf.rst.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ class Types:
     def members(self, record: Record) -> list[Member]:
         """Return the members of a structure or union."""
         found = []
-        for name, number, offset in self._each(record):
-            bits, offset = (offset >> 24, offset & 0xFFFFFF) if record.flag else (0, offset)
+        for name, number, word in self._each(record):
+            bits, offset = (word >> 24, word & 0xFFFFFF) if record.flag else (0, word)
             found.append(Member(self.text(name), number, offset, bits))
         return found
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from belljar import vmcoreinfo
 from belljar.btf_types import LARGEST, Types
 from belljar.errors import BelljarError, GuestMemoryError, HostError
-from belljar.vmcoreinfo import VmCoreInfo
 
 if TYPE_CHECKING:
     import drgn
 
     from belljar._belljar import VM
     from belljar.dump import Dump
+    from belljar.vmcoreinfo import VmCoreInfo
 
 
 def program(guest: VM | Dump) -> drgn.Program:
@@ -97,7 +97,7 @@ def _linux(prog: drgn.Program, guest: VM | Dump, info: VmCoreInfo) -> None:
 
 
 def _kallsyms(prog: drgn.Program, guest: VM | Dump) -> None:
-    """Have `prog` know the kernel's symbols: by VMCOREINFO, which says where they are since Linux 6.0, or as vm.linux."""
+    """Have `prog` know the kernel's symbols: by VMCOREINFO, which tells their place since Linux 6.0, or found."""
     from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
     try:

@@ -130,7 +130,22 @@ class Finder:
             inner = self.make(record.value)
             more = _QUALIFIERS.get(record.kind, drgn.Qualifiers.NONE)
             return inner.qualified(inner.qualifiers | more)
-        return _MAKERS[record.kind](self, record)
+        makers: dict[int, Callable[[Record], drgn.Type]] = {
+            INT: self._integer,
+            PTR: self._pointer,
+            ARRAY: self._array,
+            STRUCT: self._structure,
+            UNION: self._structure,
+            ENUM: self._enumeration,
+            ENUM64: self._enumeration,
+            FWD: self._forward,
+            TYPEDEF: self._typedef,
+            FUNC_PROTO: self._prototype,
+            FLOAT: self._float,
+        }
+        if record.kind not in makers:
+            raise ImageError(f"BTF: type {number} is of kind {record.kind}, and no type of a variable")
+        return makers[record.kind](record)
 
     def _integer(self, record: Record) -> drgn.Type:
         signed, truth, _ = self.types.integer(record)
@@ -181,18 +196,3 @@ class Finder:
 
     def _float(self, record: Record) -> drgn.Type:
         return self.prog.float_type(record.name, record.value)
-
-
-_MAKERS: dict[int, Callable[[Finder, Record], drgn.Type]] = {
-    INT: Finder._integer,
-    PTR: Finder._pointer,
-    ARRAY: Finder._array,
-    STRUCT: Finder._structure,
-    UNION: Finder._structure,
-    ENUM: Finder._enumeration,
-    ENUM64: Finder._enumeration,
-    FWD: Finder._forward,
-    TYPEDEF: Finder._typedef,
-    FUNC_PROTO: Finder._prototype,
-    FLOAT: Finder._float,
-}

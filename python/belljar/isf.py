@@ -1,11 +1,11 @@
-"""Symbol tables for Volatility 3 (its intermediate symbol format, JSON), made of what a Linux guest carries: BTF, kallsyms.
+"""Symbol tables for Volatility 3 (its intermediate format, JSON), made of what a Linux guest carries: BTF, kallsyms.
 
 It never asks for a debug package. Addresses are those of the running kernel, so that nothing is to be moved for KASLR.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -57,7 +57,7 @@ class Table:
         producer = {
             "name": "belljar",
             "version": self.version,
-            "datetime": datetime.datetime.now(datetime.UTC).isoformat(),
+            "datetime": dt.datetime.now(dt.UTC).isoformat(),
         }
         return {
             "metadata": {"format": FORMAT, "producer": producer, "linux": {"symbols": [], "types": []}},

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from belljar import _belljar, vmcoreinfo
+from belljar import _belljar
 from belljar.btf_types import LARGEST, Types
 from belljar.errors import GuestMemoryError, HostError
 from belljar.isf import Table
