@@ -53,8 +53,8 @@ class DumpNote:
 class DumpInfo:
     """What a file says of itself.
 
-    ``format`` is "ELF core", "LiME", "raw" or "made"; ``about`` what belljar wrote into it (its version, the host's quirks);
-    ``segments`` has (address, size, virtual address, offset in the file, bytes in the file) of each stretch of memory.
+    ``format`` is "ELF core", "LiME", "raw" or "made"; ``about`` what belljar wrote into it (its version, the host's
+    quirks); ``segments`` has (address, size, virtual address, offset in the file, bytes in the file) of each stretch of memory.
     """
 
     path: str
@@ -107,7 +107,7 @@ class Dump(Shown):
 
     @property
     def symbols(self) -> Symbols:
-        """The symbols that `disasm` and others name. Assign a `Symbols`, an ELF file's path, or names with addresses."""
+        """The symbols that listings name. Assign a `Symbols`, the path of an ELF file, or names with addresses."""
         return self._symbols
 
     @symbols.setter
@@ -134,7 +134,7 @@ class Dump(Shown):
 
     @cached_property
     def vmcoreinfo(self) -> VmCoreInfo | None:
-        """What a Linux kernel says of itself: the file's VMCOREINFO note, or the one in memory; None for another guest."""
+        """What a Linux kernel says of itself, by the file's VMCOREINFO note or the one in memory; else None."""
         note = self.info.note("VMCOREINFO")
         return VmCoreInfo(note) if note else vmcoreinfo.find(self.memory)
 
@@ -187,11 +187,11 @@ def open_dump(
     *,
     cpus: Sequence[State] | None = None,
 ) -> Dump:
-    """Open a guest that was saved in a file: ours, QEMU's dump-guest-memory (ELF), Linux' /proc/vmcore, LiME, raw memory.
+    """Open a guest in a file: ours, QEMU's dump-guest-memory (ELF), Linux' /proc/vmcore, LiME, raw memory.
 
     The format is found by the file's first bytes; ``format="raw"`` says that it is memory from address 0 on and nothing
-    else (as QEMU's pmemsave writes it), which is also known by a file of registers beside it, path + ".json". `cpus` gives
-    states that the file does not have, or replaces its own. ImageError for a file that is none of these or is damaged.
+    else (as QEMU's pmemsave writes it), which is also known by a file of registers beside it, path + ".json". `cpus`
+    gives states that the file does not have, or replaces its own. ImageError for a file that is none of these or is damaged.
     """
     path = os.fspath(path)
     if format not in {None, *FORMATS, "lime"}:
@@ -318,7 +318,7 @@ def _at_rest(guest: VM | Dump) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _completed(path: str) -> Iterator[str]:
-    """Yield the name to write to: beside `path`, whose place it takes when it is complete. It is gone if it never is."""
+    """Yield the name to write to, beside `path`: it takes its place when it is complete, and is gone if never."""
     if Path(path).exists() and not Path(path).is_file():
         yield path
         return

@@ -22,8 +22,8 @@ KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 class VmCoreInfo(dict[str, str]):
     """The lines of a VMCOREINFO note by their keys: ``info["OSRELEASE"]``, ``info.symbol("init_uts_ns")``.
 
-    ``raw`` is the text as the kernel wrote it, ``address`` the guest-physical address of the note (None for one that came
-    out of a file).
+    ``raw`` is the text as the kernel wrote it, ``address`` the guest-physical address of the note (None for one that
+    came out of a file).
     """
 
     def __init__(self, raw: bytes, address: int | None = None) -> None:

@@ -23,6 +23,7 @@ use super::vm::VM;
 
 type Notes<'py> = Vec<(String, u32, Bound<'py, PyBytes>)>;
 type Segments = Vec<(u64, u64, u64, u64, u64)>;
+type Contents<'py> = (&'static str, Memory, Notes<'py>, Vec<Bound<'py, PyBytes>>, Segments);
 
 fn saved(memory: memory::Memory) -> Memory {
     Memory::new(Of::Saved(Arc::new(memory)))
@@ -31,11 +32,7 @@ fn saved(memory: memory::Memory) -> Memory {
 /// What a dump has: kind of file, memory, notes, states, and its segments (address, size, virtual address, offset, size in the file).
 #[pyfunction]
 #[pyo3(signature = (path, raw = None) -> "tuple[str, Memory, list[tuple[str, int, bytes]], list[bytes], list[tuple[int, int, int, int, int]]]")]
-pub fn dump_read<'py>(
-    py: Python<'py>,
-    path: PathBuf,
-    raw: Option<Vec<(u64, u64, bool)>>,
-) -> PyResult<(&'static str, Memory, Notes<'py>, Vec<Bound<'py, PyBytes>>, Segments)> {
+pub fn dump_read(py: Python<'_>, path: PathBuf, raw: Option<Vec<(u64, u64, bool)>>) -> PyResult<Contents<'_>> {
     let file = py.detach(|| File::open(&path)).map_err(|e| os_error(&e, path.clone()))?;
     let name = path.display().to_string();
     let Guest { format, memory, segments, notes: all } =
@@ -167,5 +164,28 @@ impl VM {
     #[pyo3(signature = (path: "str | os.PathLike[str]", *, format: "str" = "elf"), text_signature = "($self, path, *, format='elf')")]
     fn dump(slf: &Bound<'_, Self>, path: &Bound<'_, PyAny>, format: &str) -> PyResult<()> {
         slf.py().import("belljar.dump")?.getattr("dump")?.call1((slf, path, format)).map(drop)
+    }
+
+    /// What a Linux guest says of itself to those who read its memory, or None for another guest: found anew each time.
+    #[getter]
+    fn vmcoreinfo<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let memory = slf.getattr("memory")?;
+        slf.py().import("belljar.vmcoreinfo")?.getattr("find")?.call1((memory,))
+    }
+
+    /// A drgn.Program on this guest, which reads its memory as it is at each moment.
+    ///
+    /// Of a Linux guest it knows symbols and types by what the kernel itself carries (kallsyms, BTF), so that
+    /// `prog["init_task"].comm` and drgn's helpers work without any debug package. Of another guest it knows the
+    /// symbols of the image that was booted, and reads virtual addresses as the first vCPU does. HostError without drgn.
+    #[pyo3(signature = () -> "Any")]
+    fn drgn<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("belljar.drgn_program")?.getattr("program")?.call1((slf,))
+    }
+
+    /// Volatility 3 on this guest: `vm.volatility().run("linux.pslist.PsList")`. HostError without volatility3.
+    #[pyo3(signature = () -> "belljar.volatility.Session")]
+    fn volatility<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("belljar.volatility")?.getattr("Session")?.call1((slf,))
     }
 }
