@@ -1,4 +1,4 @@
-"""Debian's stock kernel found in its memory: with KASLR and without, with 4 levels of page tables and 5, page-table isolation on.
+"""Debian's stock kernel found in its memory: KASLR on and off, 4 and 5 levels of page tables, isolated ones too.
 
 The kernel itself is the truth: what its own /proc/kallsyms says. Elsewhere than in the lane there is no such kernel.
 """
@@ -44,7 +44,7 @@ def test_debians_own_kernel_is_found_wherever_its_processors_are(options: str) -
         assert kernel.release == os.uname().release == kernel.vmcoreinfo["OSRELEASE"]
         assert kernel.slide == int(kernel.vmcoreinfo["KERNELOFFSET"], 16) == kernel.base - USUAL
         assert kernel.phys_base == int(kernel.vmcoreinfo["NUMBER(phys_base)"]) % 2**64
-        assert kernel.levels == 4 + ("no5lvl" not in options and bool(vm.cpus[0].cr4.LA57))
+        assert kernel.levels == 4 + ("no5lvl" not in options and vm.cpus[0].cr4.la57)
         assert kernel.slide == 0 if options == "nokaslr" else kernel.slide % (2 << 20) == 0
         for address, kind, name in said:
             assert (name, int(address, 16)) in kernel.symbols.find(name), (address, kind, name)
