@@ -135,7 +135,7 @@ pub fn find_kernel(py: Python<'_>, memory: &Memory, cr3: Vec<u64>) -> PyResult<K
 ///
 /// It has the verbs of `Symbols`. They come from the kernel's own memory (kallsyms), moved as KASLR has moved them. Of
 /// several symbols with one name, the global one counts, else the lowest; `find` gives all of them. Sizes are distances
-/// to the next symbol.
+/// to the next symbol. What each CPU has its own of is counted from the beginning of a CPU's area, up to Linux 6.14.
 #[pyclass(frozen, mapping, module = "belljar")]
 pub struct KernelSymbols(Arc<Table>);
 

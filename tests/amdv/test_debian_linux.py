@@ -36,13 +36,13 @@ ifconfig lo 127.0.0.1 up
 MARK=here sleep 100000 &
 httpd -p 8080 -h /
 nc -l -p 9999 </dev/zero >/dev/null &
-nc -u -l -p 5353 </dev/zero >/dev/null &
 sleep 99999 | nc -l -p 7777 >/dev/null &
 sleep 1
 sleep 99998 | nc 127.0.0.1 7777 >/dev/null &
 insmod /virtio_ring.ko
 insmod /virtio.ko
-syslogd
+syslogd -L -R 127.0.0.1:5140
+logger hello
 mount -t tmpfs none /tmp
 echo text > /tmp/open; exec 7</tmp/open; rm /tmp/open
 exec setsid cttyhack sh
@@ -108,8 +108,8 @@ def test_the_processes_are_those_of_proc(debian: SimpleNamespace) -> None:
 
 
 def test_a_process_has_its_page_tables_arguments_and_environment(debian: SimpleNamespace) -> None:
-    (sleep,) = (task for task in debian.linux.tasks() if task.comm == "sleep")
-    assert debian.linux.cmdline(sleep.pid) == ["sleep", "100000"]
+    asleep = [task for task in debian.linux.tasks() if task.comm == "sleep"]
+    (sleep,) = (task for task in asleep if debian.linux.cmdline(task.pid) == ["sleep", "100000"])
     assert debian.linux.environ(sleep.pid)["MARK"] == "here"
     first = debian.linux.maps(sleep.pid)[0]
     assert sleep.memory.read(first.start, 4) == b"\x7fELF"
