@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::addr::{GuestPhys, Span};
+use crate::addr::{GuestPhys, GuestVirt, Span};
 use crate::boot::bare::{self, Mode};
 use crate::boot::start::Start;
 use crate::bus::Bus;
@@ -34,10 +34,11 @@ use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, Interruption};
 use crate::hook::{Hook, Hooks, Subject};
+use crate::inspect::VirtualMemory;
 use crate::kvm::{Host, Irqchip, Quirks, Vm, XsaveForm};
 use crate::memory::{Memory, RegionInfo};
-use crate::source::{ReadMemory, ReadRegs};
-use crate::x86::{Gpr, Regs, Sregs, State, cr4, msr, rflags};
+use crate::source::ReadRegs;
+use crate::x86::{Gpr, Regs, Space, Sregs, State, cr4, msr, rflags};
 
 pub use build::Config;
 use build::Routes;
@@ -301,17 +302,9 @@ impl Machine {
         let sregs = self.cpu(id)?.with(|cpu| cpu.vcpu.sregs())?;
         let bits = sregs.code_bits();
         let linear = if bits == 64 { rip } else { sregs.cs.base.wrapping_add(rip) & 0xffff_ffff };
-        let mut bytes = Vec::new();
-        while bytes.len() < most {
-            let at = linear.wrapping_add(u64::try_from(bytes.len()).unwrap_or(0));
-            let word = |at: GuestPhys, size: u64| self.entry(at, size);
-            let Ok(gpa) = crate::x86::translate(&sregs, crate::addr::GuestVirt(at), word) else { break };
-            let mut byte = [0];
-            if self.memory.read(gpa, &mut byte).is_err() {
-                break;
-            }
-            bytes.push(byte[0]);
-        }
+        let memory = VirtualMemory::new(&*self.memory, Space::of(&sregs));
+        let mut bytes = memory.code(GuestVirt(linear), most.div_ceil(15));
+        bytes.truncate(most);
         Ok((bytes, bits))
     }
 
@@ -320,13 +313,6 @@ impl Machine {
     pub fn quiet_since(&self) -> Option<u64> {
         let turns: Option<u64> = self.cpus.iter().map(Slot::at_rest_since).sum();
         Some(turns?.wrapping_add(self.memory.quiet_since()?))
-    }
-
-    fn entry(&self, at: GuestPhys, size: u64) -> Option<u64> {
-        let mut word = [0; 8];
-        let size = usize::try_from(size).ok()?.min(8);
-        self.memory.read(at, &mut word[..size]).ok()?;
-        Some(u64::from_le_bytes(word))
     }
 
     /// Is this a forked child's copy? Its vCPU threads stayed behind, perhaps with locks held, so nobody may wait for them.

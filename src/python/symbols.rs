@@ -24,6 +24,11 @@ impl Symbols {
         Arc::clone(&self.0)
     }
 
+    /// The class of a table.
+    pub fn new(table: Arc<Table>) -> Self {
+        Self(table)
+    }
+
     fn list<'a, T>(&'a self, of: impl Fn(&'a Symbol) -> T) -> Vec<T> {
         self.0.iter().map(of).collect()
     }
@@ -32,7 +37,7 @@ impl Symbols {
 #[pymethods]
 impl Symbols {
     #[new]
-    fn new(py: Python<'_>, image: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn parse(py: Python<'_>, image: &Bound<'_, PyAny>) -> PyResult<Self> {
         let bytes = super::memory::file_or_bytes(image)?;
         Ok(Self(Arc::new(py.detach(|| Table::parse(&bytes)))))
     }

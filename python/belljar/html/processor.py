@@ -9,6 +9,7 @@ from belljar.errors import BelljarError
 from belljar.html import bits
 from belljar.html.parts import Markup, card, code, dim, fold, head, hexadecimal, join, table, tag, title
 from belljar.html.states import pills
+from belljar.listing import label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,9 @@ LINES = 200
 def lines(listing: Sequence[Instruction], here: int | None = None) -> Markup:
     """Show instructions one a line, the one at ``here`` marked."""
     rows = []
-    for line in listing[:LINES]:
+    for number, line in enumerate(listing[:LINES]):
+        if name := label(listing, number):
+            rows.append(tag("tr", tag("td"), tag("td", tag("b", code(f"{name}:")), colspan=3)))
         mark = "\N{BLACK RIGHT-POINTING TRIANGLE}" if line.address == here else ""
         rows.append(
             tag(
@@ -41,7 +44,8 @@ def lines(listing: Sequence[Instruction], here: int | None = None) -> Markup:
 
 def _text(line: Instruction) -> Markup:
     mnemonic, _, rest = line.text.partition(" ")
-    return tag("code", tag("b", mnemonic), f" {rest}" if rest else "")
+    target = dim(f" <{line.target_symbol}>") if line.target_symbol else ""
+    return tag("code", tag("b", mnemonic), f" {rest}" if rest else "", target)
 
 
 def instruction(value: Instruction) -> Markup:
