@@ -21,15 +21,13 @@ from belljar.linux.maps import Maps
 from belljar.linux.modules import Modules
 from belljar.linux.mounts import Mounts
 from belljar.linux.paths import Paths
-from belljar.linux.reading import TOP, Reading, decoded
+from belljar.linux.reading import TOP, Layouts, Reading, decoded
 from belljar.linux.sockets import Owners, Sockets
 from belljar.linux.table import Partial
 from belljar.linux.tasks import Task, Tasks
 from belljar.linux.version import Version
 from belljar.shown import Shown
 
-if TYPE_CHECKING:
-    from belljar.linux.layout import Layout
 
 MOST_BTF = 64 << 20
 MOST_ARGUMENTS = 1 << 20
@@ -42,7 +40,7 @@ class Known:
     """What was found out about a kernel, and stays so while it runs. It refers to no guest, so that it keeps none."""
 
     kernel: Kernel
-    layouts: dict[str, Layout] = field(default_factory=dict)
+    layouts: Layouts = field(default_factory=Layouts)
     btf: Btf | None = None
     direct_map: int | None = None
 
@@ -183,7 +181,7 @@ class Linux(Shown):
         look = self._look()
         offsets = self.symbols.get("__per_cpu_offset")
         offset = look.word(offsets + 8 * cpu) if offsets is not None else 0
-        hot = self.symbols.get("pcpu_hot") if look.btf.has("pcpu_hot", "current_task") else None
+        hot = self.symbols.get("pcpu_hot") if look.has("pcpu_hot", "current_task") else None
         place = look.symbol("current_task") if hot is None else hot + look.btf.offset("pcpu_hot", "current_task")
         address = look.word(((offset or 0) + place) % TOP)
         if not address:

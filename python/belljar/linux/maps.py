@@ -220,7 +220,7 @@ def _name(known: _Space, record: SimpleNamespace) -> str:
 
 def _anonymous(look: Reading, name: int | None) -> str:
     """Return the name that a process gave (prctl(2), PR_SET_VMA), if any."""
-    if not name or not look.btf.has("anon_vma_name", "name"):
+    if not name or not look.has("anon_vma_name", "name"):
         return ""
     text = look.text(name + look.btf.offset("anon_vma_name", "name"), 80)
     return f"[anon:{text}]" if text else ""

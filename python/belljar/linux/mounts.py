@@ -64,7 +64,7 @@ def mounts(look: Reading, paths: Paths, nsproxy: int) -> list[Mount]:
 
 def _members(look: Reading, paths: Paths, space: int) -> Iterator[tuple[int, SimpleNamespace]]:
     """Yield the mounts of a namespace: a list in kernels before 6.8, a tree since."""
-    if look.btf.has("mnt_namespace", "list"):
+    if look.has("mnt_namespace", "list"):
         yield from look.chain(paths.mount_layout, space + look.btf.offset("mnt_namespace", "list"))
         return
     root = look.word(space + look.btf.offset("mnt_namespace", "mounts.rb_node")) or 0

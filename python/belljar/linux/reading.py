@@ -28,10 +28,19 @@ LOWEST = 0xFFFF_8000_0000_0000
 TOP = 1 << 64
 
 
+class Layouts(dict[str, Layout]):
+    """The decoders of one kernel's structures by name, and what was asked of its types before."""
+
+    def __init__(self) -> None:
+        """Start with nothing known."""
+        super().__init__()
+        self.answers: dict[tuple[str, str], bool] = {}
+
+
 class Reading:
     """One look at the kernel's memory: what it reads and what was wrong there."""
 
-    def __init__(self, memory: Any, btf: Btf, symbols: Any, layouts: dict[str, Layout]) -> None:
+    def __init__(self, memory: Any, btf: Btf, symbols: Any, layouts: Layouts) -> None:
         """Read ``memory``, a VirtualMemory in the kernel's address space."""
         self.memory, self.btf, self.symbols = memory, btf, symbols
         self.problems: list[Partial] = []
@@ -49,6 +58,13 @@ class Reading:
             if address is not None:
                 return int(address)
         raise KernelError(f"the kernel has no symbol {' or '.join(names)}: it was built without what is asked for")
+
+    def has(self, structure: str, path: str) -> bool:
+        """Return whether this kernel's structure has such a member."""
+        key = structure, path
+        if key not in self._layouts.answers:
+            self._layouts.answers[key] = self.btf.has(structure, path)
+        return self._layouts.answers[key]
 
     def layout(self, structure: str, wanted: Wanted, needed: str = "", name: str = "") -> Layout:
         """Return the decoder of these members; it is made once for each kernel."""

@@ -152,7 +152,7 @@ def _tcp(look: Reading, address: int) -> Iterator[int]:
         size = look.btf.size("inet_listen_hashbucket")
         content = look.bytes(table.listen, min(table.listen_mask + 1, MOST_BUCKETS) * size) or b""
         at = next((look.btf.offset("inet_listen_hashbucket", m) for m in ("nulls_head.first", "head.first") if
-                   look.btf.has("inet_listen_hashbucket", m)), 0)  # fmt: skip
+                   look.has("inet_listen_hashbucket", m)), 0)  # fmt: skip
         heads = (int.from_bytes(content[i + at : i + at + 8], "little") for i in range(0, len(content), size))
         yield from (head for head in heads if head and not head & 1)
 
@@ -164,7 +164,7 @@ def _udp(look: Reading, address: int) -> Iterator[int]:
 
 
 def _unix(look: Reading, address: int) -> Iterator[int]:
-    if look.btf.has("net", "unx.table.buckets"):
+    if look.has("net", "unx.table.buckets"):
         yield from _heads(look, look.word(address + look.btf.offset("net", "unx.table.buckets")) or 0, UNIX_BUCKETS, 8)
     elif "unix_socket_table" in look.symbols:
         yield from _heads(look, look.symbol("unix_socket_table"), 2 * UNIX_BUCKETS, 8)
