@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from belljar._belljar import Btf, Kernel, find_kernel
@@ -27,7 +27,6 @@ from belljar.linux.table import Partial
 from belljar.linux.tasks import Task, Tasks
 from belljar.linux.version import Version
 from belljar.shown import Shown
-
 
 MOST_BTF = 64 << 20
 MOST_ARGUMENTS = 1 << 20
@@ -130,7 +129,7 @@ class Linux(Shown):
             look = self._look()
             fields = ("sysname", "nodename", "release", "version", "machine", "domainname")
             layout = look.layout("new_utsname", {field: field for field in fields}, "release")
-            record = look.at(layout, (name or 0) + look.btf.offset("uts_namespace", "name"))
+            record = look.at(layout, (name or 0) + look.offset("uts_namespace", "name"))
             parts = [decoded(getattr(record, field)) for field in fields] if record is not None else []
         return Version(banner, *parts) if parts else Version.of(banner)
 
@@ -182,7 +181,7 @@ class Linux(Shown):
         offsets = self.symbols.get("__per_cpu_offset")
         offset = look.word(offsets + 8 * cpu) if offsets is not None else 0
         hot = self.symbols.get("pcpu_hot") if look.has("pcpu_hot", "current_task") else None
-        place = look.symbol("current_task") if hot is None else hot + look.btf.offset("pcpu_hot", "current_task")
+        place = look.symbol("current_task") if hot is None else hot + look.offset("pcpu_hot", "current_task")
         address = look.word(((offset or 0) + place) % TOP)
         if not address:
             raise KernelError(f"processor {cpu} has no current task: it does not run this kernel yet", place)
