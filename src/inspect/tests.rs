@@ -118,8 +118,10 @@ fn neighbours_that_are_alike_are_one_range() {
     assert_eq!(apart.ranges.len(), 3);
     let part = space.mappings(Tour { first: 0x2000, last: 0x3fff, ..Tour::default() }, GO_ON).unwrap();
     assert_eq!(part.ranges.iter().map(|m| (m.start, m.last)).collect::<Vec<_>>(), [(0x2000, 0x2fff)]);
-    let backed = |first: GuestPhys, end: GuestPhys| if end.0 <= 0x8000 { vec![(first.0, end.0)] } else { vec![] };
-    assert_eq!(space.stretches(0, u64::MAX, backed, GO_ON).unwrap(), [(0x1000, 0x3000)]);
+    assert_eq!(space.stretches(0, u64::MAX, &[(0, 0x8000)], GO_ON).unwrap(), [(0x1000, 0x3000)]);
+    assert_eq!(space.stretches(0x1800, 0x2800, &[(0, 0x8000)], GO_ON).unwrap(), [(0x1800, 0x2800)]);
+    let holes = [(0, 0x5800), (0x6800, 0x7000)];
+    assert_eq!(space.stretches(0, u64::MAX, &holes, GO_ON).unwrap(), [(0x1800, 0x2800)]);
 }
 
 #[test]

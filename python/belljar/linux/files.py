@@ -70,7 +70,7 @@ class Files(Table[File]):
 
 def descriptors(look: Reading, files: int) -> dict[int, int]:
     """Return the addresses of the `struct file` of a `struct files_struct`, by descriptor."""
-    table = look.word(files + look.btf.offset("files_struct", "fdt")) if files else None
+    table = look.word(files + look.offset("files_struct", "fdt")) if files else None
     found = look.at(look.layout("fdtable", {"most": "max_fds", "fd": "fd"}, "most fd"), table) if table else None
     if found is None:
         return {}

@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from belljar._belljar import Btf, Kernel, find_kernel
@@ -21,15 +21,12 @@ from belljar.linux.maps import Maps
 from belljar.linux.modules import Modules
 from belljar.linux.mounts import Mounts
 from belljar.linux.paths import Paths
-from belljar.linux.reading import TOP, Reading, decoded
+from belljar.linux.reading import TOP, Layouts, Reading, decoded
 from belljar.linux.sockets import Owners, Sockets
 from belljar.linux.table import Partial
 from belljar.linux.tasks import Task, Tasks
 from belljar.linux.version import Version
 from belljar.shown import Shown
-
-if TYPE_CHECKING:
-    from belljar.linux.layout import Layout
 
 MOST_BTF = 64 << 20
 MOST_ARGUMENTS = 1 << 20
@@ -42,7 +39,7 @@ class Known:
     """What was found out about a kernel, and stays so while it runs. It refers to no guest, so that it keeps none."""
 
     kernel: Kernel
-    layouts: dict[str, Layout] = field(default_factory=dict)
+    layouts: Layouts = field(default_factory=Layouts)
     btf: Btf | None = None
     direct_map: int | None = None
 
@@ -132,7 +129,7 @@ class Linux(Shown):
             look = self._look()
             fields = ("sysname", "nodename", "release", "version", "machine", "domainname")
             layout = look.layout("new_utsname", {field: field for field in fields}, "release")
-            record = look.at(layout, (name or 0) + look.btf.offset("uts_namespace", "name"))
+            record = look.at(layout, (name or 0) + look.offset("uts_namespace", "name"))
             parts = [decoded(getattr(record, field)) for field in fields] if record is not None else []
         return Version(banner, *parts) if parts else Version.of(banner)
 
@@ -183,8 +180,8 @@ class Linux(Shown):
         look = self._look()
         offsets = self.symbols.get("__per_cpu_offset")
         offset = look.word(offsets + 8 * cpu) if offsets is not None else 0
-        hot = self.symbols.get("pcpu_hot") if look.btf.has("pcpu_hot", "current_task") else None
-        place = look.symbol("current_task") if hot is None else hot + look.btf.offset("pcpu_hot", "current_task")
+        hot = self.symbols.get("pcpu_hot") if look.has("pcpu_hot", "current_task") else None
+        place = look.symbol("current_task") if hot is None else hot + look.offset("pcpu_hot", "current_task")
         address = look.word(((offset or 0) + place) % TOP)
         if not address:
             raise KernelError(f"processor {cpu} has no current task: it does not run this kernel yet", place)

@@ -52,7 +52,7 @@ def messages(look: Reading) -> list[Message]:
     """Return the kernel's log, from old to new."""
     if "prb" in look.symbols:
         return list(_ring(look))
-    if "log_buf" in look.symbols and look.btf.has("printk_log"):
+    if "log_buf" in look.symbols and look.has("printk_log", "len"):
         return list(_records(look))
     raise KernelError("this kernel has no log buffer that is known: neither the symbol prb nor log_buf")
 
@@ -90,7 +90,7 @@ def _finished(look: Reading, ring: object, tail: int, head: int, content: bytes)
     desc = look.layout("prb_desc", {"state": "state_var", "begin": "text_blk_lpos.begin", "next": "text_blk_lpos.next"})
     wanted = {"seq": "seq", "time": "ts_nsec", "length": "text_len", "facility": "facility", "level": "level"}
     info = look.layout("printk_info", wanted, "seq time length")
-    sizes = look.btf.size("prb_desc"), look.btf.size("printk_info")
+    sizes = look.size("prb_desc"), look.size("printk_info")
     count = 1 << ring.bits  # type: ignore[attr-defined]
     ids = [tail + i & (WORD >> 2) for i in range((head - tail & (WORD >> 2)) + 1)]
     places = [(ring.descs + i % count * sizes[0], ring.infos + i % count * sizes[1]) for i in ids]  # type: ignore[attr-defined]
@@ -126,7 +126,7 @@ def _records(look: Reading) -> Iterator[Message]:
     layout = look.layout("printk_log", wanted, "time length text")
     start, size = look.word(look.symbol("log_buf")) or 0, look.word(look.symbol("log_buf_len"), 4) or 0
     at, end = (look.word(look.symbol(name), 4) or 0 for name in ("log_first_idx", "log_next_idx"))
-    header = look.btf.size("printk_log")
+    header = look.size("printk_log")
     content = look.bytes(start, min(size, 1 << MOST_BITS)) or b""
     for number in range(len(content) // max(header, 1)):
         if at == end or at + header > len(content):

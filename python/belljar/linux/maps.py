@@ -192,7 +192,7 @@ def _slots(look: Reading, node: int, kind: int, low: int, high: int) -> Iterator
 def _map(known: _Space, file: SimpleNamespace | None, address: int, record: SimpleNamespace) -> Map:
     if file is None:
         return Map(record.start, record.end, perms(record.flags), 0, 0, _name(known, record), address)
-    inode = known.look.word(file.inode + known.look.btf.offset("inode", "i_ino")) or 0
+    inode = known.look.word(file.inode + known.look.offset("inode", "i_ino")) or 0
     path = known.paths.path(file.mnt, file.dentry)
     return Map(record.start, record.end, perms(record.flags), record.pgoff * PAGE, inode, path, address)
 
@@ -207,7 +207,7 @@ def _name(known: _Space, record: SimpleNamespace) -> str:
     """Return what a part without a file is for."""
     look, space = known.look, known.record
     if known.special is not None and record.ops == known.special and record.private:
-        pointer = look.word(record.private + look.btf.offset("vm_special_mapping", "name"))
+        pointer = look.word(record.private + look.offset("vm_special_mapping", "name"))
         return look.text(pointer or 0, 32) or ""
     if space.vdso and record.start == space.vdso:
         return "[vdso]"
@@ -220,7 +220,7 @@ def _name(known: _Space, record: SimpleNamespace) -> str:
 
 def _anonymous(look: Reading, name: int | None) -> str:
     """Return the name that a process gave (prctl(2), PR_SET_VMA), if any."""
-    if not name or not look.btf.has("anon_vma_name", "name"):
+    if not name or not look.has("anon_vma_name", "name"):
         return ""
-    text = look.text(name + look.btf.offset("anon_vma_name", "name"), 80)
+    text = look.text(name + look.offset("anon_vma_name", "name"), 80)
     return f"[anon:{text}]" if text else ""

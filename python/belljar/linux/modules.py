@@ -91,13 +91,13 @@ def _module(look: Reading, names: dict[int, str], address: int, record: SimpleNa
 
 def _size(look: Reading, address: int) -> int:
     """Return the sum of a module's parts, as kernels from 6.4 on have them."""
-    count = look.btf.member("module", "mem").count or 0
-    step = (look.btf.size("module", "mem") or 0) // max(count, 1)
-    first = address + look.btf.offset("module", "mem[0].size")
+    count = look.member("module", "mem").count or 0
+    step = (look.size("module", "mem") or 0) // max(count, 1)
+    first = address + look.offset("module", "mem[0].size")
     return sum(look.word(first + i * step, 4) or 0 for i in range(min(count, 16)))
 
 
 def _users(look: Reading, names: dict[int, str], address: int) -> tuple[str, ...]:
     use = look.layout("module_use", {"next": "source_list.next", "source": "source"}, "next source")
-    head = address + look.btf.offset("module", "source_list")
+    head = address + look.offset("module", "source_list")
     return tuple(names.get(record.source, "?") for _, record in look.chain(use, head))

@@ -55,7 +55,7 @@ class Mounts(Table[Mount]):
 
 def mounts(look: Reading, paths: Paths, nsproxy: int) -> list[Mount]:
     """Return the mounts of a `struct nsproxy`."""
-    space = look.word(nsproxy + look.btf.offset("nsproxy", "mnt_ns")) if nsproxy else None
+    space = look.word(nsproxy + look.offset("nsproxy", "mnt_ns")) if nsproxy else None
     if not space:
         raise KernelError("this task has no mounts any more: it has ended", nsproxy)
     found = _members(look, paths, space)
@@ -64,11 +64,11 @@ def mounts(look: Reading, paths: Paths, nsproxy: int) -> list[Mount]:
 
 def _members(look: Reading, paths: Paths, space: int) -> Iterator[tuple[int, SimpleNamespace]]:
     """Yield the mounts of a namespace: a list in kernels before 6.8, a tree since."""
-    if look.btf.has("mnt_namespace", "list"):
-        yield from look.chain(paths.mount_layout, space + look.btf.offset("mnt_namespace", "list"))
+    if look.has("mnt_namespace", "list"):
+        yield from look.chain(paths.mount_layout, space + look.offset("mnt_namespace", "list"))
         return
-    root = look.word(space + look.btf.offset("mnt_namespace", "mounts.rb_node")) or 0
-    left, right = look.btf.offset("rb_node", "rb_left"), look.btf.offset("rb_node", "rb_right")
+    root = look.word(space + look.offset("mnt_namespace", "mounts.rb_node")) or 0
+    left, right = look.offset("rb_node", "rb_left"), look.offset("rb_node", "rb_right")
     for node in look.tree(root, left, right):
         address = (node - paths.mount_layout.offsets["node"]) % TOP
         record = paths.mount(address)

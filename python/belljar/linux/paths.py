@@ -39,7 +39,7 @@ class Paths:
         wanted |= {"inode": "d_inode", "hashed": "d_hash.pprev"}
         self._dentry = look.layout("dentry", wanted, "parent name")
         self.mount_layout = look.layout("mount", MOUNT, "parent mountpoint root")
-        self.vfsmount = look.btf.offset("mount", "mnt")
+        self.vfsmount = look.offset("mount", "mnt")
         self._types = look.layout("super_block", {"type": "s_type", "dev": "s_dev", "flags": "s_flags"}, "type")
         self._dentries: dict[int, SimpleNamespace | None] = {}
         self._mounts: dict[int, SimpleNamespace | None] = {}
@@ -73,7 +73,7 @@ class Paths:
 
     def _type_name(self, kind: int) -> str:
         if kind not in self._names:
-            name = self.look.word(kind + self.look.btf.offset("file_system_type", "name")) if kind else 0
+            name = self.look.word(kind + self.look.offset("file_system_type", "name")) if kind else 0
             self._names[kind] = self.look.text(name or 0, 64) or "?"
         return self._names[kind]
 

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from belljar.errors import KernelError
 from belljar.linux.table import Table
 from belljar.shown import Shown
 
@@ -124,11 +125,12 @@ def _hashed(look: Reading) -> Iterator[tuple[int, str]]:
     node = look.layout("sock", {**COMMON, "next": "__sk_common.skc_node.next"}, "next state", name="sock.node")
     for table, buckets in (("tcp_hashinfo", _tcp), ("udp_table", _udp), ("init_net", _unix)):
         address = look.symbols.get(table)
-        if address is None:
-            continue
-        for first in buckets(look, address):
-            for at, record in look.hlist(node, first):
+        try:
+            heads = () if address is None else buckets(look, address)
+            for at, record in (found for first in heads for found in look.hlist(node, first)):
                 yield at, "timewait" if table == "tcp_hashinfo" and record.state in {6, 12} else table
+        except KernelError as error:
+            look.problem(str(error), address or 0)
 
 
 def _heads(look: Reading, address: int, count: int, step: int) -> Iterator[int]:
@@ -147,12 +149,12 @@ def _tcp(look: Reading, address: int) -> Iterator[int]:
     table = look.at(look.layout("inet_hashinfo", wanted, "ehash mask"), address)
     if table is None:
         return
-    yield from _heads(look, table.ehash, table.mask + 1, look.btf.size("inet_ehash_bucket"))
+    yield from _heads(look, table.ehash, table.mask + 1, look.size("inet_ehash_bucket"))
     if table.listen:
-        size = look.btf.size("inet_listen_hashbucket")
+        size = look.size("inet_listen_hashbucket")
         content = look.bytes(table.listen, min(table.listen_mask + 1, MOST_BUCKETS) * size) or b""
-        at = next((look.btf.offset("inet_listen_hashbucket", m) for m in ("nulls_head.first", "head.first") if
-                   look.btf.has("inet_listen_hashbucket", m)), 0)  # fmt: skip
+        at = next((look.offset("inet_listen_hashbucket", m) for m in ("nulls_head.first", "head.first") if
+                   look.has("inet_listen_hashbucket", m)), 0)  # fmt: skip
         heads = (int.from_bytes(content[i + at : i + at + 8], "little") for i in range(0, len(content), size))
         yield from (head for head in heads if head and not head & 1)
 
@@ -160,12 +162,12 @@ def _tcp(look: Reading, address: int) -> Iterator[int]:
 def _udp(look: Reading, address: int) -> Iterator[int]:
     table = look.at(look.layout("udp_table", {"hash": "hash", "mask": "mask"}, "hash mask"), address)
     if table is not None:
-        yield from _heads(look, table.hash, table.mask + 1, look.btf.size("udp_hslot"))
+        yield from _heads(look, table.hash, table.mask + 1, look.size("udp_hslot"))
 
 
 def _unix(look: Reading, address: int) -> Iterator[int]:
-    if look.btf.has("net", "unx.table.buckets"):
-        yield from _heads(look, look.word(address + look.btf.offset("net", "unx.table.buckets")) or 0, UNIX_BUCKETS, 8)
+    if look.has("net", "unx.table.buckets"):
+        yield from _heads(look, look.word(address + look.offset("net", "unx.table.buckets")) or 0, UNIX_BUCKETS, 8)
     elif "unix_socket_table" in look.symbols:
         yield from _heads(look, look.symbol("unix_socket_table"), 2 * UNIX_BUCKETS, 8)
 
@@ -218,11 +220,11 @@ def _six(address: bytes, port: int) -> str:
 
 def _unix_name(look: Reading, address: int) -> str:
     """Return the path of a unix socket; an abstract one begins with a zero byte, and is shown with "@"."""
-    at = look.word(address + look.btf.offset("unix_sock", "addr"))
+    at = look.word(address + look.offset("unix_sock", "addr")) if look.has("unix_sock", "addr") else None
     if not at:
         return ""
-    length = look.word(at + look.btf.offset("unix_address", "len"), 4) or 0
-    content = look.bytes(at + look.btf.offset("unix_address", "name"), min(length, 128)) or b""
+    length = look.word(at + look.offset("unix_address", "len"), 4) or 0
+    content = look.bytes(at + look.offset("unix_address", "name"), min(length, 128)) or b""
     path = content[2:]
     path = b"@" + path[1:] if path.startswith(b"\0") else path.split(b"\0")[0]
     return path.decode("utf-8", "backslashreplace")

@@ -235,7 +235,7 @@ def _task(known: _Known, address: int, record: SimpleNamespace) -> Task:
 
 def _full_names(look: Reading, found: list[tuple[int, SimpleNamespace]]) -> dict[int, str]:
     """Return the names of threads of the kernel that are longer than ``comm`` is, by task."""
-    if not look.btf.has("kthread", "full_name"):
+    if not look.has("kthread", "full_name"):
         return {}
     mine = {record.kthread: address for address, record in found if record.flags & KTHREAD and record.kthread}
     kthreads = look.many(look.layout("kthread", {"name": "full_name"}, "name"), mine)
@@ -250,7 +250,7 @@ def _namespaces(look: Reading, proxies: Iterable[int]) -> dict[int, dict[str, in
     inums: dict[str, dict[int, SimpleNamespace]] = {}
     for kind in NAMESPACES:
         structure = {"mnt": "mnt_namespace", "net": "net", "uts": "uts_namespace"}.get(kind, f"{kind}_namespace")
-        if look.btf.has(structure, "ns.inum"):
+        if look.has(structure, "ns.inum"):
             inner = look.layout(structure, {"inum": "ns.inum"}, "inum", name=f"{structure}.inum")
             inums[kind] = look.many(inner, {getattr(proxy, kind) or 0 for proxy in found.values()})
     return {
