@@ -73,7 +73,7 @@ def _plain(prog: drgn.Program, guest: VM | Dump) -> None:
 def _symbols(prog: drgn.Program, symbols: list[tuple[str, int, int]]) -> None:
     import drgn
 
-    kinds = drgn.SymbolBinding.GLOBAL, drgn.SymbolKind.NOTYPE
+    kinds = drgn.SymbolBinding.GLOBAL, drgn.SymbolKind.UNKNOWN
     index = drgn.SymbolIndex([drgn.Symbol(name, at, max(size, 1), *kinds) for name, at, size in symbols])
     prog.register_symbol_finder("belljar", index, enable_index=0)
 

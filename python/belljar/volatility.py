@@ -214,7 +214,8 @@ class Session:
         layer = FiveLevels if kernel.levels == 5 else intel.LinuxIntel32e
         self.context.add_layer(layer(self.context, PRIMARY, PRIMARY, metadata={"os": "Linux"}))
         url = file.as_uri()
-        table = linux.LinuxKernelIntermedSymbols(self.context, "symbols", name="linux", isf_url=url)
+        # Not held against the schema: that takes minutes, where jsonschema is installed.
+        table = linux.LinuxKernelIntermedSymbols(self.context, "symbols", name="linux", isf_url=url, validate=False)
         self.context.symbol_space.append(table)
         contexts.Module.create(self.context, KERNEL, PRIMARY, 0, symbol_table_name="linux")
 
