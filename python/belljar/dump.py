@@ -138,12 +138,12 @@ class Dump(Shown):
         note = self.info.note("VMCOREINFO")
         return VmCoreInfo(note) if note else vmcoreinfo.find(self.memory)
 
-    @cached_property
+    @property
     def linux(self) -> Any:
         """The Linux kernel in it, as VM.linux."""
         from belljar.linux import Linux
 
-        return Linux(self)
+        return Linux.of(self)
 
     def drgn(self) -> Any:
         """Return a drgn.Program of the guest, as VM.drgn does."""

@@ -139,7 +139,7 @@ class SavedCPU(Shown):
         """Return a register by its name: segments, control and debug registers, XCR0."""
         if name in _SEGMENTS:
             keys = [key for key in self._state if key.startswith(f"{name}.")]
-            fields = {key.rpartition(".")[2]: int(self._state[key]) for key in keys}
+            fields: dict[str, Any] = {key.rpartition(".")[2]: int(self._state[key]) for key in keys}
             return Segment(**{field: bool(v) if field in _FLAGS else v for field, v in fields.items()})
         if name in bits.REGISTERS or name in _PLAIN:
             return self._state[name]
