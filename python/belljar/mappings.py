@@ -23,8 +23,8 @@ UNITS = {0x1000: "4K", 0x200000: "2M", 0x400000: "4M", 0x40000000: "1G"}
 class Mappings(list[Mapping], Shown):
     """The ranges that an address space maps, in the order of their addresses: a list of Mapping that prints as a table.
 
-    ``cut`` is None if it is all of them; otherwise it says why the tables were not followed further, and the list is only a
-    beginning.
+    ``cut`` is None if it is all of them; otherwise it says why the tables were not followed further, and the list is
+    only a beginning.
     """
 
     def __init__(self, ranges: Iterable[Mapping] = (), cut: str | None = None) -> None:
@@ -73,7 +73,7 @@ class Mappings(list[Mapping], Shown):
         return table
 
     def to_polars(self) -> pl.DataFrame:
-        """Return the ranges as a polars DataFrame. ModuleNotFoundError where polars is not installed: pip install polars."""
+        """Return a polars DataFrame. ModuleNotFoundError where polars is not installed: pip install polars."""
         import polars as pl
 
         return pl.DataFrame(
@@ -82,7 +82,7 @@ class Mappings(list[Mapping], Shown):
         )
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the ranges as a pandas DataFrame. ModuleNotFoundError where pandas is not installed: pip install pandas."""
+        """Return a pandas DataFrame. ModuleNotFoundError where pandas is not installed: pip install pandas."""
         import pandas as pd
 
         kinds = dict(

@@ -16,6 +16,9 @@ use super::space::{Poll, VirtualMemory};
 /// So many tables are read in one tour: those of 256 GiB in pages of 4 KiB.
 const MOST_TABLES: usize = 1 << 17;
 
+/// So many where something is looked for: those of 64 GiB.
+const MOST_SEARCHED: usize = 1 << 15;
+
 /// So many ranges are kept.
 const MOST_RANGES: usize = 1 << 18;
 
@@ -75,11 +78,13 @@ pub struct Tour {
     pub last: u64,
     /// A range ends where the next page lies elsewhere.
     pub physical: bool,
+    /// So many tables are read.
+    pub most: usize,
 }
 
 impl Default for Tour {
     fn default() -> Self {
-        Self { first: 0, last: u64::MAX, physical: false }
+        Self { first: 0, last: u64::MAX, physical: false, most: MOST_TABLES }
     }
 }
 
@@ -143,8 +148,8 @@ impl<M: ReadMemory + ?Sized, V: FnMut(Mapping) -> ControlFlow<Stop>> Tourist<'_,
 
     /// Reads a table, if there is memory where it lies and not too many came before.
     fn read(&mut self, level: u8, table: u64, bytes: &mut [u8; TABLE]) -> ControlFlow<Stop, bool> {
-        if self.tables >= MOST_TABLES {
-            return ControlFlow::Break(Stop::Cut(Cut::Tables(MOST_TABLES)));
+        if self.tables >= self.tour.most {
+            return ControlFlow::Break(Stop::Cut(Cut::Tables(self.tour.most)));
         }
         self.tables += 1;
         if self.tables.is_multiple_of(64) {
@@ -250,30 +255,20 @@ impl<M: ReadMemory + ?Sized> VirtualMemory<'_, M> {
         Ok(Mappings { ranges, cut })
     }
 
-    /// The linear addresses from `first` up to `end` that lead to memory, as wide as they touch; `backed` says which parts
-    /// of a range of physical addresses are memory.
-    pub fn stretches(
-        &self,
-        first: u64,
-        end: u64,
-        backed: impl Fn(GuestPhys, GuestPhys) -> Vec<(u64, u64)>,
-        poll: Poll<'_>,
-    ) -> Result<Vec<(u64, u64)>> {
+    /// The linear addresses from `first` up to `end` that lead to memory, as wide as they touch; `backed` is where memory
+    /// is, in order.
+    pub fn stretches(&self, first: u64, end: u64, backed: &[(u64, u64)], poll: Poll<'_>) -> Result<Vec<(u64, u64)>> {
         let Some(last) = end.checked_sub(1).filter(|last| *last >= first) else { return Ok(Vec::new()) };
         let mut found: Vec<(u64, u64)> = Vec::new();
-        let cut = self.tour(Tour { first, last, physical: true }, poll, |leaf| {
+        let tour = Tour { first, last, physical: true, most: MOST_SEARCHED };
+        let cut = self.tour(tour, poll, |leaf| {
             let stop = leaf.gpa.0.saturating_add(leaf.last - leaf.start).saturating_add(1);
-            for (from, to) in backed(leaf.gpa, GuestPhys(stop)) {
-                let start = (leaf.start + (from - leaf.gpa.0)).max(first);
-                let stop = leaf.start.saturating_add(to - leaf.gpa.0).min(end);
-                let len = found.len();
-                match found.last_mut() {
-                    _ if start >= stop => {}
-                    Some((_, before)) if *before == start => *before = stop,
-                    _ if len >= MOST_RANGES => {
-                        return ControlFlow::Break(Stop::Cut(Cut::Ranges(MOST_RANGES)));
-                    }
-                    _ => found.push((start, stop)),
+            let begin = backed.partition_point(|(_, to)| *to <= leaf.gpa.0);
+            for (from, to) in backed[begin..].iter().take_while(|(from, _)| *from < stop) {
+                let start = leaf.start + from.saturating_sub(leaf.gpa.0);
+                let stop = leaf.start.saturating_add(to.min(&stop) - leaf.gpa.0);
+                if !add(&mut found, start.max(first), stop.min(end)) {
+                    return ControlFlow::Break(Stop::Cut(Cut::Ranges(MOST_RANGES)));
                 }
             }
             ControlFlow::Continue(())
@@ -281,6 +276,21 @@ impl<M: ReadMemory + ?Sized> VirtualMemory<'_, M> {
         match cut {
             None => Ok(found),
             Some(cut) => Err(Error::Invalid(format!("there are {cut}: give a start and an end"))),
+        }
+    }
+}
+
+/// Adds `start..stop` behind what is there, unless that is too much already.
+fn add(found: &mut Vec<(u64, u64)>, start: u64, stop: u64) -> bool {
+    match found.last_mut() {
+        _ if start >= stop => true,
+        Some((_, before)) if *before == start => {
+            *before = stop;
+            true
+        }
+        _ => {
+            found.push((start, stop));
+            found.len() < MOST_RANGES
         }
     }
 }

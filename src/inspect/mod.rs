@@ -13,3 +13,6 @@ mod walks;
 pub use mappings::{Cut, Linear, Mapping, Mappings, Tour};
 pub use space::{Poll, VirtualMemory, read_entry};
 pub use walks::Walks;
+
+#[cfg(test)]
+mod tests;

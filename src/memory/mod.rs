@@ -220,6 +220,11 @@ impl Memory {
         if state.closed { Err(Error::Closed) } else { Ok(state.infos().cloned().collect()) }
     }
 
+    /// Refuses where the machine is closed.
+    pub fn check_open(&self) -> Result<()> {
+        if self.state().closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
     /// The region that holds `at`.
     pub fn region_at(&self, at: GuestPhys) -> Option<RegionInfo> {
         self.state().infos().find(|r| r.contains(at)).cloned()

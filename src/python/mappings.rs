@@ -105,9 +105,9 @@ fn listed<'py>(
 ) -> PyResult<Mappings<'py>> {
     let last = end.map_or(Some(u64::MAX), |end| end.0.checked_sub(1)).filter(|last| *last >= start.0);
     let found = match last {
-        Some(last) => {
-            detached(py, || -> CoreResult<_> { memory.tour(Tour { first: start.0, last, physical }, &seldom()) })?
-        }
+        Some(last) => detached(py, || -> CoreResult<_> {
+            memory.tour(Tour { first: start.0, last, physical, ..Tour::default() }, &seldom())
+        })?,
         None => Found::default(),
     };
     let rows: Vec<_> = found.ranges.into_iter().map(Mapping).collect();

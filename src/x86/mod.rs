@@ -17,6 +17,8 @@ pub mod translate;
 pub mod user_regs;
 pub mod valid;
 pub mod walk;
+#[cfg(test)]
+mod walk_tests;
 pub mod xsave;
 
 pub use decode::{Instruction, disassemble};

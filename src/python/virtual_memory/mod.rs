@@ -7,7 +7,7 @@ use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
-use crate::addr::GuestVirt;
+use crate::addr::{GuestPhys, GuestVirt};
 use crate::boot::symbols::Symbols;
 use crate::error::Result as CoreResult;
 use crate::inspect::{Linear, Mappings, Tour, VirtualMemory as Core, Walks};
@@ -74,6 +74,7 @@ impl VirtualMemory {
 
     /// The address space, as it is now.
     pub fn space(&self) -> CoreResult<Space> {
+        self.of.core().check_open()?;
         match (self.whose, &self.of) {
             (Whose::Fixed(space), _) => Ok(space),
             (Whose::Vcpu(id), Of::Machine(vm)) => vm.get().machine().sregs(id).map(|sregs| Space::of(&sregs)),
@@ -172,8 +173,8 @@ impl Bytes for VirtualMemory {
 
     fn find(&self, needle: &Needle, place: Where, poll: Poll<'_>) -> CoreResult<Vec<Found>> {
         self.look(|memory| {
-            let backed = |first, end| memory.memory().stretches(first, end);
-            let stretches = memory.stretches(place.first.0, place.end.0, backed, poll)?;
+            let backed = memory.memory().stretches(GuestPhys(0), GuestPhys(u64::MAX));
+            let stretches = memory.stretches(place.first.0, place.end.0, &backed, poll)?;
             search(&Linear(memory), &stretches, needle, place, poll)
         })
     }
