@@ -185,7 +185,8 @@ class Session:
         KernelError where no Linux with symbols is found, ImageError where it has no types (BTF).
         """
         kernel = _belljar.find_kernel(self.guest.memory, [cpu.cr3 for cpu in self.guest.cpus])
-        symbols = dict(kernel.symbols.items())
+        told = {key[7:-1]: value for key, value in kernel.vmcoreinfo.items() if key.startswith("SYMBOL(kallsyms")}
+        symbols = {**{name: int(at, 16) for name, at in told.items()}, **dict(kernel.symbols.items())}
         start, stop = symbols.get("__start_BTF", 0), symbols.get("__stop_BTF", 0)
         memory = self.guest.virtual(kernel.cr3)
         if not 0 < stop - start <= LARGEST:

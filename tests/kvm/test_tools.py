@@ -28,7 +28,9 @@ def drgn():
 def test_drgn_reads_the_memory_and_knows_the_symbols_of_a_live_guest(specimen, drgn):
     prog = specimen.drgn()
     places = specimen.symbols.values()
-    name, at = next((n, a) for n, a in specimen.symbols.items() if places.count(a) == 1 and specimen.symbols.size(n) >= 8)
+    name, at = next(
+        (n, a) for n, a in specimen.symbols.items() if places.count(a) == 1 and specimen.symbols.size(n) >= 8
+    )
     assert prog.symbol(name).address == at and prog.symbol(at).name == name
     assert prog.read(at, 8) == specimen.cpu.virtual.read(at, 8)
     assert prog.read(at, 8, physical=True) == specimen.memory.read(at, 8)
@@ -58,7 +60,9 @@ def test_drgn_has_its_types_on_a_dump_too(specimen, drgn, tmp_path):
         assert drgn.Object(prog, "unsigned long", address=0x2000).value_() == specimen.memory.read_u64(0x2000)
 
 
-needs_volatility = pytest.mark.skipif(not importlib.util.find_spec("volatility3"), reason="volatility3 is not installed")
+needs_volatility = pytest.mark.skipif(
+    not importlib.util.find_spec("volatility3"), reason="volatility3 is not installed"
+)
 
 
 @needs_volatility
