@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.amdv.test_debian_kernel import BUSYBOX, KERNEL, cpio
 
 import belljar as bj
-from tests.amdv.test_debian_kernel import BUSYBOX, KERNEL, cpio
 
 pytestmark = [
     pytest.mark.skipif(not KERNEL.exists(), reason="the lane brings Debian's kernel along; here is none"),

@@ -26,7 +26,7 @@ class Blob:
         self.strings += name.encode() + b"\0"
         return at
 
-    def add(self, kind, name="", value=0, more=b"", count=0, flag=0):
+    def add(self, kind, name="", value=0, more=b"", *, count=0, flag=0):
         self.types += struct.pack("<III", self.text(name), flag << 31 | kind << 24 | count, value) + more
         self.count += 1
         return self.count
@@ -45,10 +45,10 @@ def sample():
     pointer = blob.count + 2
     members = [("pid", number, 0), ("flag", number, 3 << 24 | 32), ("comm", text, 64), ("next", pointer, 192)]
     body = b"".join(struct.pack("<III", blob.text(name), kind, at) for name, kind, at in members)
-    task = blob.add(btf_types.STRUCT, "task_struct", 32, body, len(members), flag=1)
+    task = blob.add(btf_types.STRUCT, "task_struct", 32, body, count=len(members), flag=1)
     blob.add(btf_types.PTR, value=task)
     values = b"".join(struct.pack("<II", blob.text(n), v & 0xFFFFFFFF) for n, v in [("GOOD", 1), ("BAD", -1)])
-    blob.add(btf_types.ENUM, "verdict", 4, values, 2, flag=1)
+    blob.add(btf_types.ENUM, "verdict", 4, values, count=2, flag=1)
     proto = blob.add(btf_types.FUNC_PROTO, value=number, more=struct.pack("<II", blob.text("who"), pointer), count=1)
     blob.add(btf_types.FUNC, "judge", proto, count=1)
     const = blob.add(btf_types.CONST, value=task)
