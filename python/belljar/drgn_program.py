@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from belljar import vmcoreinfo
+from belljar import _belljar, vmcoreinfo
 from belljar.btf_types import LARGEST, Types
 from belljar.errors import BelljarError, GuestMemoryError, HostError
 
@@ -54,7 +54,7 @@ def _virtual(guest: VM | Dump) -> Any:
 
     def read(address: int, count: int, _offset: int, _physical: bool) -> bytes:
         try:
-            return guest.cpus[0].virtual.read(address, count)
+            return bytes(guest.cpus[0].virtual.read(address, count))
         except BelljarError as error:
             raise drgn.FaultError(str(error), address) from None
 
@@ -73,7 +73,7 @@ def _plain(prog: drgn.Program, guest: VM | Dump) -> None:
 def _symbols(prog: drgn.Program, symbols: list[tuple[str, int, int]]) -> None:
     import drgn
 
-    kinds = drgn.SymbolBinding.GLOBAL, drgn.SymbolKind.NOTYPE
+    kinds = drgn.SymbolBinding.GLOBAL, drgn.SymbolKind.UNKNOWN
     index = drgn.SymbolIndex([drgn.Symbol(name, at, max(size, 1), *kinds) for name, at, size in symbols])
     prog.register_symbol_finder("belljar", index, enable_index=0)
 
@@ -103,5 +103,5 @@ def _kallsyms(prog: drgn.Program, guest: VM | Dump) -> None:
     try:
         prog.register_symbol_finder("kallsyms", load_vmlinux_kallsyms(prog), enable_index=0)
     except (LookupError, ValueError, OSError):
-        symbols = guest.linux.symbols
-        _symbols(prog, [(name, at, 1) for name, at in symbols.items()])
+        symbols = _belljar.find_kernel(guest.memory, [cpu.cr3 for cpu in guest.cpus]).symbols
+        _symbols(prog, [(name, at, symbols.size(name)) for name, at in symbols.items()])

@@ -54,7 +54,8 @@ class DumpInfo:
     """What a file says of itself.
 
     ``format`` is "ELF core", "LiME", "raw" or "made"; ``about`` what belljar wrote into it (its version, the host's
-    quirks); ``segments`` has (address, size, virtual address, offset in the file, bytes in the file) of each stretch of memory.
+    quirks); ``segments`` has (address, size, virtual address, offset in the file, bytes in the file) of each stretch
+    of memory.
     """
 
     path: str
@@ -138,12 +139,12 @@ class Dump(Shown):
         note = self.info.note("VMCOREINFO")
         return VmCoreInfo(note) if note else vmcoreinfo.find(self.memory)
 
-    @cached_property
+    @property
     def linux(self) -> Any:
         """The Linux kernel in it, as VM.linux."""
         from belljar.linux import Linux
 
-        return Linux(self)
+        return Linux.of(self)
 
     def drgn(self) -> Any:
         """Return a drgn.Program of the guest, as VM.drgn does."""
@@ -191,7 +192,8 @@ def open_dump(
 
     The format is found by the file's first bytes; ``format="raw"`` says that it is memory from address 0 on and nothing
     else (as QEMU's pmemsave writes it), which is also known by a file of registers beside it, path + ".json". `cpus`
-    gives states that the file does not have, or replaces its own. ImageError for a file that is none of these or is damaged.
+    gives states that the file does not have, or replaces its own. ImageError for a file that is none of these, or is
+    damaged.
     """
     path = os.fspath(path)
     if format not in {None, *FORMATS, "lime"}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from belljar import _belljar, bits
+from belljar import bits
 from belljar._belljar import Registers, Segment
 from belljar.descriptor import DescriptorTable
 from belljar.shown import Shown
@@ -139,7 +139,7 @@ class SavedCPU(Shown):
         """Return a register by its name: segments, control and debug registers, XCR0."""
         if name in _SEGMENTS:
             keys = [key for key in self._state if key.startswith(f"{name}.")]
-            fields = {key.rpartition(".")[2]: int(self._state[key]) for key in keys}
+            fields: dict[str, Any] = {key.rpartition(".")[2]: int(self._state[key]) for key in keys}
             return Segment(**{field: bool(v) if field in _FLAGS else v for field, v in fields.items()})
         if name in bits.REGISTERS or name in _PLAIN:
             return self._state[name]
@@ -163,14 +163,7 @@ class SavedCPU(Shown):
     def disasm(self, count: int = 1) -> Listing:
         """Return the next `count` instructions at the instruction pointer, as far as they are mapped."""
         base = 0 if self.bits == 64 else int(self._state["cs.base"])
-        at = int(self._state["regs.rip"])
-        code = b""
-        for page in range(count * 15 // 4096 + 2):
-            start = base + at if page == 0 else (base + at & ~0xFFF) + page * 4096
-            if not (found := self.translate(start)):
-                break
-            code += self._dump.memory.read(found.gpa, 4096 - (start & 0xFFF))
-        return _belljar.disasm(code[: count * 15], at, self.bits, count)
+        return self.virtual.disasm(base + int(self._state["regs.rip"]), count, bits=self.bits)
 
     def __dir__(self) -> list[str]:
         """Name the registers, too."""

@@ -185,7 +185,8 @@ class Session:
         KernelError where no Linux with symbols is found, ImageError where it has no types (BTF).
         """
         kernel = _belljar.find_kernel(self.guest.memory, [cpu.cr3 for cpu in self.guest.cpus])
-        symbols = dict(kernel.symbols.items())
+        told = {key[7:-1]: value for key, value in kernel.vmcoreinfo.items() if key.startswith("SYMBOL(kallsyms")}
+        symbols = {**{name: int(at, 16) for name, at in told.items()}, **dict(kernel.symbols.items())}
         start, stop = symbols.get("__start_BTF", 0), symbols.get("__stop_BTF", 0)
         memory = self.guest.virtual(kernel.cr3)
         if not 0 < stop - start <= LARGEST:
@@ -214,7 +215,8 @@ class Session:
         layer = FiveLevels if kernel.levels == 5 else intel.LinuxIntel32e
         self.context.add_layer(layer(self.context, PRIMARY, PRIMARY, metadata={"os": "Linux"}))
         url = file.as_uri()
-        table = linux.LinuxKernelIntermedSymbols(self.context, "symbols", name="linux", isf_url=url)
+        # Not held against the schema: that takes minutes, where jsonschema is installed.
+        table = linux.LinuxKernelIntermedSymbols(self.context, "symbols", name="linux", isf_url=url, validate=False)
         self.context.symbol_space.append(table)
         contexts.Module.create(self.context, KERNEL, PRIMARY, 0, symbol_table_name="linux")
 

@@ -39,12 +39,12 @@ pub fn states(notes: &[Note]) -> Vec<State> {
     let text = of("VMCOREINFO", 0).next().map(String::from_utf8_lossy);
     let kernel = text.and_then(|text| kernel_tables(&text));
     let plain = of("CORE", NT_PRSTATUS).filter_map(prstatus);
-    let plain = plain.map(|(regs, sregs)| whole(regs, kernel.as_ref().map_or(sregs, |k| under(k, sregs)))).collect();
+    let plain = plain.map(|(regs, sregs)| whole(regs, &kernel.as_ref().map_or(sregs, |k| under(k, sregs)))).collect();
     if theirs.is_empty() { plain } else { theirs }
 }
 
-fn whole(regs: Regs, sregs: Sregs) -> State {
-    State { regs, sregs, ..State::default() }
+fn whole(regs: Regs, sregs: &Sregs) -> State {
+    State { regs, sregs: *sregs, ..State::default() }
 }
 
 /// `sregs` with the control registers of `kernel`.
@@ -104,7 +104,7 @@ fn qemu(data: &[u8]) -> Option<State> {
     (s.cr0, s.cr2, s.cr3, s.cr4) = (control(0), control(2), control(3), control(4));
     let long = s.cr0 & cr0::PG != 0 && s.cr4 & cr4::PAE != 0; // it does not say EFER: who has PAE without it is long gone
     s.efer = if long { efer::LME | efer::LMA } else { 0 };
-    Some(whole(regs, s))
+    Some(whole(regs, &s))
 }
 
 /// QEMU keeps a segment's attributes as they are in the upper half of its descriptor.
