@@ -62,6 +62,19 @@ pub enum Subject {
     Any,
 }
 
+impl Subject {
+    /// Has each exit that is recorded for it this field, with a value?
+    pub fn has(self, field: Field) -> bool {
+        field == Field::Vcpu
+            || match self {
+                Self::Port(_) => matches!(field, Field::Port | Field::Size | Field::Data),
+                Self::Mmio(_) => matches!(field, Field::Address | Field::Size | Field::Data),
+                Self::Msr(_) => field == Field::Index, // a read that ends in an exception has no data
+                Self::Kind(_) | Self::Any => false,
+            }
+    }
+}
+
 /// Which direction of access a hook wants, seen from the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {

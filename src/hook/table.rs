@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn traces_are_found_apart_and_their_msrs_are_watched() {
         let hooks = Hooks::default();
-        let trace = Trace::new(vec![Column::Kind], 1, 8, Policy::Drop).expect("small");
+        let trace = Trace::new(vec![Column::Kind], &[Subject::Any], 1, 8, Policy::Drop).expect("small");
         let record = |subject| Hook::recording(subject, Wanted::ALL, None, Arc::clone(&trace));
         let (port, msr) = (record(Subject::Port(span(5, 1))), record(Subject::Msr(span(9, 1))));
         hooks.add(hook(Subject::Port(span(5, 1))));

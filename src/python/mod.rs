@@ -3,6 +3,7 @@
 
 mod address;
 mod aliases;
+mod arrow;
 mod bits;
 mod coalesced;
 mod console;
@@ -35,6 +36,8 @@ mod stats;
 mod subject;
 mod symbols;
 mod trace;
+mod trace_batch;
+mod traced;
 mod typed;
 mod vcpu;
 mod vm;
@@ -54,6 +57,8 @@ mod _belljar {
     #[allow(non_upper_case_globals)] // Python's name
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
+    #[pymodule_export]
+    use super::arrow::ArrowBatch;
     #[pymodule_export]
     use super::coalesced::Zone;
     #[pymodule_export]
@@ -102,7 +107,9 @@ mod _belljar {
     #[pymodule_export]
     use super::symbols::Symbols;
     #[pymodule_export]
-    use super::trace::{Batch, Recorder};
+    use super::trace::Recorder;
+    #[pymodule_export]
+    use super::trace_batch::Batch;
     #[pymodule_export]
     use super::vcpu::Vcpu;
     #[pymodule_export]

@@ -1,33 +1,28 @@
 //! The native half of `belljar.trace.Trace`: what is recorded, batches as buffers, waiting. It never makes an array.
 
-#![allow(unsafe_code)] // the buffer protocol hands out a raw pointer
-
-use std::ffi::{c_int, c_void};
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyString, PyTuple};
-use pyo3::{PyTraverseError, ffi};
+use pyo3::types::{PyByteArray, PyCapsule, PyTuple};
 
 use crate::error::{Error, Result as CoreResult};
 use crate::exit::{Exit, ExitKind};
-use crate::hook::{
-    Batch as CoreBatch, Column, Expression, Field, Hook, NoRegisters, Policy, Scope, Subject, Trace, Wanted, ticks,
-};
+use crate::hook::{Column, Expression, Hook, NoRegisters, Scope, Subject, Trace, Wanted, ticks};
 use crate::machine::Phase;
-use crate::x86::Part;
 
-use super::exit::{class_name, kind_of, msr_number};
-use super::expression::{Expression as PyExpression, filter};
-use super::hook::{span, wanted};
+use super::arrow::{self, ArrowBatch};
+use super::exit::class_name;
+use super::expression::filter;
+use super::hook::wanted;
 use super::running::{detached, poll, seconds};
+use super::trace_batch::Batch;
+use super::traced::{self, column, subjects};
 use super::typed::Trace as PyTrace;
 use super::vm::VM;
 
@@ -57,31 +52,6 @@ impl Recorder {
         let machine = self.vm.get().machine();
         hooks.iter().try_for_each(|hook| machine.remove_hook(hook)).and_then(|()| self.trace.flush())
     }
-}
-
-/// What `port=`, `mmio=`, `msr=` and `exits=` name.
-fn subjects(
-    port: Option<&Bound<'_, PyAny>>,
-    mmio: Option<&Bound<'_, PyAny>>,
-    msr: Option<&Bound<'_, PyAny>>,
-    exits: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Vec<Subject>> {
-    let mut found = Vec::new();
-    if let Some(port) = port {
-        found.push(Subject::Port(span(port, None, u64::from(u16::MAX))?));
-    }
-    if let Some(mmio) = mmio {
-        found.push(Subject::Mmio(span(mmio, None, u64::MAX)?));
-    }
-    if let Some(msr) = msr {
-        let number = msr.is_instance_of::<PyString>().then(|| msr_number(msr)).transpose()?;
-        let number = number.map(|number| number.into_pyobject(msr.py())).transpose()?;
-        found.push(Subject::Msr(span(number.as_ref().map_or(msr, |n| n.as_any()), None, u64::from(u32::MAX))?));
-    }
-    if let Some(exits) = exits {
-        found.push(kind_of(exits)?.map_or(Subject::Any, Subject::Kind));
-    }
-    Ok(found)
 }
 
 #[pymethods]
@@ -127,42 +97,6 @@ impl VM {
     }
 }
 
-/// A field: the name of one, or an expression.
-fn column(what: &Bound<'_, PyAny>) -> PyResult<Column> {
-    if let Ok(expression) = what.cast::<PyExpression>() {
-        return Ok(Column::Value(expression.get().0.clone()));
-    }
-    let name: String = what.extract()?;
-    Ok(match name.as_str() {
-        "time" => Column::Time,
-        "kind" => Column::Kind,
-        "sequence" => Column::Sequence,
-        name => match (Part::named(name), Field::named(name)) {
-            (Some(part), _) => Column::Value(Expression::Register(part)),
-            (_, Some(field)) => Column::Value(Expression::Exit(field)),
-            _ => {
-                let names: Vec<_> = Field::ALL.iter().map(|field| field.name()).collect();
-                return Err(PyValueError::new_err(format!(
-                    "no field is named {name:?}: there are time, sequence, {} and the registers; for more, give \
-                     (\"{name}\", expression)",
-                    names.join(", ")
-                )));
-            }
-        },
-    })
-}
-
-fn policy(name: &str, spill: Option<PathBuf>) -> PyResult<Policy> {
-    match (name, spill) {
-        ("stop", None) => Ok(Policy::Stop),
-        ("drop", None) => Ok(Policy::Drop),
-        ("spill", Some(path)) => Ok(Policy::Spill(Mutex::new(BufWriter::new(File::create(path)?)))),
-        ("spill", None) => Err(PyValueError::new_err("policy=\"spill\" needs a file: spill=\"records.bin\"")),
-        ("stop" | "drop", Some(_)) => Err(PyValueError::new_err("a file to spill to is for policy=\"spill\"")),
-        _ => Err(PyValueError::new_err(format!("policy is \"stop\", \"drop\" or \"spill\", not {name:?}"))),
-    }
-}
-
 #[pymethods]
 impl Recorder {
     #[new]
@@ -183,13 +117,13 @@ impl Recorder {
     ) -> PyResult<Self> {
         let mut subjects = subjects(port, mmio, msr, None)?;
         for exit in exits.unwrap_or_default() {
-            subjects.extend(self::subjects(None, None, None, Some(&exit))?);
+            subjects.extend(traced::subjects(None, None, None, Some(&exit))?);
         }
         let (wanted, when) = (wanted(access)?, filter(when)?);
         let columns = columns.iter().map(column).collect::<PyResult<_>>()?;
-        let policy = self::policy(policy, spill)?;
+        let policy = traced::policy(policy, spill)?;
         let (py, machine) = (vm.py(), Arc::clone(vm.get().machine()));
-        let trace = py.detach(|| Trace::new(columns, machine.cpus.len(), capacity, policy))?;
+        let trace = py.detach(|| Trace::new(columns, &subjects, machine.cpus.len(), capacity, policy))?;
         let this = Self { vm: vm.unbind(), trace, hooks: Mutex::default(), when };
         py.detach(|| subjects.into_iter().try_for_each(|subject| this.add(subject, wanted)))?;
         Ok(this)
@@ -200,19 +134,51 @@ impl Recorder {
         self.trace.take(most).map(Batch)
     }
 
-    /// A copy of at most `most` records of all vCPUs, in the order of their times; little-endian.
-    fn read<'py>(&self, py: Python<'py>, most: u64) -> PyResult<Bound<'py, PyByteArray>> {
-        let batches = py.detach(|| self.trace.read(most));
-        let size = batches.iter().map(|batch| size_of_val(batch.words())).sum();
-        PyByteArray::new_with(py, size, |bytes| {
+    /// 64-bit words per record, as take() hands them out: one per field, and one more where some may be missing.
+    #[getter]
+    fn width(&self) -> usize {
+        self.trace.width()
+    }
+
+    /// Has every record the field of this number?
+    fn is_sure(&self, number: usize) -> bool {
+        self.trace.is_sure(number)
+    }
+
+    /// Is the field of this number the kind of exit?
+    fn is_kind(&self, number: usize) -> bool {
+        self.trace.columns().get(number) == Some(&Column::Kind)
+    }
+
+    /// A copy of at most `most` records of all vCPUs, in the order of their times; little-endian, `words` of each record.
+    fn read<'py>(&self, py: Python<'py>, most: u64, words: usize) -> PyResult<Bound<'py, PyByteArray>> {
+        let (batches, width) = (py.detach(|| self.trace.read(most)), self.trace.width());
+        let count: usize = batches.iter().map(|batch| batch.words().len() / width).sum();
+        PyByteArray::new_with(py, count * words.min(width) * 8, |bytes| {
             let mut places = bytes.chunks_exact_mut(8);
             for batch in &batches {
-                for (word, place) in batch.words().iter().zip(&mut places) {
+                let kept = batch.words().chunks_exact(width).flat_map(|record| record.iter().take(words));
+                for (word, place) in kept.zip(&mut places) {
                     place.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
                 }
             }
             Ok(())
         })
+    }
+
+    /// The records that wait, at most `most`, as a capsule of an Arrow stream, which takes them while it is read.
+    fn arrow_stream<'py>(&self, py: Python<'py>, names: Vec<String>, most: u64) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow::stream(py, &self.trace, &names, most)
+    }
+
+    /// The Arrow schema of its records, as a capsule.
+    fn arrow_schema<'py>(&self, py: Python<'py>, names: Vec<String>) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow::schema_capsule(py, &arrow::schema(&self.trace, &names))
+    }
+
+    /// At most `most` records as Arrow columns, or None.
+    fn arrow_batch(&self, py: Python<'_>, names: Vec<String>, most: u64) -> PyResult<Option<ArrowBatch>> {
+        py.detach(|| ArrowBatch::of(&self.trace, &names, most))
     }
 
     /// Waits until `count` records wait; False after `timeout` seconds, and once no more can come.
@@ -356,25 +322,5 @@ impl Drop for Recorder {
         if let Err(error @ Error::Foreign(_)) = self.take_away() {
             error.unheard();
         }
-    }
-}
-
-/// Records in one piece, as a buffer. Their room in the ring is free again when nobody holds it any more.
-#[pyclass(frozen, module = "belljar")]
-pub struct Batch(CoreBatch);
-
-#[pymethods]
-impl Batch {
-    /// # Safety
-    /// Called by the interpreter with a buffer to fill.
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let words = slf.get().0.words();
-        let length =
-            isize::try_from(size_of_val(words)).map_err(|_| PyBufferError::new_err("more than 2**63 bytes"))?;
-        let start = words.as_ptr().cast::<c_void>().cast_mut();
-        // SAFETY: the interpreter passes a buffer to fill. The words stay where they are as long as the batch, to which
-        // the buffer holds a reference, and nobody writes them meanwhile (the ring's promise); it is read-only.
-        let result = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 1, flags) };
-        if result == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 }
