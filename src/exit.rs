@@ -384,4 +384,6 @@ pub enum Reply {
     Skip,
     /// Do the default, then stop the machine and hand out this exit.
     Stop,
+    /// Of an MSR: refuse the access, which the guest sees as a #GP.
+    Deny,
 }

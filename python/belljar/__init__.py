@@ -76,6 +76,7 @@ from belljar._belljar import (
     hexdump,
 )
 from belljar.assembly import asm
+from belljar.cpuid import Cpuid, CpuidWords
 from belljar.descriptor import DescriptorTable
 from belljar.device import Below, Device
 from belljar.errors import (
@@ -107,10 +108,14 @@ from belljar.wire import Wire
 STOP = Action.STOP
 """A handler returns it to stop the machine after the default behaviour; run() then returns the exit."""
 
+DENY = Action.DENY
+"""A handler of an MSR returns it to refuse the access: the guest gets #GP, as of a register that is not there."""
+
 SKIP = Action.SKIP
 """A handler returns it to prevent the default behaviour: drop a write, read all ones, go on after a halt."""
 
 __all__ = [
+    "DENY",
     "SKIP",
     "STOP",
     "VCPU",
@@ -123,6 +128,8 @@ __all__ = [
     "BusLock",
     "ClosedError",
     "Console",
+    "Cpuid",
+    "CpuidWords",
     "Debug",
     "DescriptorTable",
     "Device",

@@ -49,9 +49,8 @@ class Trace:
         self._recorder = recorder
         self.dtype: np.dtype[np.void] = np.dtype([(name, "<u8") for name in names])
         self._names = list(names)
-        self._in_ring = np.dtype(
-            {"names": self._names, "formats": ["<u8"] * len(names), "itemsize": 8 * recorder.width}
-        )
+        in_ring: Any = {"names": self._names, "formats": ["<u8"] * len(names), "itemsize": 8 * recorder.width}
+        self._in_ring: np.dtype[np.void] = np.dtype(in_ring)
         self._alarm = (wake, every)
 
     @classmethod
@@ -250,7 +249,7 @@ class Trace:
         """
         import pandas as pd
 
-        raw = np.frombuffer(self._recorder.read(_most(most), self._recorder.width), self._in_ring)
+        raw: Records = np.frombuffer(self._recorder.read(_most(most), self._recorder.width), self._in_ring)
         return pd.DataFrame({name: self._pandas_column(raw, n) for n, name in enumerate(self._names)})
 
     def _pandas_column(self, raw: Records, number: int) -> Any:
@@ -262,7 +261,8 @@ class Trace:
             return pd.Categorical.from_codes(values.astype("i8"), list(self.KINDS))  # type: ignore[arg-type,unused-ignore]
         if self._recorder.is_sure(number):
             return values
-        words = raw.view(np.dtype(("<u8", (self._recorder.width,))))
+        record: Any = ("<u8", (self._recorder.width,))
+        words: npt.NDArray[np.uint64] = raw.view(np.dtype(record))
         is_missing = words[:, -1] >> np.uint64(number) & np.uint64(1) == 0
         return pd.arrays.IntegerArray(values, is_missing)
 

@@ -134,7 +134,9 @@ impl Native {
             1 => Ok(Said::Reply(done(exit, seen.data, string))),
             3 => Ok(Said::Call),
             4 => Ok(Said::Reply(Reply::Stop)),
-            _ => Err(Error::Invalid(format!("a native handler returned {code}; belljar.h has the codes 0 to 4"))),
+            5 if matches!(exit.kind(), ExitKind::MsrRead | ExitKind::MsrWrite) => Ok(Said::Reply(Reply::Deny)),
+            5 => Err(Error::Invalid("a native handler returned BELLJAR_DENY, which is for accesses to MSRs".into())),
+            _ => Err(Error::Invalid(format!("a native handler returned {code}; belljar.h has the codes 0 to 5"))),
         }
     }
 }

@@ -7,6 +7,7 @@ mod arrow;
 mod bits;
 mod coalesced;
 mod console;
+mod cpuid;
 mod decode;
 mod devices;
 mod doorbell;
@@ -63,6 +64,8 @@ mod _belljar {
     use super::coalesced::Zone;
     #[pymodule_export]
     use super::console::Console;
+    #[pymodule_export]
+    use super::cpuid::supported_cpuid;
     #[pymodule_export]
     use super::decode::{Instruction, disasm};
     #[pymodule_export]

@@ -1,6 +1,7 @@
 //! The architecture as plain data: registers, segments, page-table bits, MSR names, the decoder.
 //! It never touches a vCPU and holds nothing of KVM's.
 
+pub mod cpuid;
 pub mod decode;
 pub mod float80;
 pub mod lapic;
@@ -15,6 +16,7 @@ pub mod translate;
 pub mod valid;
 pub mod xsave;
 
+pub use cpuid::CpuidLeaf;
 pub use decode::{Instruction, disassemble};
 pub use part::Part;
 pub use pending::Pending;

@@ -299,7 +299,7 @@ impl<'a> Run<'a> {
         let ones = all_ones(size);
         Ok(match reply {
             Reply::Value(value) => (value & ones, Verdict::Go),
-            Reply::Skip | Reply::Bytes(_) => (ones, Verdict::Go),
+            Reply::Skip | Reply::Deny | Reply::Bytes(_) => (ones, Verdict::Go),
             Reply::Default => (devices.read(at, size).unwrap_or(ones), Verdict::Go),
             Reply::Stop => (devices.read(at, size).unwrap_or(ones), Verdict::Stop),
         })
@@ -314,7 +314,7 @@ impl<'a> Run<'a> {
             _ => return Ok(Verdict::Go),
         };
         let effect = match reply {
-            Reply::Skip | Reply::Value(_) | Reply::Bytes(_) => None,
+            Reply::Skip | Reply::Deny | Reply::Value(_) | Reply::Bytes(_) => None,
             Reply::Default | Reply::Stop => devices.write(at, size, data),
         };
         Ok(match effect {
