@@ -201,8 +201,7 @@ class Cpuid(Shown):
 
 def host_table(rows: Iterable[Row]) -> Cpuid:
     """Return the core's rows as a table of its own."""
-    leaves: dict[int | tuple[int, int | None], CpuidWords] = {**_table(rows)}
-    return Cpuid(leaves)
+    return Cpuid({(leaf, subleaf): CpuidWords(*words) for leaf, subleaf, words in rows})
 
 
 def shaped(rows: Iterable[Row], how: Mapping[Key, object] | Cpuid) -> list[Row]:
