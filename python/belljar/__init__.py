@@ -18,6 +18,7 @@ from belljar._belljar import (
     Action,
     ApResetHold,
     ArrowBatch,
+    BreakpointHit,
     BusLock,
     Console,
     Debug,
@@ -62,6 +63,7 @@ from belljar._belljar import (
     Reset,
     Segment,
     Shutdown,
+    Stepped,
     Symbols,
     SystemEvent,
     Timeout,
@@ -69,6 +71,7 @@ from belljar._belljar import (
     TprLowered,
     UnknownExit,
     VectorRegisters,
+    WatchpointHit,
     Xen,
     Zone,
     __version__,
@@ -76,9 +79,11 @@ from belljar._belljar import (
     hexdump,
 )
 from belljar.assembly import asm
+from belljar.coverage import Coverage
 from belljar.cpuid import Cpuid, CpuidWords
 from belljar.descriptor import DescriptorTable
 from belljar.device import Below, Device
+from belljar.drcov import Module
 from belljar.errors import (
     BelljarError,
     ClosedError,
@@ -125,9 +130,11 @@ __all__ = [
     "ArrowBatch",
     "BelljarError",
     "Below",
+    "BreakpointHit",
     "BusLock",
     "ClosedError",
     "Console",
+    "Coverage",
     "Cpuid",
     "CpuidWords",
     "Debug",
@@ -167,6 +174,7 @@ __all__ = [
     "MemoryRange",
     "MmioRead",
     "MmioWrite",
+    "Module",
     "MsrRead",
     "MsrWrite",
     "Msrs",
@@ -193,6 +201,7 @@ __all__ = [
     "Shutdown",
     "State",
     "Stats",
+    "Stepped",
     "Symbols",
     "SystemEvent",
     "Timeout",
@@ -202,6 +211,7 @@ __all__ = [
     "UnknownExit",
     "VectorRegisters",
     "Verdict",
+    "WatchpointHit",
     "Wire",
     "Xen",
     "Zone",

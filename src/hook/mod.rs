@@ -58,6 +58,8 @@ pub enum Subject {
     Msr(Span),
     /// All exits of one kind.
     Kind(K),
+    /// The hits of the breakpoint or watchpoint of that number.
+    Point(u32),
     /// All exits.
     Any,
 }
@@ -70,6 +72,8 @@ impl Subject {
                 Self::Port(_) => matches!(field, Field::Port | Field::Size | Field::Data),
                 Self::Mmio(_) => matches!(field, Field::Address | Field::Size | Field::Data),
                 Self::Msr(_) => field == Field::Index, // a read that ends in an exception has no data
+                Self::Point(_) | Self::Kind(K::Breakpoint | K::Watchpoint) => matches!(field, Field::Id | Field::Address),
+                Self::Kind(K::Step) => field == Field::Address,
                 Self::Kind(_) | Self::Any => false,
             }
     }
@@ -205,7 +209,7 @@ impl Hook {
                 Subject::Kind(kind) => kind == exit.kind(),
                 Subject::Port(_) if is_element => !self.wanted.strings,
                 Subject::Port(_) => self.wanted.strings || !matches!(exit.kind(), K::PortStringIn | K::PortStringOut),
-                Subject::Mmio(_) | Subject::Msr(_) => true,
+                Subject::Mmio(_) | Subject::Msr(_) | Subject::Point(_) => true,
             }
     }
 
