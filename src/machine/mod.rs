@@ -4,6 +4,7 @@
 mod below;
 mod build;
 mod cpu;
+mod debug;
 mod doorbell;
 mod interrupts;
 mod irq_event;
@@ -18,6 +19,7 @@ mod ring3;
 mod run;
 mod session;
 mod stats;
+mod world;
 mod zone;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -29,6 +31,7 @@ use crate::addr::{GuestPhys, Span};
 use crate::boot::bare::{self, Mode};
 use crate::boot::start::Start;
 use crate::bus::Bus;
+use crate::debug::Points;
 use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, Interruption};
@@ -54,6 +57,7 @@ pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::{Stats, time_of};
+use world::World;
 use zone::Zones;
 pub use zone::{Reader, Zone};
 
@@ -143,6 +147,9 @@ pub struct Machine {
     vm: Mutex<Option<Arc<Vm>>>,
     doorbells: Doorbells,
     zones: Zones,
+    /// Breakpoints and watchpoints.
+    points: Points,
+    world: World,
     routing: Arc<Routing>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,

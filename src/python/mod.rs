@@ -5,6 +5,7 @@ mod address;
 mod aliases;
 mod arrow;
 mod bits;
+mod breakpoint;
 mod coalesced;
 mod console;
 mod cpuid;
@@ -60,6 +61,8 @@ mod _belljar {
 
     #[pymodule_export]
     use super::arrow::ArrowBatch;
+    #[pymodule_export]
+    use super::breakpoint::Breakpoint;
     #[pymodule_export]
     use super::coalesced::Zone;
     #[pymodule_export]
