@@ -160,6 +160,8 @@ pub enum Exit {
     Step {
         /// Linear address of the next instruction.
         at: u64,
+        /// The one that has been executed.
+        executed: Executed,
     },
     /// The time given to `run` is over.
     Timeout,
@@ -206,6 +208,17 @@ pub struct Watched {
     pub after: u64,
     /// Linear address of the instruction, or of the one after it where the processor says no more.
     pub rip: u64,
+}
+
+/// An instruction that has been executed, as it was decoded before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// Its linear address.
+    pub from: u64,
+    /// Its bytes; 0 where it could not be decoded.
+    pub size: u8,
+    /// The next instruction is not the one behind it, nor a further round of its own (a string instruction's).
+    pub taken: bool,
 }
 
 /// A hypercall that KVM leaves to user space (`KVM_EXIT_HYPERCALL`).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast
 
@@ -10,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from belljar._belljar import VM, ArrowBatch, Exit, Expression, Recorder
+
+from belljar.coverage import Coverage
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -26,6 +29,9 @@ BY_SUBJECT = {
     "mmio": ("address", "size", "data"),
     "msr": ("index", "data"),
     "exits": (),
+    "breakpoint": ("id", "address"),
+    "watch": ("id", "address", "size", "write", "before", "after", "rip"),
+    "step": ("source", "size", "address"),
 }
 PLAIN = ("reg.", "exit.")
 
@@ -52,29 +58,32 @@ class Trace:
         in_ring: Any = {"names": self._names, "formats": ["<u8"] * len(names), "itemsize": 8 * recorder.width}
         self._in_ring: np.dtype[np.void] = np.dtype(in_ring)
         self._alarm = (wake, every)
+        self._owned: list[Any] = []
+        self._steps: str | None = None
 
     @classmethod
     def _of(  # noqa: PLR0917 - called by native code
         cls,
         vm: VM,
-        port: int | range | None,
-        mmio: int | range | None,
-        msr: str | int | range | None,
-        exits: type[Exit] | tuple[type[Exit], ...] | None,
+        subjects: tuple[Any, Any, Any, type[Exit] | tuple[type[Exit], ...] | None],
+        debugged: tuple[Any, Any, bool, bool],
         access: Literal["r", "w", "rw"],
         fields: Sequence[TraceField] | None,
         when: Expression | None,
         capacity: int,
         policy: Literal["stop", "drop", "spill"],
         spill: str | PathLike[str] | None,
-        wake: int,
-        every: float | None,
+        alarm: tuple[int, float | None],
     ) -> Trace:
         """Make a trace: ``vm.trace`` does."""
-        subjects = {"port": port, "mmio": mmio, "msr": msr, "exits": exits}
-        given = [name for name, subject in subjects.items() if subject is not None]
+        (port, mmio, msr, exits), (breakpoint_, watch, step, branch) = subjects, debugged
+        named_subjects = (port, mmio, msr, exits, breakpoint_, watch, (step or branch) or None)
+        given = [name for name, one in zip(BY_SUBJECT, named_subjects, strict=True) if one is not None]
         if not given:
-            raise ValueError("nothing to trace: give port=, mmio=, msr= or exits= (bj.Exit is every exit)")
+            raise ValueError(
+                "nothing to trace: give port=, mmio=, msr=, breakpoint=, watch=, step=, branch= or exits= (bj.Exit is every "
+                "exit)"
+            )
         if exits is not None and len(given) > 1:
             raise ValueError("exits= is for whole classes, also of ports, addresses and MSRs: give it alone")
         if capacity < 1:
@@ -82,17 +91,28 @@ class Trace:
         kinds = None if exits is None else list(dict.fromkeys(exits if isinstance(exits, tuple) else (exits,)))
         if kinds and Exit in kinds:
             kinds = [Exit]
-        chosen = fields if fields is not None else _usual(given)
-        named = [_named(field) for field in chosen]
-        names = [name for name, _ in named]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(
-                f'two fields are named {", ".join(sorted(twice))}: name one of them as ("name", expression)'
+        names, columns = _columns(fields if fields is not None else _usual(given))
+        owned, points = _watched(vm, watch)
+        try:
+            points += _several(breakpoint_)
+            steps = "branch" if branch else "step" if step else None
+            path = None if spill is None else fspath(spill)
+            recorder = Recorder(
+                vm, port, mmio, msr, kinds, points, steps, access, columns, when, capacity, policy, path
             )
-        path = None if spill is None else fspath(spill)
-        columns = [column for _, column in named]
-        recorder = Recorder(vm, port, mmio, msr, kinds, access, columns, when, capacity, policy, path)
-        return cls(recorder, names, wake, every)
+        except BaseException:
+            for one in owned:
+                one.remove()
+            raise
+        made = cls(recorder, names, *alarm)
+        made._owned, made._steps = owned, steps
+        return made
+
+    def __del__(self) -> None:
+        """Take away what was planted for the trace alone."""
+        with suppress(Exception):
+            for one in self._owned:
+                one.remove()
 
     def __enter__(self) -> Self:
         """Return the trace."""
@@ -137,6 +157,9 @@ class Trace:
     def remove(self) -> None:
         """Record no more, from the next exit on. What has been recorded can still be read."""
         self._recorder.remove()
+        owned, self._owned = self._owned, []
+        for one in owned:
+            one.remove()
 
     def flush(self) -> None:
         """Have what was spilled reach its file, whose records ``np.fromfile(path, trace.dtype)`` reads."""
@@ -266,6 +289,20 @@ class Trace:
         is_missing = words[:, -1] >> np.uint64(number) & np.uint64(1) == 0
         return pd.arrays.IntegerArray(values, is_missing)
 
+    def coverage(self, into: Coverage | None = None) -> Coverage:
+        """Read as code that has been executed, of a trace with ``step=True`` or ``branch=True``; added to ``into``.
+
+        ValueError for any other trace, and for one without the fields "source" and "size" (of branches, "address").
+        """
+        if self._steps is None:
+            raise ValueError("coverage is of a trace of steps or branches: vm.trace(branch=True)")
+        needed = ["source", "size"] + ["address"] * (self._steps == "branch")
+        if missing := [name for name in needed if name not in self._names]:
+            raise ValueError(f"coverage needs the fields {', '.join(needed)}; this trace has no {', '.join(missing)}")
+        found = Coverage() if into is None else into
+        (found.add_branches if self._steps == "branch" else found.add_steps)(self.read())
+        return found
+
     def __repr__(self) -> str:
         """Show the fields and how much waits."""
         state = " removed," if self._recorder.is_removed else ""
@@ -294,6 +331,31 @@ def _most(most: int | None) -> int:
 def _usual(given: Sequence[str]) -> list[str]:
     """Return the fields that are recorded where none are chosen."""
     return list(dict.fromkeys([*ALWAYS, *(name for subject in given for name in BY_SUBJECT[subject])]))
+
+
+def _columns(chosen: Sequence[TraceField]) -> tuple[list[str], list[str | Expression]]:
+    """Return the names of fields, and what they are of."""
+    named = [_named(field) for field in chosen]
+    names = [name for name, _ in named]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f'two fields are named {", ".join(sorted(twice))}: name one of them as ("name", expression)')
+    return names, [column for _, column in named]
+
+
+def _several(points: Any) -> list[Any]:
+    """Return one or several as a list."""
+    if points is None:
+        return []
+    return list(points) if isinstance(points, Sequence) and not isinstance(points, str) else [points]
+
+
+def _watched(vm: Any, watch: Any) -> tuple[list[Any], list[Any]]:
+    """Return watchpoints made for a trace alone, and all that it is of."""
+    if watch is None or hasattr(watch, "id"):
+        return [], [] if watch is None else [watch]
+    place = watch if isinstance(watch, tuple) else (watch,)
+    made = vm.on_watch(*place)  # without a function, a hit goes on
+    return [made], [made]
 
 
 def _named(field: Any) -> tuple[str, str | Expression]:

@@ -30,7 +30,7 @@ fields! {
     Port "port" Address "address" Index "index" Size "size" Count "count" Data "data" Length "length" Vcpu "vcpu"
     Vector "vector" ErrorCode "error_code" Rip "rip" Cr2 "cr2" Number "number" LongMode "long_mode" Kind "kind"
     Flags "flags" Reason "reason" Suberror "suberror" Exception "exception" Pc "pc" Dr6 "dr6" Dr7 "dr7" Cpu "cpu"
-    Tpr "tpr" IsWrite "is_write" Id "id" Gpa "gpa" Write "write" Before "before" After "after"
+    Tpr "tpr" IsWrite "is_write" Id "id" Gpa "gpa" Write "write" Before "before" After "after" Source "source" Taken "taken"
 }
 
 impl Field {
@@ -59,7 +59,7 @@ impl Field {
             (Self::Address, Exit::MmioRead { at, .. } | Exit::MmioWrite { at, .. } | Exit::MemoryFault { at, .. }) => {
                 at.0
             }
-            (Self::Address, Exit::Breakpoint { at, .. } | Exit::Step { at }) => *at,
+            (Self::Address, Exit::Breakpoint { at, .. } | Exit::Step { at, .. }) => *at,
             (Self::Address, Exit::Watchpoint(watched)) => watched.at,
             (Self::Gpa, Exit::Watchpoint(watched)) => watched.gpa?,
             (Self::Index, Exit::MsrRead { index, .. } | Exit::MsrWrite { index, .. }) => u64::from(*index),
@@ -78,6 +78,7 @@ impl Field {
                 | Exit::MmioRead { size, .. }
                 | Exit::MmioWrite { size, .. },
             ) => u64::from(*size),
+            (Self::Size, Exit::Step { executed, .. }) => u64::from(executed.size),
             (Self::Size, Exit::Watchpoint(watched)) => u64::from(watched.size),
             (Self::Size, Exit::PortStringOut(string)) => u64::from(string.size),
             (Self::Count, Exit::PortStringIn { count, .. }) => u64::from(*count),
@@ -120,6 +121,8 @@ impl Field {
             (Self::Before, Exit::Watchpoint(watched)) => watched.before,
             (Self::After, Exit::Watchpoint(watched)) => watched.after,
             (Self::Rip, Exit::Watchpoint(watched)) => watched.rip,
+            (Self::Source, Exit::Step { executed, .. }) => executed.from,
+            (Self::Taken, Exit::Step { executed, .. }) => u64::from(executed.taken),
             (Self::IsWrite, Exit::TprAccess { is_write, .. }) => u64::from(*is_write),
             _ => return None,
         })

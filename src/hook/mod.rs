@@ -72,8 +72,10 @@ impl Subject {
                 Self::Port(_) => matches!(field, Field::Port | Field::Size | Field::Data),
                 Self::Mmio(_) => matches!(field, Field::Address | Field::Size | Field::Data),
                 Self::Msr(_) => field == Field::Index, // a read that ends in an exception has no data
-                Self::Point(_) | Self::Kind(K::Breakpoint | K::Watchpoint) => matches!(field, Field::Id | Field::Address),
-                Self::Kind(K::Step) => field == Field::Address,
+                Self::Point(_) | Self::Kind(K::Breakpoint | K::Watchpoint) => {
+                    matches!(field, Field::Id | Field::Address)
+                }
+                Self::Kind(K::Step) => matches!(field, Field::Address | Field::Source | Field::Size | Field::Taken),
                 Self::Kind(_) | Self::Any => false,
             }
     }

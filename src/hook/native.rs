@@ -213,7 +213,7 @@ fn words(exit: &Exit) -> (u64, u64) {
         Exit::InternalError(ref error) => (error.rip, error.suberror.into()),
         Exit::Breakpoint { id, at } => (at, id.into()),
         Exit::Watchpoint(ref watched) => (watched.at, watched.after),
-        Exit::Step { at } => (at, 0),
+        Exit::Step { at, .. } => (at, 0),
         _ => (0, 0),
     }
 }

@@ -9,11 +9,12 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyCapsule, PyTuple};
+use pyo3::types::{PyByteArray, PyCapsule};
 
+use crate::debug::{Point, Wish};
 use crate::error::{Error, Result as CoreResult};
 use crate::exit::{Exit, ExitKind};
-use crate::hook::{Column, Expression, Hook, NoRegisters, Scope, Subject, Trace, Wanted, ticks};
+use crate::hook::{Column, Expression, Field, Hook, NoRegisters, Scope, Subject, Trace, Wanted, ticks};
 use crate::machine::Phase;
 
 use super::arrow::{self, ArrowBatch};
@@ -35,8 +36,12 @@ pub struct Recorder {
     vm: Py<VM>,
     trace: Arc<Trace>,
     hooks: Mutex<Vec<Arc<Hook>>>,
-    /// The filter, for synthetic events.
+    /// Breakpoints that are there for the trace alone.
+    points: Mutex<Vec<Arc<Point>>>,
+    /// The filter.
     when: Option<Expression>,
+    /// Of steps, only those that are branches.
+    branches: bool,
 }
 
 impl Recorder {
@@ -50,6 +55,8 @@ impl Recorder {
         }
         let hooks = std::mem::take(&mut *self.hooks.lock().unwrap_or_else(PoisonError::into_inner));
         let machine = self.vm.get().machine();
+        let points = std::mem::take(&mut *self.points.lock().unwrap_or_else(PoisonError::into_inner));
+        points.iter().try_for_each(|point| machine.remove_point(point))?;
         hooks.iter().try_for_each(|hook| machine.remove_hook(hook)).and_then(|()| self.trace.flush())
     }
 }
@@ -59,7 +66,10 @@ impl VM {
     /// Records accesses natively, with no Python per event; returns a Trace, which is read as numpy arrays.
     ///
     /// `port`, `mmio` and `msr` are as for on_port, on_mmio and on_msr, and may be combined; `exits` is a class of exits or a
-    /// tuple of them. A read is recorded with its answer, after the handlers; anything else before them. `when` is an
+    /// tuple of them. `breakpoint` is an address or a symbol, or several: it is planted for the trace, and stops nobody; `watch`
+    /// likewise is what vm.watch takes, or (address, size). Handles that vm.breakpoint and vm.watch returned may be given, too. With
+    /// `step=True` each instruction is recorded, at the price of an exit each; with `branch=True` those that go elsewhere
+    /// than to the next one: "source" and "size" are of the instruction, "address" is where it went. A read is recorded with its answer, after the handlers; anything else before them. `when` is an
     /// expression: only exits at which it holds are recorded.
     ///
     /// `fields` are names ("time" in nanoseconds of time.monotonic_ns(), "sequence", the exit's "kind", its own fields such
@@ -70,7 +80,9 @@ impl VM {
     /// readable when `wake` records wait, and `every` so many seconds.
     #[pyo3(signature = (
         *, port: "int | range | None" = None, mmio: "int | range | None" = None, msr: "str | int | range | None" = None,
-        exits: "type[Exit] | tuple[type[Exit], ...] | None" = None, access: "typing.Literal['r', 'w', 'rw']" = "rw",
+        exits: "type[Exit] | tuple[type[Exit], ...] | None" = None,
+        breakpoint: "int | str | Breakpoint | Sequence[int | str | Breakpoint] | None" = None,
+        watch: "int | str | tuple[int, int] | object | None" = None, step = false, branch = false, access: "typing.Literal['r', 'w', 'rw']" = "rw",
         fields: "Sequence[str | Expression | tuple[str, Expression]] | None" = None, when: "Expression | None" = None,
         capacity = 65536, policy: "typing.Literal['stop', 'drop', 'spill']" = "stop",
         spill: "str | os.PathLike[str] | None" = None, wake = 1, every = None
@@ -82,6 +94,10 @@ impl VM {
         mmio: Option<&Bound<'py, PyAny>>,
         msr: Option<&Bound<'py, PyAny>>,
         exits: Option<&Bound<'py, PyAny>>,
+        breakpoint: Option<&Bound<'py, PyAny>>,
+        watch: Option<&Bound<'py, PyAny>>,
+        step: bool,
+        branch: bool,
         access: &str,
         fields: Option<&Bound<'py, PyAny>>,
         when: Option<&Bound<'py, PyAny>>,
@@ -91,16 +107,17 @@ impl VM {
         wake: u64,
         every: Option<f64>,
     ) -> PyResult<PyTrace<'py>> {
-        let first = (slf, port, mmio, msr, exits, access, fields, when, capacity, policy, spill, wake);
-        let arguments = first.into_pyobject(slf.py())?.add((every,))?;
-        PyTrace::of(slf.py(), "_of", arguments.cast_into::<PyTuple>()?)
+        let (subjects, points) = ((port, mmio, msr, exits), (breakpoint, watch, step, branch));
+        let arguments = (slf, subjects, points, access, fields, when, capacity, policy, spill, (wake, every));
+        let arguments = arguments.into_pyobject(slf.py())?;
+        PyTrace::of(slf.py(), "_of", arguments)
     }
 }
 
 #[pymethods]
 impl Recorder {
     #[new]
-    #[pyo3(signature = (vm: "VM", port, mmio, msr, exits, access, columns, when, capacity, policy, spill))]
+    #[pyo3(signature = (vm: "VM", port, mmio, msr, exits, points, steps, access, columns, when, capacity, policy, spill))]
     #[allow(clippy::too_many_arguments)] // keyword arguments of VM.trace
     fn new(
         vm: Bound<'_, VM>,
@@ -108,6 +125,8 @@ impl Recorder {
         mmio: Option<&Bound<'_, PyAny>>,
         msr: Option<&Bound<'_, PyAny>>,
         exits: Option<Vec<Bound<'_, PyAny>>>,
+        points: Vec<Bound<'_, PyAny>>,
+        steps: Option<&str>,
         access: &str,
         columns: Vec<Bound<'_, PyAny>>,
         when: Option<&Bound<'_, PyAny>>,
@@ -120,12 +139,18 @@ impl Recorder {
             subjects.extend(traced::subjects(None, None, None, Some(&exit))?);
         }
         let (wanted, when) = (wanted(access)?, filter(when)?);
+        let wishes = traced::wishes(&vm, &points, &mut subjects)?;
+        subjects.extend(steps.map(|_| Subject::Kind(ExitKind::Step)));
+        let branches = steps == Some("branch");
         let columns = columns.iter().map(column).collect::<PyResult<_>>()?;
         let policy = traced::policy(policy, spill)?;
         let (py, machine) = (vm.py(), Arc::clone(vm.get().machine()));
         let trace = py.detach(|| Trace::new(columns, &subjects, machine.cpus.len(), capacity, policy))?;
-        let this = Self { vm: vm.unbind(), trace, hooks: Mutex::default(), when };
-        py.detach(|| subjects.into_iter().try_for_each(|subject| this.add(subject, wanted)))?;
+        let this = Self { vm: vm.unbind(), trace, hooks: Mutex::default(), points: Mutex::default(), when, branches };
+        py.detach(|| {
+            subjects.into_iter().try_for_each(|subject| this.add(subject, wanted))?;
+            wishes.into_iter().try_for_each(|wish| this.plant(wish))
+        })?;
         Ok(this)
     }
 
@@ -306,13 +331,38 @@ impl Recorder {
 
 impl Recorder {
     fn add(&self, subject: Subject, wanted: Wanted) -> CoreResult<()> {
-        let hook = Hook::recording(subject, wanted, self.when.clone(), Arc::clone(&self.trace));
+        let mut when = self.when.clone();
+        if self.branches && subject == Subject::Kind(ExitKind::Step) {
+            let taken = Expression::Exit(Field::Taken);
+            when = Some(match when {
+                Some(when) => Expression::And(Arc::new(taken), Arc::new(when)),
+                None => taken,
+            });
+        }
+        let hook = Hook::recording(subject, wanted, when, Arc::clone(&self.trace));
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&hook));
         let added = self.vm.get().machine().add_hook(hook);
         if added.is_err() {
             let _: CoreResult<()> = self.take_away(); // those before it
         }
         added
+    }
+}
+
+impl Recorder {
+    /// A breakpoint for the trace alone, whose hits nobody stops at.
+    fn plant(&self, wish: Wish) -> CoreResult<()> {
+        let planted = self.vm.get().machine().add_point(wish);
+        match planted {
+            Ok(point) => {
+                self.points.lock().unwrap_or_else(PoisonError::into_inner).push(point);
+                Ok(())
+            }
+            Err(error) => {
+                let _: CoreResult<()> = self.take_away(); // what was there before it
+                Err(error)
+            }
+        }
     }
 }
 

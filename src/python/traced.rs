@@ -9,12 +9,15 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::debug::{Place, Wish};
 use crate::hook::{Column, Expression, Field, Policy, Subject};
 use crate::x86::Part;
 
+use super::breakpoint::resolved;
 use super::exit::{kind_of, msr_number};
 use super::expression::Expression as PyExpression;
 use super::hook::span;
+use super::vm::VM;
 
 /// What `port=`, `mmio=`, `msr=` and `exits=` name.
 pub(super) fn subjects(
@@ -75,4 +78,24 @@ pub(super) fn policy(name: &str, spill: Option<PathBuf>) -> PyResult<Policy> {
         ("stop" | "drop", Some(_)) => Err(PyValueError::new_err("a file to spill to is for policy=\"spill\"")),
         _ => Err(PyValueError::new_err(format!("policy is \"stop\", \"drop\" or \"spill\", not {name:?}"))),
     }
+}
+
+/// What `breakpoint=` and `watch=` name: handles that are there already, and breakpoints to be planted.
+pub(super) fn wishes(
+    vm: &Bound<'_, VM>,
+    points: &[Bound<'_, PyAny>],
+    subjects: &mut Vec<Subject>,
+) -> PyResult<Vec<Wish>> {
+    let mut wishes = Vec::new();
+    for point in points {
+        if let Ok(id) = point.getattr("id") {
+            subjects.push(Subject::Point(id.extract()?));
+            continue;
+        }
+        let (at, _) = resolved(vm, point)?;
+        let id = vm.get().machine().points().number();
+        subjects.push(Subject::Point(id));
+        wishes.push(Wish { id: Some(id), stops: false, ..Wish::at(Place::Linear(at)) });
+    }
+    Ok(wishes)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::addr::GuestPhys;
 use crate::debug::{Mechanism, Plan, Point, Role, Site};
 use crate::error::Result;
-use crate::exit::{Exception, Exit, InternalError, Reply, Watched};
+use crate::exit::{Exception, Executed, Exit, InternalError, Reply, Watched};
 use crate::hook::Scope;
 use crate::kvm::{Access, Direction, Entered};
 use crate::machine::debug::{BREAKPOINT, STEP};
@@ -16,6 +16,7 @@ use crate::source::ReadMemory;
 use crate::x86::segment::kind;
 use crate::x86::{Gpr, Regs, Segment, Sregs};
 
+use super::step::Decoded;
 use super::{Next, Run};
 
 const INT3: u8 = 0xcc;
@@ -35,6 +36,10 @@ pub(super) struct Debugger {
     pub(super) is_traced: bool,
     /// The last entry was to get past a breakpoint: its step is nobody's.
     pub(super) is_passing: bool,
+    /// What the next entry is to execute, where each instruction is to be seen.
+    pub(super) next: Option<Decoded>,
+    /// The next entry completes an access of an instruction that is there already.
+    pub(super) in_access: bool,
     /// A step ended while an access was completed.
     pub(super) has_stepped: bool,
 }
@@ -90,6 +95,7 @@ impl Run<'_> {
             Entered::Port(access) if access.size == 1 && access.count == 1 && access.direction == Direction::In => {
                 self.at_port_read(access)
             }
+            Entered::Exit(Exit::Hlt) if self.debug.steps() => self.after_halt().map(Some),
             _ => Ok(None),
         }
     }
@@ -179,7 +185,7 @@ impl Run<'_> {
             self.machine.remove_point(point)?;
         }
         let then = match (point.wish.is_step, &exit) {
-            (true, Exit::Breakpoint { at, .. }) => Next::Stop(Exit::Step { at: *at }),
+            (true, Exit::Breakpoint { at, .. }) => Next::Stop(Exit::Step { at: *at, executed: Executed::default() }),
             _ => self.hit(exit, point.wish.stops)?,
         };
         if let Next::Stop(exit) = then {

@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
             if self.slot.injections.are_waiting() {
                 self.inject()?;
             }
-            self.pending = false;
+            self.debug.in_access = std::mem::take(&mut self.pending);
             if let Next::Stop(exit) = self.turn()? {
                 return Ok(exit);
             }

@@ -1,12 +1,12 @@
 //! How a debugged vCPU enters the guest: past the breakpoint at which it was stopped, and one instruction at a time where
 //! that is wanted. It never says what a hit means.
 
-use iced_x86::FlowControl;
+use iced_x86::{FlowControl, Mnemonic};
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::exit::{Executed, Exit};
 use crate::hook::Subject;
-use crate::kvm::{Entered, TICK};
+use crate::kvm::{Entered, Irqchip, TICK};
 use crate::machine::debug::STEP;
 use crate::machine::repair::{emulate, instruction_at, locate};
 use crate::x86::{Gpr, Regs, Sregs};
@@ -31,6 +31,15 @@ pub(super) enum Prepared {
     Entered(Entered),
     /// It has been answered.
     Done(Next),
+}
+
+/// An instruction that is about to be executed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Decoded {
+    from: u64,
+    size: u8,
+    repeats: bool,
+    is_halt: bool,
 }
 
 impl Run<'_> {
@@ -87,6 +96,9 @@ impl Run<'_> {
             // A step from where a breakpoint is begins behind it.
             let (regs, sregs) = self.registers()?;
             self.lease.cpu().debug.resume = Some(linear(&regs, &sregs));
+        }
+        if self.debug.steps() {
+            self.look_at_next()?;
         }
         if let Some(at) = self.lease.cpu().debug.resume.take() {
             let (regs, sregs) = self.registers()?;
@@ -231,8 +243,10 @@ impl Run<'_> {
             let _ = was_passing;
             return Ok(Next::Go);
         }
-        let (regs, sregs) = self.registers()?;
-        let exit = Exit::Step { at: linear(&regs, &sregs) };
+        if self.debug.next.is_some_and(|next| next.is_halt) && self.machine.irqchip == Irqchip::None {
+            return self.after_halt(); // a KVM that emulates it reports the step alone
+        }
+        let exit = self.step_made()?;
         if self.debug.is_traced
             && let Next::Stop(exit) = self.hit(exit.clone(), false)?
         {
@@ -245,6 +259,45 @@ impl Run<'_> {
             }
             None => Ok(Next::Go),
         }
+    }
+
+    /// Decodes what is to be executed, while it is there to be read.
+    fn look_at_next(&mut self) -> Result<()> {
+        if self.debug.in_access && self.debug.next.is_some() {
+            return Ok(());
+        }
+        let (regs, sregs) = self.registers()?;
+        let instruction = instruction_at(&regs, &sregs, &self.machine.memory);
+        self.debug.next = Some(Decoded {
+            from: linear(&regs, &sregs),
+            size: instruction.and_then(|one| u8::try_from(one.len()).ok()).unwrap_or(0),
+            repeats: instruction.is_some_and(|one| one.has_rep_prefix() || one.has_repne_prefix()),
+            is_halt: instruction.is_some_and(|one| one.mnemonic() == Mnemonic::Hlt),
+        });
+        Ok(())
+    }
+
+    /// The step that has been made.
+    fn step_made(&mut self) -> Result<Exit> {
+        let (regs, sregs) = self.registers()?;
+        let at = linear(&regs, &sregs);
+        let Decoded { from, size, repeats, .. } = self.debug.next.take().unwrap_or_default();
+        let taken = at != from.wrapping_add(size.into()) && !(repeats && at == from);
+        Ok(Exit::Step { at, executed: Executed { from, size, taken } })
+    }
+
+    /// A step that is a halt: both are seen, and the halt decides.
+    pub(super) fn after_halt(&mut self) -> Result<Next> {
+        let step = self.step_made()?;
+        if self.debug.is_traced
+            && let Next::Stop(exit) = self.hit(step, false)?
+        {
+            self.session.also(self.slot.id, exit);
+        }
+        if let Some(left) = &mut self.debug.left {
+            *left = left.saturating_sub(1);
+        }
+        self.answer(Entered::Exit(Exit::Hlt))
     }
 
     /// An int3 of the guest's own, which KVM has reported: the guest gets its #BP.

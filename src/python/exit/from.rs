@@ -68,7 +68,7 @@ fn event(value: &Bound<'_, PyAny>) -> Option<Core> {
         Xen(e) => Core::Xen(call(e.kind, &e.data)),
         BreakpointHit(e) => Core::Breakpoint { id: e.id, at: e.address },
         WatchpointHit(e) => Core::Watchpoint(e.to_core().into()),
-        Stepped(e) => Core::Step { at: e.address },
+        Stepped(e) => Core::Step { at: e.address, executed: core::Executed::default() },
         UnknownExit(e) => Core::Unknown(core::Unknown { reason: e.reason, data: e.data.clone() }.into()),
     )
 }

@@ -205,7 +205,7 @@ pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> 
             let core::Watched { id, at: address, gpa, size, write, before, after, rip } = **w;
             value!(WatchpointHit { id, address, gpa, size, write, before, after, rip })
         }
-        Core::Step { at } => value!(Stepped { address: *at }),
+        Core::Step { at, .. } => value!(Stepped { address: *at }),
         Core::Interrupted(by) => value!(Interrupted { by: interruption_name(*by).into() }),
         Core::Hypercall(call) => {
             value!(Hypercall { number: call.number, args: call.args, long_mode: call.long_mode })
