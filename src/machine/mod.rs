@@ -19,6 +19,7 @@ mod ring3;
 mod run;
 mod session;
 mod stats;
+mod stepping;
 mod world;
 mod zone;
 
@@ -57,6 +58,7 @@ pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::{Stats, time_of};
+pub use stepping::Goal;
 use world::World;
 use zone::Zones;
 pub use zone::{Reader, Zone};

@@ -35,6 +35,7 @@ mod shutdown;
 mod size;
 mod state;
 mod stats;
+mod step;
 mod subject;
 mod symbols;
 mod trace;

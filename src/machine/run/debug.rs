@@ -30,12 +30,12 @@ pub(super) struct Debugger {
     pub(super) is_on: bool,
     /// Instructions left, where they are counted.
     pub(super) left: Option<u64>,
+    /// A call or a return is where to stop.
+    pub(super) to_flow: bool,
     /// No instruction has been counted yet.
     pub(super) is_first: bool,
     /// Somebody wants to see each step.
     pub(super) is_traced: bool,
-    /// The last entry was to get past a breakpoint: its step is nobody's.
-    pub(super) is_passing: bool,
     /// What the next entry is to execute, where each instruction is to be seen.
     pub(super) next: Option<Decoded>,
     /// The next entry completes an access of an instruction that is there already.
@@ -45,9 +45,9 @@ pub(super) struct Debugger {
 }
 
 impl Debugger {
-    pub(super) fn new(steps: Option<u64>) -> Self {
-        let counts = steps.is_some();
-        Self { left: steps, is_on: counts, is_first: counts, ..Self::default() }
+    pub(super) fn new(steps: Option<(u64, bool)>) -> Self {
+        let (counts, to_flow) = (steps.is_some(), steps.is_some_and(|(_, to_flow)| to_flow));
+        Self { left: steps.map(|(n, _)| n), to_flow, is_on: counts, is_first: counts, ..Self::default() }
     }
 
     /// Is each instruction to be seen?
