@@ -270,5 +270,3 @@ def _by_vcpu(records: Records) -> Iterable[tuple[int, Records]]:
 
 def _covered(ranges: list[tuple[int, int]], start: int, end: int) -> int:
     return sum(max(0, min(last, end) - max(first, start)) for first, last in ranges)
-
-

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from belljar._belljar import VM, ArrowBatch, Exit, Expression, Recorder
-
 from belljar.coverage import Coverage
 
 if TYPE_CHECKING:
@@ -81,8 +80,8 @@ class Trace:
         given = [name for name, one in zip(BY_SUBJECT, named_subjects, strict=True) if one is not None]
         if not given:
             raise ValueError(
-                "nothing to trace: give port=, mmio=, msr=, breakpoint=, watch=, step=, branch= or exits= (bj.Exit is every "
-                "exit)"
+                "nothing to trace: give port=, mmio=, msr=, breakpoint=, watch=, step=, branch= or exits= "
+                "(bj.Exit is every exit)"
             )
         if exits is not None and len(given) > 1:
             raise ValueError("exits= is for whole classes, also of ports, addresses and MSRs: give it alone")

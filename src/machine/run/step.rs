@@ -99,7 +99,13 @@ impl Run<'_> {
             self.lease.cpu().debug.resume = Some(linear(&regs, &sregs));
         }
         if self.debug.steps() {
+            if self.is_done_unreported()? {
+                return self.after_step().map(Prepared::Done);
+            }
             self.look_at_next()?;
+            if self.halts_here()? {
+                return self.after_halt().map(Prepared::Done);
+            }
         }
         if let Some(at) = self.lease.cpu().debug.resume.take() {
             let (regs, sregs) = self.registers()?;
@@ -242,9 +248,6 @@ impl Run<'_> {
         if !self.debug.steps() {
             return Ok(Next::Go);
         }
-        if self.debug.next.is_some_and(|next| next.is_halt) && self.machine.irqchip == Irqchip::None {
-            return self.after_halt(); // a KVM that emulates it reports the step alone
-        }
         let exit = self.step_made()?;
         if self.debug.is_traced
             && let Next::Stop(exit) = self.hit(exit.clone(), false)?
@@ -264,6 +267,14 @@ impl Run<'_> {
         }
     }
 
+    /// Has an instruction been completed of which KVM did not say so (a port read that was answered)?
+    fn is_done_unreported(&mut self) -> Result<bool> {
+        let resumes = self.lease.cpu().debug.resume.is_some(); // a handler of a breakpoint may have gone elsewhere
+        let Some(next) = self.debug.next.filter(|_| !self.debug.in_access && !resumes) else { return Ok(false) };
+        let (regs, sregs) = self.registers()?;
+        Ok(linear(&regs, &sregs) != next.from)
+    }
+
     /// Decodes what is to be executed, while it is there to be read.
     fn look_at_next(&mut self) -> Result<()> {
         if self.debug.in_access && self.debug.next.is_some() {
@@ -278,6 +289,25 @@ impl Run<'_> {
             is_halt: instruction.is_some_and(|one| one.mnemonic() == Mnemonic::Hlt),
         });
         Ok(())
+    }
+
+    /// Is the next instruction a halt that ends here? It is executed then: a KVM that emulates it reports the step instead,
+    /// and the halt one instruction later.
+    fn halts_here(&mut self) -> Result<bool> {
+        let Some(next) = self.debug.next.filter(|next| next.is_halt && self.machine.irqchip == Irqchip::None) else {
+            return Ok(false);
+        };
+        let (mut regs, sregs) = self.registers()?;
+        let place = locate(&sregs, &self.machine.memory, next.from).map(|(place, _)| place);
+        let is_planted = place.is_some_and(|place| self.machine.memory.is_patched(place));
+        let debug = &mut self.lease.cpu().debug;
+        if sregs.cpl() != 0 || is_planted && debug.resume != Some(next.from) {
+            return Ok(false);
+        }
+        debug.resume = None;
+        regs[Gpr::Rip] = regs[Gpr::Rip].wrapping_add(next.size.into());
+        self.vcpu().set_regs(&regs);
+        Ok(true)
     }
 
     /// The step that has been made.
