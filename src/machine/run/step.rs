@@ -83,6 +83,11 @@ impl Run<'_> {
     #[cold]
     pub(super) fn prepare(&mut self) -> Result<Prepared> {
         self.look_up_points();
+        if self.debug.steps() && std::mem::take(&mut self.debug.in_access) {
+            // Apart from what follows: not every KVM reports the end of an access as a step.
+            self.pending = true;
+            self.complete()?;
+        }
         if std::mem::take(&mut self.debug.has_stepped) {
             return self.after_step().map(Prepared::Done);
         }
@@ -267,19 +272,16 @@ impl Run<'_> {
         }
     }
 
-    /// Has an instruction been completed of which KVM did not say so (a port read that was answered)?
+    /// Has an instruction been completed of which KVM did not say so (an access that was answered)?
     fn is_done_unreported(&mut self) -> Result<bool> {
         let resumes = self.lease.cpu().debug.resume.is_some(); // a handler of a breakpoint may have gone elsewhere
-        let Some(next) = self.debug.next.filter(|_| !self.debug.in_access && !resumes) else { return Ok(false) };
+        let Some(next) = self.debug.next.filter(|_| !resumes) else { return Ok(false) };
         let (regs, sregs) = self.registers()?;
         Ok(linear(&regs, &sregs) != next.from)
     }
 
     /// Decodes what is to be executed, while it is there to be read.
     fn look_at_next(&mut self) -> Result<()> {
-        if self.debug.in_access && self.debug.next.is_some() {
-            return Ok(());
-        }
         let (regs, sregs) = self.registers()?;
         let instruction = instruction_at(&regs, &sregs, &self.machine.memory);
         self.debug.next = Some(Decoded {
