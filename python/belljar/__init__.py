@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from belljar import bits, boot, guest, linux
 from belljar._belljar import (
-    VCPU,
-    VM,
     Action,
     ApResetHold,
+    ArrowBatch,
+    Breakpoint,
+    BreakpointHit,
     Btf,
     BtfFunction,
     BtfMember,
@@ -34,12 +35,12 @@ from belljar._belljar import (
     GuestException,
     Handle,
     Hlt,
-    Hypercall,
     HyperV,
+    Hypercall,
     Instruction,
     InternalError,
-    Interrupted,
     InterruptWindow,
+    Interrupted,
     IoapicEoi,
     IrqEvent,
     IrqLine,
@@ -54,8 +55,8 @@ from belljar._belljar import (
     MmioRead,
     MmioWrite,
     MsrRead,
-    Msrs,
     MsrWrite,
+    Msrs,
     NativeHandler,
     Notify,
     PortIn,
@@ -68,6 +69,7 @@ from belljar._belljar import (
     Reset,
     Segment,
     Shutdown,
+    Stepped,
     Symbols,
     SystemEvent,
     Timeout,
@@ -75,8 +77,11 @@ from belljar._belljar import (
     TprLowered,
     Translation,
     UnknownExit,
+    VCPU,
+    VM,
     VectorRegisters,
     VirtualMemory,
+    WatchpointHit,
     Xen,
     Zone,
     __version__,
@@ -85,9 +90,12 @@ from belljar._belljar import (
     hexdump,
 )
 from belljar.assembly import asm
+from belljar.coverage import Coverage
+from belljar.cpuid import Cpuid, CpuidWords
 from belljar.descriptor import DescriptorTable
 from belljar.device import Below, Device
 from belljar.dump import Dump, DumpInfo, DumpNote, open_dump
+from belljar.drcov import Module
 from belljar.errors import (
     BelljarError,
     ClosedError,
@@ -121,18 +129,20 @@ from belljar.wire import Wire
 STOP = Action.STOP
 """A handler returns it to stop the machine after the default behaviour; run() then returns the exit."""
 
+DENY = Action.DENY
+"""A handler of an MSR returns it to refuse the access: the guest gets #GP, as of a register that is not there."""
+
 SKIP = Action.SKIP
 """A handler returns it to prevent the default behaviour: drop a write, read all ones, go on after a halt."""
 
 __all__ = [
-    "SKIP",
-    "STOP",
-    "VCPU",
-    "VM",
     "Action",
     "ApResetHold",
+    "ArrowBatch",
     "BelljarError",
     "Below",
+    "Breakpoint",
+    "BreakpointHit",
     "Btf",
     "BtfFunction",
     "BtfMember",
@@ -140,6 +150,10 @@ __all__ = [
     "BusLock",
     "ClosedError",
     "Console",
+    "Coverage",
+    "Cpuid",
+    "CpuidWords",
+    "DENY",
     "Debug",
     "DescriptorTable",
     "Device",
@@ -185,6 +199,7 @@ __all__ = [
     "MemoryRange",
     "MmioRead",
     "MmioWrite",
+    "Module",
     "MsrRead",
     "MsrWrite",
     "Msrs",
@@ -207,12 +222,15 @@ __all__ = [
     "Registers",
     "Reset",
     "RunningError",
+    "SKIP",
+    "STOP",
     "SavedCPU",
     "SavedRegisters",
     "Segment",
     "Shutdown",
     "State",
     "Stats",
+    "Stepped",
     "Symbols",
     "SystemEvent",
     "Timeout",
@@ -221,10 +239,13 @@ __all__ = [
     "Trace",
     "Translation",
     "UnknownExit",
+    "VCPU",
+    "VM",
     "VectorRegisters",
     "Verdict",
     "VirtualMemory",
     "VmCoreInfo",
+    "WatchpointHit",
     "Wire",
     "Xen",
     "Zone",

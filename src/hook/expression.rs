@@ -225,6 +225,19 @@ impl Expression {
         self.value(scope).is_some_and(|value| value != 0)
     }
 
+    /// Has it a value at every exit that has the fields of which `has` says so?
+    pub fn is_sure(&self, has: &impl Fn(Field) -> bool) -> bool {
+        match self {
+            Self::Constant(_) | Self::Register(_) | Self::System(_) | Self::And(..) | Self::Or(..) | Self::Not(_) => {
+                true
+            }
+            Self::Exit(field) => has(*field),
+            Self::Memory(..) | Self::Virtual(..) | Self::Binary(Binary::Divide | Binary::Modulo, ..) => false,
+            Self::Binary(_, left, right) => left.is_sure(has) && right.is_sure(has),
+            Self::IsIn(inner, _) | Self::IsInRange(inner, _) => inner.is_sure(has),
+        }
+    }
+
     /// Is its value a truth, which `&`, `|` and `~` combine as such?
     pub fn is_truth(&self) -> bool {
         match self {

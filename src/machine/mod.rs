@@ -4,6 +4,7 @@
 mod below;
 mod build;
 mod cpu;
+mod debug;
 mod doorbell;
 mod interrupts;
 mod irq_event;
@@ -19,6 +20,8 @@ mod run;
 pub mod saved;
 mod session;
 mod stats;
+mod stepping;
+mod world;
 mod zone;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -30,6 +33,7 @@ use crate::addr::{GuestPhys, GuestVirt, Span};
 use crate::boot::bare::{self, Mode};
 use crate::boot::start::Start;
 use crate::bus::Bus;
+use crate::debug::Points;
 use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, Interruption};
@@ -56,6 +60,8 @@ pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::{Stats, time_of};
+pub use stepping::Goal;
+use world::World;
 use zone::Zones;
 pub use zone::{Reader, Zone};
 
@@ -145,6 +151,9 @@ pub struct Machine {
     vm: Mutex<Option<Arc<Vm>>>,
     doorbells: Doorbells,
     zones: Zones,
+    /// Breakpoints and watchpoints.
+    points: Points,
+    world: World,
     routing: Arc<Routing>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,

@@ -7,10 +7,12 @@ mod backing;
 mod bulk;
 mod gather;
 mod hexdump;
+mod patches;
 mod region;
 mod saved;
 mod search;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -98,6 +100,8 @@ struct State {
     map: GuestMemoryMmap<()>,
     /// In the order of their addresses.
     regions: Vec<Held>,
+    /// What is not what it seems, by address.
+    patches: BTreeMap<u64, patches::Patch>,
     closed: bool,
 }
 
@@ -204,6 +208,7 @@ impl Memory {
         let (map, region) = removed.map_err(|e| Error::Invalid(e.to_string()))?;
         uninstall(&info)?;
         state.map = map;
+        state.patches.retain(|at, _| !info.contains(GuestPhys(*at)));
         state.regions.remove(place);
         self.changes.happened();
         Ok((info, Removed(region)))
@@ -262,6 +267,10 @@ impl Memory {
     /// Writes `bytes` at `at`: the one way by which the host changes guest memory.
     pub fn write(&self, at: GuestPhys, bytes: &[u8]) -> Result<()> {
         let state = self.checked(at, bytes.len())?;
+        if state.is_patched(at.0, bytes.len()) {
+            drop(state);
+            return self.write_around(at, bytes);
+        }
         let written = state.map.write_slice(bytes, GuestAddress(at.0)).map_err(|_| state.unbacked(at, bytes.len()));
         self.changes.happened();
         written
@@ -274,6 +283,18 @@ impl Memory {
         let is_shared = |r: &RegionInfo| r.file.as_ref().is_some_and(|file| file.shared);
         let is_quiet = self.changes.writers.load(Ordering::SeqCst) == 0 && !self.state().infos().any(is_shared);
         is_quiet.then_some(count)
+    }
+
+    #[cold]
+    fn write_around(&self, at: GuestPhys, bytes: &[u8]) -> Result<()> {
+        let mut state = self.change()?;
+        if !state.map.check_range(GuestAddress(at.0), bytes.len()) {
+            return Err(state.unbacked(at, bytes.len()));
+        }
+        let kept = state.keep_patches(at.0, bytes);
+        let written = state.map.write_slice(&kept, GuestAddress(at.0)).map_err(|_| state.unbacked(at, bytes.len()));
+        self.changes.happened();
+        written
     }
 
     /// The `len` bytes from `at` on. Checks that they exist before it allocates.
@@ -340,7 +361,9 @@ impl ReadMemory for Memory {
     fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<()> {
         let state = self.checked(at, into.len())?;
         let len = into.len();
-        state.map.read_slice(into, GuestAddress(at.0)).map_err(|_| state.unbacked(at, len))
+        state.map.read_slice(into, GuestAddress(at.0)).map_err(|_| state.unbacked(at, len))?;
+        state.hide(at.0, into);
+        Ok(())
     }
 
     fn read_each(&self, addresses: &[u64], width: usize, into: &mut [u8]) -> Result<()> {

@@ -38,7 +38,7 @@ impl Memory {
         } else {
             GuestMemoryMmap::from_arc_regions(backings).map_err(|e| Error::Invalid(e.to_string()))?
         };
-        Ok(Self { state: RwLock::new(State { map, regions, closed: false }), ..Self::default() })
+        Ok(Self { state: RwLock::new(State { map, regions, ..State::default() }), ..Self::default() })
     }
 }
 

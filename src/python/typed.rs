@@ -106,6 +106,7 @@ python_types! {
 }
 
 python_classes! {
+    Cpuid "belljar.cpuid";
     CR0 "belljar.bits";
     CR4 "belljar.bits";
     EFER "belljar.bits";

@@ -2,6 +2,7 @@
 //! It never touches a vCPU and holds nothing of KVM's.
 
 pub mod access;
+pub mod cpuid;
 pub mod decode;
 pub mod float80;
 pub mod lapic;
@@ -21,6 +22,7 @@ pub mod walk;
 mod walk_tests;
 pub mod xsave;
 
+pub use cpuid::CpuidLeaf;
 pub use decode::{Instruction, disassemble};
 pub use part::Part;
 pub use pending::Pending;

@@ -11,6 +11,7 @@ from typing import Any
 
 import belljar._belljar as native
 from belljar.bits import Bits
+from belljar.cpuid import Cpuid
 from belljar.device import Device
 from belljar.guest import Log, Task, Tasks
 from belljar.host import Host
@@ -62,6 +63,7 @@ _SHOWN: dict[type, Callable[[Any], Markup]] = {
     native.VCPU: processor.vcpu,
     native.VM: machine.vm,
     Bits: states.bits,
+    Cpuid: processor.cpuid,
     Device: connections.device,
     Diff: states.diff,
     Host: hosts.host,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from belljar.bits import RFLAGS
 from belljar.errors import BelljarError
 from belljar.html import bits
-from belljar.html.parts import Markup, card, code, dim, fold, head, hexadecimal, join, table, tag, title
+from belljar.html.parts import Markup, card, code, dim, fold, head, hexadecimal, join, pill, table, tag, title
 from belljar.html.states import pills
 from belljar.listing import label
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from belljar._belljar import VCPU, Fpu, Instruction, Msrs, Registers, Segment
+    from belljar.cpuid import Cpuid
 
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs", "tr", "ldt")
 LINES = 200
@@ -159,3 +160,19 @@ def fpu(value: Fpu) -> Markup:
     name, digits = ("YMM", 64) if len(value.ymm) else ("XMM", 32)
     rows += [[f"{name}{n}", hexadecimal(number, digits)] for n, number in enumerate(vectors) if number]
     return card(head("x87, SSE, AVX", *facts), table(rows) if rows else dim("ST and vector registers are all zero"))
+
+
+def cpuid(value: Cpuid) -> Markup:
+    """Show the processor's name, the features that are there, and the leaves; of a running VM, only that it is one."""
+    try:
+        leaves, flags = value.items(), value.flags
+    except BelljarError as error:
+        return card(head("CPUID", dim(error)))
+    rows = [
+        [code(f"{leaf:#x}"), "" if sub is None else f"{sub:x}", *(hexadecimal(word, 8) for word in words)]
+        for (leaf, sub), words in leaves
+    ]
+    name = join([code(value.brand or "no name"), dim(f"  {value.vendor}, family {value.signature[0]:#x}")])
+    named = tag("div", *(join([pill(flag), " "]) for flag in flags))
+    table_of = table(rows, ["leaf", "sub", "eax", "ebx", "ecx", "edx"])
+    return card(head("CPUID", name), named, fold(f"{len(rows)} leaves", table_of))
