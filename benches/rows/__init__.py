@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from case import Case
 
-from rows import inspection, machines, others, own_cost, threads
+from rows import breakpoints, inspection, machines, others, own_cost, threads
 
 Row = Callable[[], Iterator[Case]]
 
@@ -26,5 +26,6 @@ ROWS: dict[str, Row] = {
     "13": inspection.scattered,
     "14": machines.life,
     "16": threads.two_machines,
+    "17": breakpoints.unmatched,
     "unicorn": others.unicorn,
 }

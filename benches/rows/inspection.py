@@ -70,4 +70,14 @@ def scattered() -> Iterator[Case]:
 
         what = f"{SCATTERED:,} scattered words of guest-physical memory / numpy fancy indexing of the same memory"
         yield Case("13", what, 3.0, ours, numpys)
+        if hasattr(vm.cpu, "virtual"):
+            vm.load(b"\xf4", mode="long")  # whose tables map each address to itself
+            assert (vm.cpu.virtual.read_many(addresses) == held[0][indices]).all()
+
+            def through_tables(count: int) -> None:
+                for _ in range(count):
+                    vm.cpu.virtual.read_many(addresses)
+
+            what = f"{SCATTERED:,} scattered words of virtual memory / numpy fancy indexing of the same memory"
+            yield Case("13 virtual", what, 3.0, through_tables, numpys)
         held.clear()  # a VM with a live view cannot be closed

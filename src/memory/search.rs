@@ -12,8 +12,8 @@ use crate::source::ReadMemory;
 
 use super::{Memory, Poll, size};
 
-/// Bytes per piece.
-const PIECE: usize = 256 << 10;
+/// Bytes per piece: the copy and what is searched in it fit into the second-level cache together.
+const PIECE: usize = 64 << 10;
 
 /// Patterns of more bytes than this, all together, make a table that is small rather than fast.
 const MANY: usize = 1 << 14;

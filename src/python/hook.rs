@@ -111,7 +111,7 @@ fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
         Err(_) => match result.extract::<i64>() {
             Ok(negative) => Ok(Reply::Value(negative.cast_unsigned())),
             Err(_) => Err(PyTypeError::new_err(format!(
-                "a handler of {kind:?} returns an integer of up to 64 bits, None, or an action such as bj.SKIP, not {}",
+                "a handler of {kind:?} returns an integer of up to 64 bits, None, bj.STOP or bj.SKIP, not {}",
                 result.repr()?
             ))),
         },

@@ -60,13 +60,8 @@ def test_what_is_saved_is_what_is_opened(tmp_path):
     coverage.save(tmp_path / "both")
     assert bj.Coverage.open(tmp_path / "both").ranges == coverage.ranges
     coverage.save(tmp_path / "one", [kernel])
-    assert (
-        (tmp_path / "one")
-        .read_bytes()
-        .startswith(
-            b"DRCOV VERSION: 2\nDRCOV FLAVOR: drcov\nModule Table: version 2, count 1\nColumns: id, base, end, entry, path\n"
-        )
-    )
+    lines = (tmp_path / "one").read_bytes().split(b"\n")
+    assert lines[:3] == [b"DRCOV VERSION: 2", b"DRCOV FLAVOR: drcov", b"Module Table: version 2, count 1"]
     assert bj.Coverage.open(tmp_path / "one").ranges == coverage.ranges[1:]
 
 

@@ -38,8 +38,8 @@ pub(super) struct Debugger {
     pub(super) is_traced: bool,
     /// What the next entry is to execute, where each instruction is to be seen.
     pub(super) next: Option<Decoded>,
-    /// The next entry completes an access of an instruction that is there already.
-    pub(super) in_access: bool,
+    /// RIP before the step.
+    pub(super) from: u64,
     /// A step ended while an access was completed.
     pub(super) has_stepped: bool,
 }

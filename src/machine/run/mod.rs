@@ -35,7 +35,6 @@ use super::merge::merged;
 use super::session::Session;
 use super::stats::Stopwatch;
 use debug::Debugger;
-use step::Prepared;
 
 /// Called now and then on a foreground run, to look for signals; its error ends the run.
 pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + std::marker::Sync);
@@ -159,7 +158,7 @@ impl<'a> Run<'a> {
             if self.slot.injections.are_waiting() {
                 self.inject()?;
             }
-            self.debug.in_access = std::mem::take(&mut self.pending);
+            self.pending = false;
             if let Next::Stop(exit) = self.turn()? {
                 return Ok(exit);
             }
@@ -167,24 +166,6 @@ impl<'a> Run<'a> {
                 return Ok(exit);
             }
         }
-    }
-
-    /// One entry of the guest, and what comes of it.
-    fn turn(&mut self) -> Result<Next> {
-        let is_debugged = self.is_debugged();
-        let prepared = if is_debugged { self.prepare()? } else { Prepared::Enter };
-        self.watch.entering();
-        let entered = match prepared {
-            Prepared::Enter => self.enter_guest(),
-            Prepared::Entered(entered) => Ok(entered),
-            Prepared::Done(next) => return Ok(next),
-        };
-        self.watch.left();
-        let entered = entered?;
-        if is_debugged && let Some(next) = self.debug_exit(&entered)? {
-            return Ok(next);
-        }
-        self.answer_in_order(entered)
     }
 
     /// Takes over changes of the hooks.
