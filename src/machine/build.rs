@@ -16,6 +16,7 @@ use crate::memory::{Memory, Pages, Source};
 
 use super::cpu::{Cpu, Slot};
 use super::doorbell::Doorbells;
+use super::hold::Hold;
 use super::interrupts::Lines;
 use super::irq_event::Routing;
 use super::repair::Repair;
@@ -96,6 +97,7 @@ impl Machine {
             zones: Zones::default(),
             routing: Arc::new(Routing::new(irqchip)),
             filtering: Mutex::default(),
+            hold: Hold::default(),
             life: Mutex::new(Life::default()),
             others: Mutex::default(),
             changed: Condvar::new(),

@@ -1,6 +1,7 @@
 //! The place of one vCPU in a machine: who may touch it now. The vCPU itself is lent out while it runs, and put back
 //! while a handler is asked, so that no lock is ever held across the guest or foreign code.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub struct Slot {
     pub injections: Injections,
     /// What it has done.
     pub counters: Counters,
+    /// It is in the guest, or about to enter it.
+    pub(super) inside: AtomicBool,
     state: Mutex<State>,
     back: Condvar,
 }
@@ -75,7 +78,8 @@ impl Slot {
             tables: None,
         };
         let (injections, counters) = (Injections::default(), Counters::default());
-        Self { id, kick, queue, injections, counters, state: Mutex::new(state), back: Condvar::new() }
+        let inside = AtomicBool::new(false);
+        Self { id, kick, queue, injections, counters, inside, state: Mutex::new(state), back: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

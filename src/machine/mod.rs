@@ -5,6 +5,7 @@ mod below;
 mod build;
 mod cpu;
 mod doorbell;
+mod hold;
 mod interrupts;
 mod irq_event;
 mod lifecycle;
@@ -43,6 +44,7 @@ use build::Routes;
 pub use cpu::{Cpu, Slot};
 pub use doorbell::Doorbell;
 use doorbell::Doorbells;
+use hold::Hold;
 use interrupts::Lines;
 pub use irq_event::InterruptEvent;
 use irq_event::Routing;
@@ -146,6 +148,8 @@ pub struct Machine {
     routing: Arc<Routing>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,
+    /// Keeps vCPUs out of the guest.
+    hold: Hold,
     life: Mutex<Life>,
     /// Exits that would have ended the last run beside the one that did.
     others: Mutex<Vec<(u32, Exit)>>,

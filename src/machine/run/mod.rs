@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
             }
             self.pending = false;
             self.watch.entering();
-            let entered = self.vcpu().enter();
+            let entered = self.enter(Vcpu::enter);
             self.watch.left();
             if let Next::Stop(exit) = self.answer_in_order(entered?)? {
                 return Ok(exit);
@@ -162,6 +162,12 @@ impl<'a> Run<'a> {
                 return Ok(exit);
             }
         }
+    }
+
+    /// Goes into the guest by `how`, once nobody holds the vCPUs.
+    fn enter(&mut self, how: impl FnOnce(&mut Vcpu) -> Result<Entered>) -> Result<Entered> {
+        let Self { machine, slot, lease, .. } = self;
+        machine.hold.pass(&slot.inside, || how(&mut lease.cpu().vcpu))
     }
 
     /// Takes over changes of the hooks.
@@ -219,7 +225,7 @@ impl<'a> Run<'a> {
                 break;
             }
             self.pending = false;
-            let answered = match self.vcpu().complete() {
+            let answered = match self.enter(Vcpu::complete) {
                 Ok(Entered::Port(access)) => self.rest_of_string(&access),
                 Ok(Entered::Exit(exit)) => self.exit(exit).and_then(|(exit, stop)| self.ends_later(exit, stop)),
                 Ok(Entered::Interrupted | Entered::InternalError { .. }) => break,
