@@ -64,10 +64,10 @@ mod _belljar {
     use super::doorbell::Doorbell;
     #[pymodule_export]
     use super::exit::{
-        ApResetHold, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV, Hypercall,
-        InterruptWindow, Interrupted, IoapicEoi, MemoryFault, MmioRead, MmioWrite, MsrRead, MsrWrite, Notify, PortIn,
-        PortOut, PortStringIn, PortStringOut, Reset, Shutdown, SystemEvent, Timeout, TprAccess, TprLowered,
-        UnknownExit, Xen,
+        ApResetHold, BreakpointHit, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV,
+        Hypercall, InterruptWindow, Interrupted, IoapicEoi, MemoryFault, MmioRead, MmioWrite, MsrRead, MsrWrite,
+        Notify, PortIn, PortOut, PortStringIn, PortStringOut, Reset, Shutdown, Stepped, SystemEvent, Timeout,
+        TprAccess, TprLowered, UnknownExit, WatchpointHit, Xen,
     };
     #[pymodule_export]
     use super::expression::Expression;

@@ -10,6 +10,7 @@
 
 mod coalesced;
 mod consult;
+mod debug;
 mod interrupt;
 mod msr;
 mod port;
