@@ -20,6 +20,7 @@ use super::hold::Hold;
 use super::interrupts::Lines;
 use super::irq_event::Routing;
 use super::repair::Repair;
+use super::trap::Traps;
 use super::zone::Zones;
 use super::{IrqEvent, Life, Machine, SerialLine};
 
@@ -98,6 +99,7 @@ impl Machine {
             routing: Arc::new(Routing::new(irqchip)),
             filtering: Mutex::default(),
             hold: Hold::default(),
+            traps: Traps::default(),
             life: Mutex::new(Life::default()),
             others: Mutex::default(),
             changed: Condvar::new(),

@@ -19,6 +19,7 @@ mod ring3;
 mod run;
 mod session;
 mod stats;
+mod trap;
 mod zone;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -56,6 +57,8 @@ pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::{Stats, time_of};
+use trap::Traps;
+pub use trap::{Accesses, Kind as TrapKind, Part as WatchedPart, Place as WatchedPlace, Terms, Watch};
 use zone::Zones;
 pub use zone::{Reader, Zone};
 
@@ -150,6 +153,7 @@ pub struct Machine {
     filtering: Mutex<()>,
     /// Keeps vCPUs out of the guest.
     hold: Hold,
+    traps: Traps,
     life: Mutex<Life>,
     /// Exits that would have ended the last run beside the one that did.
     others: Mutex<Vec<(u32, Exit)>>,

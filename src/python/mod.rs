@@ -38,6 +38,7 @@ mod trace;
 mod typed;
 mod vcpu;
 mod vm;
+mod watch;
 mod wide;
 
 use pyo3::prelude::*;
@@ -107,4 +108,6 @@ mod _belljar {
     use super::vcpu::Vcpu;
     #[pymodule_export]
     use super::vm::VM;
+    #[pymodule_export]
+    use super::watch::Watchpoint;
 }

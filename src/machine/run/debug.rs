@@ -9,7 +9,6 @@ use super::{Next, Run};
 impl Run<'_> {
     /// Asks the hooks about a hit, and counts it as an exit. `stops`: it ends the run unless a hook says that it is to go
     /// on (one that was made with a handler does not: its handler's None goes on).
-    #[allow(dead_code, reason = "what hits are made of comes next")]
     pub(super) fn hit(&mut self, exit: Exit, stops: bool) -> Result<Next> {
         let stop = match self.consult(&exit)? {
             Reply::Stop => true,

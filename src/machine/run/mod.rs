@@ -16,6 +16,7 @@ mod msr;
 mod port;
 mod repair;
 mod trace;
+mod trap;
 mod until;
 
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub(super) struct Run<'a> {
     has_failed: bool,
     /// What came while an instruction was completed, and is to end the run.
     ended: Option<Exit>,
+    /// Accesses to what is watched, of an instruction that is not complete yet.
+    hits: Vec<trap::Hit>,
 }
 
 /// Most entries that one instruction may take to complete: a string of the longest prefix-laden kind.
@@ -122,6 +125,7 @@ impl<'a> Run<'a> {
             is_settling: false,
             has_failed: false,
             ended: None,
+            hits: Vec::new(),
         })
     }
 
@@ -132,7 +136,7 @@ impl<'a> Run<'a> {
     fn until_the_end(mut self) -> Result<Exit> {
         let result = self.turn_until_stop();
         self.has_failed |= result.is_err();
-        let completed = self.complete();
+        let completed = self.complete().and_then(|()| self.last_hits());
         if let Some(exit) = self.ended.take().filter(|_| result.is_ok()) {
             self.session.also(self.slot.id, exit);
         }
@@ -156,7 +160,9 @@ impl<'a> Run<'a> {
             self.watch.entering();
             let entered = self.enter(Vcpu::enter);
             self.watch.left();
-            if let Next::Stop(exit) = self.answer_in_order(entered?)? {
+            let next = self.answer_in_order(entered?)?;
+            let next = if self.hits.is_empty() { next } else { self.hand_out_hits(next)? };
+            if let Next::Stop(exit) = next {
                 return Ok(exit);
             }
             if let Some(exit) = self.ended.take() {
@@ -188,6 +194,7 @@ impl<'a> Run<'a> {
                 Some(exception) => self.decide(Exit::Exception(Box::new(exception)))?,
                 None => return self.port_access(&access),
             },
+            Entered::Exit(exit) if self.trapped(&exit)? => return Ok(Next::Go),
             Entered::Exit(exit) => self.exit(exit)?,
             Entered::InternalError { suberror, data, instruction } => {
                 let error = self.describe(suberror, data, instruction)?;
@@ -228,7 +235,7 @@ impl<'a> Run<'a> {
             self.pending = false;
             let answered = match self.enter(Vcpu::complete) {
                 Ok(Entered::Port(access)) => self.rest_of_string(&access),
-                Ok(Entered::Exit(exit)) => self.exit(exit).and_then(|(exit, stop)| self.ends_later(exit, stop)),
+                Ok(Entered::Exit(exit)) => self.exit_on_the_way(exit),
                 Ok(Entered::Interrupted | Entered::InternalError { .. }) => break,
                 Err(error) => Err(error),
             };
@@ -236,6 +243,15 @@ impl<'a> Run<'a> {
             result = result.and(answered);
         }
         result
+    }
+
+    /// Answers an exit that came while an instruction was completed.
+    fn exit_on_the_way(&mut self, exit: Exit) -> Result<()> {
+        if self.trapped(&exit)? {
+            return Ok(());
+        }
+        let (exit, stop) = self.exit(exit)?;
+        self.ends_later(exit, stop)
     }
 
     /// Answers any other exit. Hands it back, and whether to stop.
