@@ -164,6 +164,18 @@ pub enum Error {
         /// What was to be set together is given up; else one thing was refused, which is as it was.
         dropped: bool,
     },
+    /// An instruction on a trapped page that neither KVM nor a single step can do.
+    #[error(
+        "the instruction at {rip:#x} (ring {ring}) uses the watched page at {page:#x} in a way that this KVM cannot follow"
+    )]
+    Untraceable {
+        /// Linear address of the instruction.
+        rip: u64,
+        /// The page, guest-physical.
+        page: u64,
+        /// The ring that it is in.
+        ring: u8,
+    },
     /// A value that a register cannot have.
     #[error("{0}")]
     Value(String),

@@ -202,7 +202,7 @@ fn make_vcpu(host: &Host, vm: &Vm, id: u32, irqchip: Irqchip, quirks: &Quirks) -
         vcpu.wire_local_interrupts()?;
     }
     vcpu.set_cpuid(&host.cpuid_for(id, quirks)?)?;
-    Ok(Slot::new(id, kick, Cpu { vcpu, shim: None, repair: Repair::new(quirks) }))
+    Ok(Slot::new(id, kick, Cpu { vcpu, shim: None, repair: Repair::new(quirks), passed: None }))
 }
 
 /// Sends what the I/O APIC says to KVM.

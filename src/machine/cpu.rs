@@ -22,6 +22,8 @@ pub struct Cpu {
     pub shim: Option<Shim>,
     /// What is repaired where KVM cannot go on.
     pub repair: Repair,
+    /// The instruction at this address is known to be watched, and is executed next.
+    pub(super) passed: Option<u64>,
 }
 
 #[derive(Debug)]

@@ -55,6 +55,10 @@ impl From<Error> for PyErr {
             Error::Registers { dropped: false, .. } => {
                 RegisterError::new_err(format!("{text}: a reserved bit differs, or a part contradicts another one"))
             }
+            Error::Untraceable { .. } => HostError::new_err((
+                text,
+                "watch something else, or with access=\"w\", which leaves reads alone; the vCPU is still at that instruction",
+            )),
             Error::Value(_) => RegisterError::new_err(text),
         }
     }

@@ -15,7 +15,6 @@ impl Run<'_> {
             Reply::Skip => false,
             Reply::Default | Reply::Value(_) | Reply::Bytes(_) => stops,
         };
-        self.slot.counters.count(exit.kind());
-        if self.session.count() || stop { Ok(Next::Stop(exit)) } else { self.wait_for(exit) }
+        self.finish(exit, stop)
     }
 }

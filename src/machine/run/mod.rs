@@ -8,6 +8,7 @@
 //!         <- answer in the run page <-
 //! ```
 
+mod around;
 mod coalesced;
 mod consult;
 mod debug;
@@ -198,6 +199,9 @@ impl<'a> Run<'a> {
             Entered::Exit(exit) => self.exit(exit)?,
             Entered::InternalError { suberror, data, instruction } => {
                 let error = self.describe(suberror, data, instruction)?;
+                if let Some(next) = self.around_traps(&error)? {
+                    return Ok(next);
+                }
                 if self.repair(&error)? {
                     self.slot.counters.repaired();
                     return Ok(Next::Go);
@@ -205,6 +209,11 @@ impl<'a> Run<'a> {
                 self.decide(Exit::InternalError(Box::new(error)))?
             }
         };
+        self.finish(exit, stop)
+    }
+
+    /// Counts an exit that has been answered. `stop`: it ends the run.
+    fn finish(&mut self, exit: Exit, stop: bool) -> Result<Next> {
         self.slot.counters.count(exit.kind());
         if self.session.count() || stop { Ok(Next::Stop(exit)) } else { self.wait_for(exit) }
     }
