@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::exit::{Exit, Watched};
 use crate::hook::Scope;
 use crate::machine::look::{InHand, Seen};
-use crate::machine::trap::{Access, Watch};
+use crate::machine::trap::{Access, Then, Watch, Written, atomic, then};
 use crate::source::ReadMemory;
 use crate::x86::Gpr;
 
@@ -27,6 +27,23 @@ impl Hit {
         let size = u8::try_from((span.last - span.first + 1).min(8)).unwrap_or(8);
         let (id, gpa) = (watch.id, Some(span.first));
         Self { watch, watched: Watched { id, at, gpa, size, write, before: 0, after: 0, rip: 0 } }
+    }
+}
+
+/// What came of an access to trapped memory.
+#[derive(Clone, Copy, Debug)]
+enum Made {
+    /// There is no memory any more.
+    Nothing,
+    /// Nothing has been accessed: an atomic instruction wanted another value.
+    Without,
+    /// What was there before, and what is afterwards.
+    Changed(u64, u64),
+}
+
+impl From<Option<(u64, u64)>> for Made {
+    fn from(values: Option<(u64, u64)>) -> Self {
+        values.map_or(Self::Nothing, |(before, after)| Self::Changed(before, after))
     }
 }
 
@@ -49,30 +66,50 @@ impl Run<'_> {
             _ => return Ok(false),
         };
         let Some(is_rom) = self.machine.memory.is_rom(at) else { return Ok(false) };
-        let is_dropped = is_rom && data.is_some();
-        let Some((before, after)) = self.access(at, size, data.filter(|_| !is_rom)) else { return Ok(false) };
-        self.note_hits(at, size, data.is_some(), before, after);
-        if is_dropped {
-            return Ok(false);
+        let made = match data.filter(|_| !is_rom) {
+            Some(data) => self.write_trapped(Written { at, size, data })?,
+            None => self.value_at(at, size).map(|value| (value, value)).into(),
+        };
+        self.pending = !(is_rom && data.is_some()) && !matches!(made, Made::Nothing);
+        match made {
+            Made::Nothing => return Ok(false),
+            Made::Without => {}
+            Made::Changed(before, after) => self.note_hits(at, size, data.is_some(), before, after),
         }
-        self.pending = true;
-        if data.is_none() {
-            self.vcpu().answer_mmio(after);
+        if let (Made::Changed(value, _), None) = (made, data) {
+            self.vcpu().answer_mmio(value);
         }
-        Ok(true)
+        Ok(self.pending)
     }
 
-    /// Reads the memory at `at`, and writes `data` there: what was there before, and what is afterwards.
-    fn access(&self, at: GuestPhys, size: u8, data: Option<u64>) -> Option<(u64, u64)> {
-        let (memory, len) = (&self.machine.memory, usize::from(size));
-        let _turn = self.machine.traps.turn();
+    fn value_at(&self, at: GuestPhys, size: u8) -> Option<u64> {
         let mut word = [0; 8];
-        memory.read(at, word.get_mut(..len)?).ok()?;
-        let before = u64::from_le_bytes(word);
-        if let Some(data) = data {
-            memory.write(at, data.to_le_bytes().get(..len)?).ok()?;
+        self.machine.memory.read(at, word.get_mut(..usize::from(size))?).ok()?;
+        Some(u64::from_le_bytes(word))
+    }
+
+    /// Writes to trapped memory, atomically where the instruction is to be so.
+    fn write_trapped(&mut self, written: Written) -> Result<Made> {
+        let machine = self.machine;
+        let mut atomic_one = None;
+        if machine.cpus.len() > 1 {
+            let vcpu = self.vcpu();
+            let (regs, sregs) = (vcpu.regs()?, vcpu.sregs()?);
+            atomic_one = atomic(&regs, &sregs, &*machine.memory, written).map(|instruction| (instruction, regs));
         }
-        Some((before, data.unwrap_or(before)))
+        let _turn = machine.traps.turn();
+        let Some(before) = self.value_at(written.at, written.size) else { return Ok(Made::Nothing) };
+        match atomic_one.map_or(Then::Write, |(instruction, regs)| then(&instruction, &regs, written, before)) {
+            Then::Write => {}
+            Then::Drop => return Ok(Made::Without),
+            Then::Again(regs) => {
+                self.vcpu().set_regs(&regs); // of a write, KVM completes nothing but the write itself
+                return Ok(Made::Without);
+            }
+        }
+        let bytes = written.data.to_le_bytes();
+        let result = machine.memory.write(written.at, &bytes[..usize::from(written.size).min(8)]);
+        Ok(result.ok().map(|()| (before, written.data)).into())
     }
 
     fn note_hits(&mut self, at: GuestPhys, size: u8, write: bool, before: u64, after: u64) {

@@ -6,6 +6,7 @@
 //! with two watched pages |<- slot ->| hole |<-- slot -->| read-only |<-slot->|
 //! ```
 
+mod atomic;
 mod operands;
 mod slots;
 mod table;
@@ -20,6 +21,7 @@ use crate::memory::RegionInfo;
 use crate::x86::{PageFault, Sregs, translate};
 
 use super::Machine;
+pub(super) use atomic::{Then, Written, atomic, then};
 pub(super) use operands::Operands;
 use slots::Slots;
 pub(super) use table::{Access, Table};

@@ -35,17 +35,17 @@ pub(in crate::machine) struct Operands {
 }
 
 /// A vCPU between two instructions.
-struct View<'a, M> {
-    regs: &'a Regs,
-    sregs: &'a Sregs,
-    memory: &'a M,
+pub(super) struct View<'a, M> {
+    pub(super) regs: &'a Regs,
+    pub(super) sregs: &'a Sregs,
+    pub(super) memory: &'a M,
 }
 
 impl Operands {
     /// Of the instruction at RIP.
     pub(in crate::machine) fn of(regs: &Regs, sregs: &Sregs, memory: &impl ReadMemory) -> Self {
         let view = View { regs, sregs, memory };
-        let (bytes, first) = view.code();
+        let (bytes, first) = view.code_at(regs[Gpr::Rip]);
         let bits = sregs.code_bits();
         let decoder = Decoder::try_with_ip(bits, &bytes, regs[Gpr::Rip], DecoderOptions::NONE);
         let instruction = decoder.ok().map(|mut decoder| decoder.decode()).filter(|i| !i.is_invalid());
@@ -81,7 +81,7 @@ impl Operands {
 }
 
 impl<M: ReadMemory> View<'_, M> {
-    fn physical(&self, at: u64) -> Option<GuestPhys> {
+    pub(super) fn physical(&self, at: u64) -> Option<GuestPhys> {
         let word = |at: GuestPhys, size: u64| {
             let mut word = [0; 8];
             self.memory.read(at, word.get_mut(..usize::try_from(size).ok()?)?).ok()?;
@@ -102,9 +102,8 @@ impl<M: ReadMemory> View<'_, M> {
         pieces
     }
 
-    /// The bytes at RIP, and where they are.
-    fn code(&self) -> (Vec<u8>, u64) {
-        let rip = self.regs[Gpr::Rip];
+    /// The bytes at `rip`, and where they are.
+    pub(super) fn code_at(&self, rip: u64) -> (Vec<u8>, u64) {
         let is_long = self.sregs.code_bits() == 64;
         let first = if is_long { rip } else { self.sregs.cs.base.wrapping_add(rip) & 0xffff_ffff };
         let mut bytes = Vec::new();
@@ -116,6 +115,12 @@ impl<M: ReadMemory> View<'_, M> {
             bytes.extend_from_slice(&piece);
         }
         (bytes, first)
+    }
+
+    /// The linear address of the memory operand of an instruction that has one.
+    pub(super) fn memory_operand(&self, instruction: &Instruction) -> Option<u64> {
+        let mut factory = InstructionInfoFactory::new();
+        self.address(factory.info(instruction).used_memory().first()?)
     }
 
     fn address(&self, operand: &UsedMemory) -> Option<u64> {
@@ -133,13 +138,22 @@ impl<M: ReadMemory> View<'_, M> {
             Register::SS => base(&self.sregs.ss, false),
             Register::FS => base(&self.sregs.fs, true),
             Register::GS => base(&self.sregs.gs, true),
-            _ if register.is_gpr() => {
-                let word = self.regs[*GENERAL.get(register.full_register().number())?];
-                word & (u64::MAX >> (64 - 8 * u32::try_from(register.size()).unwrap_or(8).clamp(1, 8)))
-            }
-            _ => return None,
+            _ => return general(register, self.regs),
         })
     }
+}
+
+/// The general register that `register` is, or is the low part of.
+pub(super) fn gpr(register: Register) -> Option<Gpr> {
+    let is_high = matches!(register, Register::AH | Register::CH | Register::DH | Register::BH);
+    let number = register.full_register().number();
+    (register.is_gpr() && !is_high).then(|| GENERAL.get(number).copied()).flatten()
+}
+
+/// The value of a general register of any width, zero-extended.
+pub(super) fn general(register: Register, regs: &Regs) -> Option<u64> {
+    let width = u32::try_from(register.size()).unwrap_or(8).clamp(1, 8);
+    Some(regs[gpr(register)?] & (u64::MAX >> (64 - 8 * width)))
 }
 
 /// The general registers in the order of their numbers in an encoding.
