@@ -107,6 +107,14 @@ pub enum Error {
         /// The most that KVM has.
         max: u64,
     },
+    /// This KVM has no way to do it.
+    #[error("{what}")]
+    NoMechanism {
+        /// What does not work.
+        what: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// An argument that means nothing.
     #[error("{0}")]
     Invalid(String),
@@ -163,18 +171,6 @@ pub enum Error {
         errno: i32,
         /// What was to be set together is given up; else one thing was refused, which is as it was.
         dropped: bool,
-    },
-    /// An instruction on a trapped page that neither KVM nor a single step can do.
-    #[error(
-        "the instruction at {rip:#x} (ring {ring}) uses the watched page at {page:#x} in a way that this KVM cannot follow"
-    )]
-    Untraceable {
-        /// Linear address of the instruction.
-        rip: u64,
-        /// The page, guest-physical.
-        page: u64,
-        /// The ring that it is in.
-        ring: u8,
     },
     /// A value that a register cannot have.
     #[error("{0}")]

@@ -133,13 +133,9 @@ impl<'a> RunGuard<'a> {
     }
 
     /// Moves the next kick of this thread.
-    pub fn tick_in(&self, first: Duration) -> Result<()> {
+    pub fn tick_in(&mut self, first: Duration) -> Result<()> {
+        self.timed = true;
         set_timer(first.max(Duration::from_nanos(1)), TICK)
-    }
-
-    /// Ticks as before something that moved the kick: of a run that is timed, in `next`.
-    pub fn tick_again(&self, next: Duration) -> Result<()> {
-        if self.timed || !self.outer.is_null() { self.tick_in(next) } else { set_timer(Duration::ZERO, Duration::ZERO) }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The place of one vCPU in a machine: who may touch it now. The vCPU itself is lent out while it runs, and put back
 //! while a handler is asked, so that no lock is ever held across the guest or foreign code.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +21,23 @@ pub struct Cpu {
     pub shim: Option<Shim>,
     /// What is repaired where KVM cannot go on.
     pub repair: Repair,
+    /// What debugging needs to know of it.
+    pub debug: CpuDebug,
     /// The instruction at this address is known to be watched, and is executed next.
     pub(super) passed: Option<u64>,
+}
+
+/// What debugging keeps of one vCPU, from one run to the next.
+#[derive(Debug, Default)]
+pub struct CpuDebug {
+    /// The linear address of an instruction that was reported and has not been executed: it is stepped over.
+    pub resume: Option<u64>,
+    /// A step over it ended in an exception of the guest's: where it was, and RSP. Coming back is no new hit.
+    pub returning: Option<(u64, u64)>,
+    /// What KVM was told last: its flags, and DR0 to DR7.
+    pub told: (u32, [u64; 8]),
+    /// The trap flag is ours.
+    pub owns_trap_flag: bool,
 }
 
 #[derive(Debug)]
@@ -62,8 +76,6 @@ pub struct Slot {
     pub injections: Injections,
     /// What it has done.
     pub counters: Counters,
-    /// It is in the guest, or about to enter it.
-    pub(super) inside: AtomicBool,
     state: Mutex<State>,
     back: Condvar,
 }
@@ -80,8 +92,7 @@ impl Slot {
             tables: None,
         };
         let (injections, counters) = (Injections::default(), Counters::default());
-        let inside = AtomicBool::new(false);
-        Self { id, kick, queue, injections, counters, inside, state: Mutex::new(state), back: Condvar::new() }
+        Self { id, kick, queue, injections, counters, state: Mutex::new(state), back: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -4,8 +4,8 @@
 mod below;
 mod build;
 mod cpu;
+mod debug;
 mod doorbell;
-mod hold;
 mod interrupts;
 mod irq_event;
 mod lifecycle;
@@ -20,6 +20,7 @@ mod run;
 mod session;
 mod stats;
 mod trap;
+mod world;
 mod zone;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -31,6 +32,7 @@ use crate::addr::{GuestPhys, Span};
 use crate::boot::bare::{self, Mode};
 use crate::boot::start::Start;
 use crate::bus::Bus;
+use crate::debug::Points;
 use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, Interruption};
@@ -45,7 +47,6 @@ use build::Routes;
 pub use cpu::{Cpu, Slot};
 pub use doorbell::Doorbell;
 use doorbell::Doorbells;
-use hold::Hold;
 use interrupts::Lines;
 pub use irq_event::InterruptEvent;
 use irq_event::Routing;
@@ -59,6 +60,7 @@ pub use session::{Limits, Outcome};
 pub use stats::{Stats, time_of};
 use trap::Traps;
 pub use trap::{Accesses, Kind as TrapKind, Part as WatchedPart, Place as WatchedPlace, Terms, Watch};
+use world::World;
 use zone::Zones;
 pub use zone::{Reader, Zone};
 
@@ -148,11 +150,12 @@ pub struct Machine {
     vm: Mutex<Option<Arc<Vm>>>,
     doorbells: Doorbells,
     zones: Zones,
+    /// Breakpoints and watchpoints.
+    points: Points,
+    world: World,
     routing: Arc<Routing>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,
-    /// Keeps vCPUs out of the guest.
-    hold: Hold,
     traps: Traps,
     life: Mutex<Life>,
     /// Exits that would have ended the last run beside the one that did.

@@ -25,6 +25,7 @@ impl From<Error> for PyErr {
             }
             Error::NoKvm { cause, remedy } => HostError::new_err((cause, remedy)),
             Error::Host { errno, .. } => HostError::new_err((text, "", errno)),
+            Error::NoMechanism { instead, .. } => HostError::new_err((text, instead)),
             Error::VcpuCount { .. } | Error::Invalid(_) => PyValueError::new_err(text),
             Error::Closed => ClosedError::new_err("the VM is closed; make a new one"),
             Error::Running { vcpu } => RunningError::new_err(format!(
@@ -55,10 +56,6 @@ impl From<Error> for PyErr {
             Error::Registers { dropped: false, .. } => {
                 RegisterError::new_err(format!("{text}: a reserved bit differs, or a part contradicts another one"))
             }
-            Error::Untraceable { .. } => HostError::new_err((
-                text,
-                "watch something else, or with access=\"w\", which leaves reads alone; the vCPU is still at that instruction",
-            )),
             Error::Value(_) => RegisterError::new_err(text),
         }
     }

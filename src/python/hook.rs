@@ -214,7 +214,7 @@ impl Handle {
     }
 
     /// Removes the handler, before the next exit. Does nothing if it has been removed.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn remove(&self, py: Python<'_>) -> PyResult<()> {
         let Some(hook) = self.hook() else { return Ok(()) };
         let machine: Arc<Machine> = Arc::clone(self.vm.get().machine());
         self.vm.get().forget(&hook);

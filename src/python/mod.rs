@@ -4,6 +4,7 @@
 mod address;
 mod aliases;
 mod bits;
+mod breakpoint;
 mod coalesced;
 mod console;
 mod decode;
@@ -55,6 +56,8 @@ mod _belljar {
     #[allow(non_upper_case_globals)] // Python's name
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
+    #[pymodule_export]
+    use super::breakpoint::Breakpoint;
     #[pymodule_export]
     use super::coalesced::Zone;
     #[pymodule_export]

@@ -108,7 +108,7 @@ fn watch(vm: &Bound<'_, VM>, request: Request<'_, '_>) -> PyResult<Watchpoint> {
     }
     let at = address_of(vm.get(), request.address, is_virtual)?;
     let (py, machine) = (vm.py(), vm.get().machine());
-    let id = machine.next_point();
+    let id = machine.points().number();
     let handle = Handle::new(vm.clone().unbind(), Subject::Point(id), Wanted::ALL, None);
     let handle = Bound::new(py, handle)?;
     if let Some(function) = handler {

@@ -126,24 +126,12 @@ def test_what_the_emulator_cannot_do_on_a_trapped_page_is_stepped(vm, instructio
     check_vectors(vm, wp, seen, instruction)
 
 
-@pytest.mark.needs(single_step_in_ring3=True)
 @LOADS_AND_STORES
 def test_what_the_emulator_cannot_do_in_ring_3_is_stepped(vm, instruction):
     prepare_vectors(vm, instruction, "user")
     seen = []
     wp = vm.watch(DATA, 8, seen.append, access="rw")
     check_vectors(vm, wp, seen, instruction)
-
-
-@pytest.mark.needs(single_step_in_ring3=False)
-def test_what_cannot_be_followed_in_ring_3_is_an_error_and_no_silent_loss(vm):
-    prepare_vectors(vm, "fstp qword ptr [rbx]", "user")
-    wp = vm.watch(DATA, 8)
-    with pytest.raises(bj.HostError, match="ring 3"):
-        run_to_end(vm)
-    wp.remove()
-    assert isinstance(run_to_end(vm), bj.PortOut)
-    assert vm.memory.read(DATA, 8) == bytes.fromhex("000000000000f03f")
 
 
 @pytest.mark.needs(ring0_is_native=False)

@@ -6,19 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::addr::{GuestPhys, PAGE, Span, page_floor};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exit::{Exit, InternalError};
 use crate::kvm::{Entered, Irqchip, TICK};
+use crate::machine::repair::emulate;
 use crate::machine::trap::{Access, Operands, Table, Watch};
 use crate::source::ReadMemory;
-use crate::x86::{Gpr, Regs};
+use crate::x86::{Gpr, Regs, Sregs};
 
+use super::step::SINGLE_STEP;
 use super::trap::Hit;
 use super::{Next, Run};
-
-// KVM_GUESTDBG_*
-const ENABLE: u32 = 1;
-const SINGLE_STEP: u32 = 2;
 
 /// How often a step that was interrupted is tried again at once.
 const MOST_TRIES: usize = 16;
@@ -55,25 +53,37 @@ impl Run<'_> {
         if self.repair(error)? {
             self.slot.counters.repaired();
             self.executed(before, regs[Gpr::Rip]);
-            return Ok(Some(Next::Go));
+            return self.after_step().map(Some);
+        }
+        if let Some(after) = emulate(&regs, &sregs, &self.machine.memory) {
+            self.vcpu().set_regs(&after);
+            self.executed(before, regs[Gpr::Rip]);
+            return self.after_step().map(Some);
         }
         if operands.is_hlt && self.machine.irqchip() != Irqchip::None {
             return self.halt_here(regs).map(Some);
         }
-        self.refuse_unsteppable(sregs.cpl(), regs[Gpr::Rip], &pages)?;
-        let entered = self.step_over(operands.is_all.then_some(&pages), &regs)?;
-        if matches!(entered, Entered::Interrupted) && self.vcpu().regs()? == regs {
+        let entered = self.step_over(operands.is_all.then_some(&pages), &regs, &sregs)?;
+        if matches!(entered, Entered::Interrupted) && is_at(&regs, &self.vcpu().regs()?) {
+            self.clear_trap_flag()?;
             return self.answer(entered).map(Some); // nothing has been executed
         }
         self.executed(before, regs[Gpr::Rip]);
+        match self.debug_exit(&entered)? {
+            Some(next) => Ok(Some(next)),
+            None => self.stepped(entered).map(Some),
+        }
+    }
+
+    /// What came out of a step, if it is no debugger's.
+    fn stepped(&mut self, entered: Entered) -> Result<Next> {
         match entered {
-            Entered::Exit(Exit::Debug { .. }) | Entered::Interrupted => Ok(Some(Next::Go)),
             Entered::InternalError { suberror, data, instruction } => {
                 let error = self.describe(suberror, data, instruction)?;
                 let (exit, stop) = self.decide(Exit::InternalError(Box::new(error)))?;
-                self.finish(exit, stop).map(Some)
+                self.finish(exit, stop)
             }
-            other => self.answer(other).map(Some),
+            other => self.answer(other),
         }
     }
 
@@ -148,42 +158,45 @@ impl Run<'_> {
     }
 
     /// Executes one instruction with `pages` (all where there are none) as if they were not trapped.
-    fn step_over(&mut self, pages: Option<&BTreeSet<u64>>, regs: &Regs) -> Result<Entered> {
+    fn step_over(&mut self, pages: Option<&BTreeSet<u64>>, regs: &Regs, sregs: &Sregs) -> Result<Entered> {
         let machine = self.machine;
-        let held = machine.hold();
+        let told = self.lease.cpu().debug.told;
+        if self.can_step(sregs) {
+            self.tell(told.0 | SINGLE_STEP, told.1)?;
+        } else {
+            self.set_trap_flag(regs, sregs)?;
+            self.debug.is_on = true; // to take the trap for what it is
+        }
+        let held = machine.world.hold(&machine.cpus);
         machine.lift_traps(pages, true)?;
         let entered = self.step_once(regs);
         machine.lift_traps(pages, false)?;
         drop(held);
-        self.guard.tick_again(self.session.time_left().map_or(TICK, |left| left.min(TICK)))?;
+        self.tell(told.0, told.1)?;
+        self.guard.tick_in(self.session.time_left().map_or(TICK, |left| left.min(TICK)))?;
         entered
     }
 
     /// One instruction; nobody waits for longer than a few moments, whatever it is.
     fn step_once(&mut self, regs: &Regs) -> Result<Entered> {
-        self.vcpu().set_guest_debug(ENABLE | SINGLE_STEP, [0; 8])?;
         let mut entered = Ok(Entered::Interrupted);
         for _ in 0..MOST_TRIES {
             self.guard.tick_in(PATIENCE)?;
             entered = self.vcpu().enter();
-            if !matches!(entered, Ok(Entered::Interrupted)) || self.vcpu().regs()? != *regs {
+            if !matches!(entered, Ok(Entered::Interrupted)) || !is_at(regs, &self.vcpu().regs()?) {
                 break;
             }
             self.vcpu().acknowledge_kick();
         }
-        self.vcpu().set_guest_debug(0, [0; 8])?;
         entered
     }
+}
 
-    /// Where this KVM cannot step, nothing else is right: says so.
-    fn refuse_unsteppable(&self, cpl: u8, rip: u64, pages: &BTreeSet<u64>) -> Result<()> {
-        let quirks = &self.machine.quirks;
-        if if cpl == 0 { quirks.single_step_in_ring0 } else { quirks.single_step_in_ring3 } {
-            return Ok(());
-        }
-        let page = pages.first().copied().unwrap_or_default();
-        Err(Error::Untraceable { rip, page, ring: cpl })
-    }
+/// Has nothing been executed between these two? A step may have set the trap flag.
+fn is_at(before: &Regs, after: &Regs) -> bool {
+    let mut same = *after;
+    same[Gpr::Rflags] = before[Gpr::Rflags];
+    same == *before
 }
 
 /// The trapped pages that an instruction touches.

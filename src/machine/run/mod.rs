@@ -16,6 +16,8 @@ mod interrupt;
 mod msr;
 mod port;
 mod repair;
+mod settle;
+mod step;
 mod trace;
 mod trap;
 mod until;
@@ -32,9 +34,10 @@ use crate::x86::Regs;
 
 use super::Machine;
 use super::cpu::{Cpu, Lease, Slot};
-use super::merge::merged;
 use super::session::Session;
 use super::stats::Stopwatch;
+use debug::Debugger;
+use step::Prepared;
 
 /// Called now and then on a foreground run, to look for signals; its error ends the run.
 pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + std::marker::Sync);
@@ -82,6 +85,7 @@ pub(super) struct Run<'a> {
     is_settling: bool,
     /// Something failed: what is left of the instruction is done without asking handlers.
     has_failed: bool,
+    debug: Debugger,
     /// What came while an instruction was completed, and is to end the run.
     ended: Option<Exit>,
     /// Accesses to what is watched, of an instruction that is not complete yet.
@@ -125,6 +129,7 @@ impl<'a> Run<'a> {
             rewritten,
             is_settling: false,
             has_failed: false,
+            debug: Debugger::new(session.steps()),
             ended: None,
             hits: Vec::new(),
         })
@@ -141,7 +146,9 @@ impl<'a> Run<'a> {
         if let Some(exit) = self.ended.take().filter(|_| result.is_ok()) {
             self.session.also(self.slot.id, exit);
         }
+        let ended = self.end_debugging();
         self.vcpu().end_run();
+        let completed = completed.and(ended);
         result.and_then(|exit| completed.map(|()| exit))
     }
 
@@ -158,10 +165,7 @@ impl<'a> Run<'a> {
                 self.inject()?;
             }
             self.pending = false;
-            self.watch.entering();
-            let entered = self.enter(Vcpu::enter);
-            self.watch.left();
-            let next = self.answer_in_order(entered?)?;
+            let next = self.turn()?;
             let next = if self.hits.is_empty() { next } else { self.hand_out_hits(next)? };
             if let Next::Stop(exit) = next {
                 return Ok(exit);
@@ -172,10 +176,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Goes into the guest by `how`, once nobody holds the vCPUs.
-    fn enter(&mut self, how: impl FnOnce(&mut Vcpu) -> Result<Entered>) -> Result<Entered> {
-        let Self { machine, slot, lease, .. } = self;
-        machine.hold.pass(&slot.inside, || how(&mut lease.cpu().vcpu))
+    /// One entry of the guest, and what comes of it.
+    fn turn(&mut self) -> Result<Next> {
+        let is_debugged = self.is_debugged();
+        let prepared = if is_debugged { self.prepare()? } else { Prepared::Enter };
+        self.watch.entering();
+        let entered = match prepared {
+            Prepared::Enter => self.enter_guest(),
+            Prepared::Entered(entered) => Ok(entered),
+            Prepared::Done(next) => return Ok(next),
+        };
+        self.watch.left();
+        let entered = entered?;
+        if is_debugged && let Some(next) = self.debug_exit(&entered)? {
+            return Ok(next);
+        }
+        self.answer_in_order(entered)
     }
 
     /// Takes over changes of the hooks.
@@ -184,6 +200,7 @@ impl<'a> Run<'a> {
         if self.generation != Some(generation) {
             self.generation = Some(generation);
             self.tables = self.machine.hooks.tables();
+            self.look_up_steps();
         }
     }
 
@@ -192,7 +209,14 @@ impl<'a> Run<'a> {
         let (exit, stop) = match entered {
             Entered::Interrupted => return self.interrupted(),
             Entered::Port(access) => match self.lease.cpu().ring3_exception(access.port, &self.machine.memory)? {
-                Some(exception) => self.decide(Exit::Exception(Box::new(exception)))?,
+                Some(exception) => {
+                    if self.debug.is_on
+                        && let Some(next) = self.shim_exit(&exception)?
+                    {
+                        return Ok(next);
+                    }
+                    self.decide(Exit::Exception(Box::new(exception)))?
+                }
                 None => return self.port_access(&access),
             },
             Entered::Exit(exit) if self.trapped(&exit)? => return Ok(Next::Go),
@@ -204,7 +228,7 @@ impl<'a> Run<'a> {
                 }
                 if self.repair(&error)? {
                     self.slot.counters.repaired();
-                    return Ok(Next::Go);
+                    return self.after_step();
                 }
                 self.decide(Exit::InternalError(Box::new(error)))?
             }
@@ -242,8 +266,12 @@ impl<'a> Run<'a> {
                 break;
             }
             self.pending = false;
-            let answered = match self.enter(Vcpu::complete) {
+            let answered = match self.complete_inside() {
                 Ok(Entered::Port(access)) => self.rest_of_string(&access),
+                Ok(Entered::Exit(Exit::Debug { exception: 1, .. })) if self.debug.steps() => {
+                    self.debug.has_stepped = true;
+                    Ok(())
+                }
                 Ok(Entered::Exit(exit)) => self.exit_on_the_way(exit),
                 Ok(Entered::Interrupted | Entered::InternalError { .. }) => break,
                 Err(error) => Err(error),
@@ -252,15 +280,6 @@ impl<'a> Run<'a> {
             result = result.and(answered);
         }
         result
-    }
-
-    /// Answers an exit that came while an instruction was completed.
-    fn exit_on_the_way(&mut self, exit: Exit) -> Result<()> {
-        if self.trapped(&exit)? {
-            return Ok(());
-        }
-        let (exit, stop) = self.exit(exit)?;
-        self.ends_later(exit, stop)
     }
 
     /// Answers any other exit. Hands it back, and whether to stop.
@@ -363,34 +382,5 @@ impl<'a> Run<'a> {
         self.record_answer(exit, is_element, Some(data));
         answer(self.vcpu(), data);
         read.map(|(_, verdict)| verdict)
-    }
-
-    /// Settles an access whose answer may have failed: then no handler is asked any more, and that error comes out.
-    fn settle_after<T>(&mut self, exit: &Exit, answered: Result<T>) -> Result<T> {
-        self.has_failed |= answered.is_err();
-        let settled = self.settle(exit);
-        answered.and_then(|answer| settled.map(|()| answer))
-    }
-
-    /// After an access has been answered: a handler that set registers means the state after the instruction. Then the
-    /// instruction completes first, since KVM's emulator would overwrite RIP, and drops the data of a read whose
-    /// registers were set. Accesses that come on the way are part of it; it never calls itself.
-    fn settle(&mut self, exit: &Exit) -> Result<()> {
-        if let Some((now, wanted)) = self.vcpu().take_rewritten() {
-            let before = self.rewritten.map_or(now, |(before, _)| before);
-            self.rewritten = Some((before, wanted));
-        }
-        if self.rewritten.is_none() || self.is_settling {
-            return Ok(());
-        }
-        self.is_settling = true;
-        let completed = self.complete();
-        self.is_settling = false;
-        let Some((before, wanted)) = self.rewritten.take() else { return completed };
-        completed?;
-        let vcpu = self.vcpu();
-        let regs = merged(exit, &before, &vcpu.regs()?, &wanted);
-        vcpu.set_regs(&regs);
-        Ok(())
     }
 }

@@ -82,6 +82,15 @@ impl Run<'_> {
         Ok(self.pending)
     }
 
+    /// Answers an exit that came while an instruction was completed.
+    pub(super) fn exit_on_the_way(&mut self, exit: Exit) -> Result<()> {
+        if self.trapped(&exit)? {
+            return Ok(());
+        }
+        let (exit, stop) = self.exit(exit)?;
+        self.ends_later(exit, stop)
+    }
+
     fn value_at(&self, at: GuestPhys, size: u8) -> Option<u64> {
         let mut word = [0; 8];
         self.machine.memory.read(at, word.get_mut(..usize::from(size))?).ok()?;
@@ -155,7 +164,7 @@ impl Run<'_> {
     fn hand_out(&mut self, hit: Hit) -> Result<Next> {
         let Hit { watch, watched } = hit;
         let exit = Exit::Watchpoint(Box::new(watched));
-        if !self.is_wanted(&watch, &exit) || !watch.hit() {
+        if !self.is_let_through(&watch, &exit) || !watch.hit() {
             return Ok(Next::Go);
         }
         let next = self.hit(exit, watch.stops());
@@ -166,7 +175,7 @@ impl Run<'_> {
     }
 
     /// Does the filter of `watch` hold?
-    fn is_wanted(&mut self, watch: &Watch, exit: &Exit) -> bool {
+    fn is_let_through(&mut self, watch: &Watch, exit: &Exit) -> bool {
         let Self { lease, machine, .. } = self;
         let vcpu = &mut lease.cpu().vcpu;
         let id = vcpu.id();

@@ -12,7 +12,7 @@ mod slots;
 mod table;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::addr::{GuestPhys, GuestVirt, PAGE, Span, page_floor};
@@ -35,8 +35,6 @@ const MOST_PAGES: u64 = 1 << 16;
 pub(super) struct Traps {
     /// There have been some: an access to memory that exits may be one's, even if it has gone meanwhile.
     used: AtomicBool,
-    /// The number of the next breakpoint or watchpoint.
-    next: AtomicU32,
     table: Mutex<Arc<Table>>,
     slots: Mutex<Slots>,
     /// Held by a vCPU while it makes an access to trapped memory, so that what was there before is exact.
@@ -72,6 +70,11 @@ impl Traps {
         locked(&self.turn)
     }
 
+    /// Is the page that holds `at` trapped?
+    pub(super) fn is_trapped(&self, at: GuestPhys) -> bool {
+        self.are_used() && self.table().kind_at(at).is_some()
+    }
+
     /// Does a watch lie in `region`?
     pub(super) fn are_in(&self, region: &RegionInfo) -> bool {
         self.table().pages_in(region).next().is_some()
@@ -79,11 +82,6 @@ impl Traps {
 }
 
 impl Machine {
-    /// A number for a breakpoint or watchpoint, which no other of this machine has.
-    pub fn next_point(&self) -> u32 {
-        self.traps.next.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
     /// Watches `len` bytes at `place`: from the next entry of every vCPU on, accesses to them are hits of number `id`.
     pub fn add_watch(&self, id: u32, place: Place, len: u64, terms: Terms) -> Result<Arc<Watch>> {
         let vm = self.vm()?;
@@ -110,7 +108,7 @@ impl Machine {
 
     fn change_traps(&self, how: impl FnOnce(&mut Vec<Arc<Watch>>)) -> Result<()> {
         let vm = self.vm()?;
-        let _held = self.hold();
+        let _held = self.world.hold(&self.cpus);
         let mut slots = locked(&self.traps.slots);
         let old = self.traps.table();
         let mut watches = old.watches().to_vec();
