@@ -33,6 +33,7 @@ mod shutdown;
 mod size;
 mod state;
 mod stats;
+mod step;
 mod subject;
 mod symbols;
 mod trace;

@@ -117,7 +117,7 @@ def check_vectors(vm, wp, seen, instruction):
 
 
 @pytest.mark.needs(ring0_is_native=True)
-@LOADS_AND_STORES
+@pytest.mark.parametrize("instruction", ["fld qword ptr [rbx]", "fstp qword ptr [rbx]", "fxsave [rbx]"])
 def test_what_the_emulator_cannot_do_on_a_trapped_page_is_stepped(vm, instruction):
     prepare_vectors(vm, instruction, "long")
     seen = []

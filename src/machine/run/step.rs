@@ -9,6 +9,7 @@ use crate::hook::Subject;
 use crate::kvm::{Entered, TICK};
 use crate::machine::debug::STEP;
 use crate::machine::repair::{emulate, instruction_at, locate};
+use crate::machine::stepping::is_of_flow;
 use crate::x86::{Gpr, Regs, Sregs};
 
 use super::debug::linear;
@@ -179,7 +180,7 @@ impl Run<'_> {
     fn pass(&mut self, at: u64, regs: &Regs, sregs: &Sregs) -> Result<Prepared> {
         let steps = self.debug.steps();
         let place = locate(sregs, &self.machine.memory, at).map(|(place, _)| place);
-        let planted = place.filter(|place| self.machine.memory.is_patched(*place));
+        let planted = place.filter(|place| self.machine.memory.has_patch(*place));
         let has_register =
             self.debug.plan.slots.iter().flatten().any(|slot| slot.linear == at && slot.point.wish.watch.is_none());
         if planted.is_none() && !has_register {
@@ -196,7 +197,6 @@ impl Run<'_> {
             self.set_trap_flag(regs, sregs)?;
             self.tell(0, [0; 8])?;
         }
-        self.debug.is_passing = true;
         let entered = {
             let machine = self.machine;
             let _alone = planted.and_then(|_| machine.world.alone(&machine.cpus));
@@ -217,17 +217,18 @@ impl Run<'_> {
     fn passed(&mut self, at: u64, before: &Regs, entered: Entered) -> Result<Prepared> {
         let (regs, sregs) = self.registers()?;
         let now = linear(&regs, &sregs);
-        if matches!(entered, Entered::Interrupted) && now == at {
-            self.lease.cpu().debug.resume = Some(at); // nothing has been executed
-        } else if matches!(entered, Entered::Exit(Exit::Debug { .. })) {
-            let mut there = *before;
-            there[Gpr::Rip] = before[Gpr::Rip];
-            let next = instruction_at(&there, &sregs, &self.machine.memory)
-                .filter(|instruction| instruction.flow_control() == FlowControl::Next)
-                .map(|instruction| instruction.next_ip());
-            if next.is_some_and(|next| next != regs[Gpr::Rip] && regs[Gpr::Rip] != before[Gpr::Rip]) {
-                self.lease.cpu().debug.returning = Some((at, before[Gpr::Rsp]));
+        let is_step = matches!(entered, Entered::Exit(Exit::Debug { .. }));
+        let straight = instruction_at(before, &sregs, &self.machine.memory)
+            .filter(|instruction| instruction.flow_control() == FlowControl::Next);
+        let debug = &mut self.lease.cpu().debug;
+        match straight {
+            // Nothing has been executed, or one round of a string.
+            _ if now == at && matches!(entered, Entered::Interrupted) => debug.resume = Some(at),
+            Some(_) if now == at && is_step => debug.resume = Some(at),
+            Some(straight) if is_step && straight.next_ip() != regs[Gpr::Rip] => {
+                debug.returning = Some((at, before[Gpr::Rsp]));
             }
+            _ => {}
         }
         Ok(Prepared::Entered(entered))
     }
@@ -235,9 +236,7 @@ impl Run<'_> {
     /// One instruction has been executed: a step, if anybody wanted one.
     pub(super) fn after_step(&mut self) -> Result<Next> {
         self.clear_trap_flag()?;
-        let was_passing = std::mem::take(&mut self.debug.is_passing);
         if !self.debug.steps() {
-            let _ = was_passing;
             return Ok(Next::Go);
         }
         let (regs, sregs) = self.registers()?;
@@ -247,7 +246,10 @@ impl Run<'_> {
         {
             return Ok(Next::Stop(exit));
         }
+        let is_there = self.debug.to_flow
+            && instruction_at(&regs, &sregs, &self.machine.memory).is_some_and(|found| is_of_flow(&found));
         match &mut self.debug.left {
+            Some(_) if is_there => Ok(Next::Stop(exit)),
             Some(left) => {
                 *left = left.saturating_sub(1);
                 Ok(if *left == 0 { Next::Stop(exit) } else { Next::Go })
