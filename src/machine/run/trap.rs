@@ -167,7 +167,7 @@ impl Run<'_> {
         if !self.is_let_through(&watch, &exit) || !watch.hit() {
             return Ok(Next::Go);
         }
-        let next = self.hit(exit, watch.stops());
+        let next = self.hit(exit, watch.stops);
         if watch.once {
             self.machine.remove_watch(&watch)?;
         }

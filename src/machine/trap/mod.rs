@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::addr::{GuestPhys, GuestVirt, PAGE, Span, page_floor};
 use crate::error::{Error, Result};
 use crate::memory::RegionInfo;
+use crate::source::ReadMemory;
 use crate::x86::{PageFault, Sregs, translate};
 
 use super::Machine;
@@ -104,6 +105,14 @@ impl Machine {
     /// Is it watched, and not removed?
     pub fn is_watched(&self, watch: &Arc<Watch>) -> bool {
         self.vm().is_ok() && self.traps.table().watches().iter().any(|w| Arc::ptr_eq(w, watch))
+    }
+
+    /// The `size` bytes at linear address `at`, if they are mapped in one page.
+    pub fn value_at(&self, sregs: &Sregs, at: GuestVirt, size: u8) -> Option<u64> {
+        let gpa = self.physical(sregs, at.0).ok()?;
+        let mut word = [0; 8];
+        self.memory.read(gpa, word.get_mut(..usize::from(size))?).ok()?;
+        Some(u64::from_le_bytes(word))
     }
 
     fn change_traps(&self, how: impl FnOnce(&mut Vec<Arc<Watch>>)) -> Result<()> {
