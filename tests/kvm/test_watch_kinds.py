@@ -1,4 +1,4 @@
-"""What can be watched and how: linear addresses, filters, debug registers, many at once; and what is refused in words."""
+"""What can be watched and how: linear addresses, filters, debug registers, many at once; and what is refused."""
 
 import pytest
 

@@ -76,6 +76,11 @@ impl Traps {
         self.are_used() && self.table().kind_at(at).is_some()
     }
 
+    /// While it lives, no slot changes.
+    pub(super) fn keep(&self) -> impl Drop + '_ {
+        locked(&self.slots)
+    }
+
     /// Does a watch lie in `region`?
     pub(super) fn are_in(&self, region: &RegionInfo) -> bool {
         self.table().pages_in(region).next().is_some()
