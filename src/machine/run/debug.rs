@@ -35,6 +35,8 @@ pub(super) struct Debugger {
     pub(super) is_first: bool,
     /// Somebody wants to see each step.
     pub(super) is_traced: bool,
+    /// RIP before the step.
+    pub(super) from: u64,
     /// A step ended while an access was completed.
     pub(super) has_stepped: bool,
 }

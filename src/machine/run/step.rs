@@ -1,7 +1,7 @@
 //! How a debugged vCPU enters the guest: past the breakpoint at which it was stopped, and one instruction at a time where
 //! that is wanted. It never says what a hit means.
 
-use iced_x86::FlowControl;
+use iced_x86::{FlowControl, Instruction, Mnemonic};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -35,6 +35,28 @@ pub(super) enum Prepared {
 }
 
 impl Run<'_> {
+    /// One entry of the guest, and what comes of it.
+    pub(super) fn turn(&mut self) -> Result<Next> {
+        let is_debugged = self.is_debugged();
+        let prepared = if is_debugged { self.prepare()? } else { Prepared::Enter };
+        self.watch.entering();
+        let entered = match prepared {
+            Prepared::Enter => self.enter_guest(),
+            Prepared::Entered(entered) => Ok(entered),
+            Prepared::Done(next) => return Ok(next),
+        };
+        self.watch.left();
+        let entered = entered?;
+        if is_debugged && let Some(next) = self.debug_exit(&entered)? {
+            return Ok(next);
+        }
+        let next = self.answer_in_order(entered)?;
+        if self.pending && self.debug.steps() && matches!(next, Next::Go) {
+            self.complete_step()?;
+        }
+        Ok(next)
+    }
+
     /// Is there anything to prepare before an entry, or to look at after one?
     pub(super) fn is_debugged(&self) -> bool {
         self.debug.is_on || self.debug.generation != self.machine.points.generation()
@@ -89,7 +111,7 @@ impl Run<'_> {
         if self.debug.plan.pending().next().is_some() || self.debug.plan.wants_gate() {
             let has_shim = self.lease.cpu().shim.is_some();
             let sregs = self.vcpu().sregs()?;
-            self.machine.settle(&sregs, has_shim)?;
+            self.machine.settle(self.slot.id, &sregs, has_shim)?;
             self.look_up_points();
             self.guard.tick_in(self.session.time_left().map_or(TICK, |left| left.min(TICK)))?;
         }
@@ -104,8 +126,40 @@ impl Run<'_> {
                 return self.pass(at, &regs, &sregs);
             }
         }
-        self.tell_control(self.debug.steps())?;
+        self.enter_or_step()
+    }
+
+    fn enter_or_step(&mut self) -> Result<Prepared> {
+        let steps = self.debug.steps();
+        if steps && let Some(next) = self.step_here()? {
+            return Ok(Prepared::Done(next));
+        }
+        self.tell_control(steps)?;
         Ok(Prepared::Enter)
+    }
+
+    /// A step that is made here: of an instruction behind which an interpreted ring 0 does not stop.
+    fn step_here(&mut self) -> Result<Option<Next>> {
+        let (regs, sregs) = self.registers()?;
+        self.debug.from = regs[Gpr::Rip];
+        if self.machine.quirks.ring0_is_native || sregs.cpl() != 0 {
+            return Ok(None);
+        }
+        let is_one = |found: &Instruction| matches!(found.mnemonic(), Mnemonic::Endbr64 | Mnemonic::Endbr32);
+        if instruction_at(&regs, &sregs, &self.machine.memory).as_ref().is_none_or(|found| !is_one(found)) {
+            return Ok(None);
+        }
+        let Some(after) = emulate(&regs, &sregs, &self.machine.memory) else { return Ok(None) };
+        self.vcpu().set_regs(&after);
+        self.after_step().map(Some)
+    }
+
+    /// After an access of a step has been answered: completes its instruction, which ends the step.
+    pub(super) fn complete_step(&mut self) -> Result<()> {
+        self.complete()?;
+        let rip = self.vcpu().regs()?[Gpr::Rip];
+        self.debug.has_stepped |= rip != self.debug.from;
+        Ok(())
     }
 
     /// Tells KVM what is to be debugged, if it has been told otherwise.
@@ -184,8 +238,7 @@ impl Run<'_> {
         let has_register =
             self.debug.plan.slots.iter().flatten().any(|slot| slot.linear == at && slot.point.wish.watch.is_none());
         if planted.is_none() && !has_register {
-            self.tell_control(steps)?;
-            return Ok(Prepared::Enter);
+            return self.enter_or_step();
         }
         if let Some(after) = emulate(regs, sregs, &self.machine.memory) {
             self.vcpu().set_regs(&after);
