@@ -15,6 +15,7 @@ use crate::hook::{Subject, Wanted};
 use crate::machine::{Accesses, Machine, Slot, Terms, TrapKind, Watch, WatchedPlace};
 
 use super::address::Fitting;
+use super::exit::WatchpointHit;
 use super::expression::{Expression, filter};
 use super::hook::Handle;
 use super::vm::VM;
@@ -98,7 +99,7 @@ fn place(machine: &Machine, at: Place, cr3: Option<u64>) -> CoreResult<WatchedPl
     };
     let slot = machine.cpus.iter().find(|slot| slot.is_in_handler()).or(machine.cpus.first());
     let slot: &Slot = slot.ok_or(Error::Closed)?;
-    let mut sregs = slot.with(|cpu| cpu.vcpu.sregs())?;
+    let mut sregs = slot.with(|cpu| cpu.vcpu.sregs().map(Box::new))?;
     sregs.cr3 = cr3.unwrap_or(sregs.cr3);
     Ok(WatchedPlace::Linear(at, sregs))
 }
@@ -201,6 +202,22 @@ fn register(machine: &Machine, at: u64, data: Data, cr3: Option<u64>, wish: Wish
 fn value(machine: &Machine, at: u64, size: u8, cr3: Option<u64>) -> Option<u64> {
     let WatchedPlace::Linear(at, sregs) = place(machine, Place::Linear(at), cr3).ok()? else { return None };
     machine.value_at(&sregs, at, size)
+}
+
+/// The class of hits, and a filter that lets those of `watch` (one or several) through at which `when` holds.
+pub(super) fn hits<'py>(
+    watch: &Bound<'py, PyAny>,
+    when: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let py = watch.py();
+    let one = watch.cast::<Watchpoint>().map(|one| vec![one.clone()]);
+    let all = one.or_else(|_| watch.extract::<Vec<Bound<'py, Watchpoint>>>()).map_err(|_| {
+        PyTypeError::new_err("watch= is a Watchpoint, or several: what vm.on_watch() or vm.watch() return")
+    })?;
+    let ids: Vec<_> = all.iter().map(|watch| watch.get().id()).collect();
+    let ours = py.import("belljar")?.getattr("exit")?.getattr("id")?.call_method1("isin", (ids,))?;
+    let when = when.map_or_else(|| Ok(ours.clone()), |when| ours.bitand(when))?;
+    Ok((py.get_type::<WatchpointHit>().into_any(), when))
 }
 
 #[pymethods]

@@ -250,7 +250,9 @@ def test_a_gate_catches_breakpoints_of_ring_3(new_vm, code):
     vm, cpu, at = in_ring_3_with_its_own_handlers(new_vm, code)
     cpu.regs.rax, cpu.regs.rbx = 0, 0
     # Where debug registers work in ring 3, they come first.
-    taken = [vm.breakpoint(0x300000 + n, hw=True) for n in range(4)] if bj.host.quirks.hardware_breakpoints_in_ring3 else []
+    taken = (
+        [vm.breakpoint(0x300000 + n, hw=True) for n in range(4)] if bj.host.quirks.hardware_breakpoints_in_ring3 else []
+    )
     breakpoint = vm.breakpoint(at + PLACE, vcpu=1)
     assert len(taken) in (0, 4)
     for n in range(5):
@@ -334,4 +336,3 @@ def test_planting_and_removing_while_vcpus_run_loses_none(new_vm):
         assert breakpoint.hits == hits
     vm.stop()
     assert n == 29
-

@@ -31,7 +31,15 @@ def test_an_emulated_instruction_does_what_the_processor_does(new_vm, code):
     for n, flags in enumerate(FLAGS):
         outcome = []
         for passes in (False, True):
-            names = {"rax": words[n], "rbx": words[-1 - n], "rcx": 3, "rdx": 4, "rsi": 0x20080, "rsp": 0x20040, "rbp": 0x20060}
+            names = {
+                "rax": words[n],
+                "rbx": words[-1 - n],
+                "rcx": 3,
+                "rdx": 4,
+                "rsi": 0x20080,
+                "rsp": 0x20040,
+                "rbp": 0x20060,
+            }
             for name, value in names.items():
                 setattr(cpu.regs, name, value)
             cpu.regs.rflags, cpu.regs.rip = flags, 0x10000

@@ -214,8 +214,13 @@ def test_where_debug_registers_do_not_work_a_trap_is_taken_and_insisting_is_refu
 
 def test_hits_are_recorded_natively(vm):
     writes(vm, DATA, DATA + 8, DATA)
-    vm.on_watch(DATA)
-    with vm.trace(exits=bj.WatchpointHit, fields=["address", "before", "after", "rip"]) as trace:
+    vm.on_watch(DATA + 8)
+    wp = vm.on_watch(DATA)
+    with pytest.raises(ValueError, match="by itself"):
+        vm.trace(watch=wp, port=1)
+    with pytest.raises(TypeError, match="Watchpoint"):
+        vm.trace(watch=DATA)
+    with vm.trace(watch=wp, fields=["address", "before", "after", "rip"]) as trace:
         run_to_end(vm)
     records = trace.read()
     assert records["after"].tolist() == [1, 3]

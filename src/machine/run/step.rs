@@ -89,7 +89,7 @@ impl Run<'_> {
             self.debug.generation = generation;
             self.debug.plan = self.machine.points.plan();
         }
-        self.debug.is_on = self.debug.steps() || !self.debug.plan.is_empty();
+        self.debug.is_on = self.debug.steps() || !self.debug.plan.is_empty() || self.lease.cpu().debug.owns_trap_flag;
     }
 
     /// Does a hook or a trace want to see each step?

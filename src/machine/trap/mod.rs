@@ -43,12 +43,12 @@ pub(super) struct Traps {
 }
 
 /// Where a watch is to be, before it is known what is there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Place {
     /// Guest-physical.
     Physical(GuestPhys),
     /// Linear, under the tables of a vCPU, or under those at an address.
-    Linear(GuestVirt, Sregs),
+    Linear(GuestVirt, Box<Sregs>),
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,7 +91,7 @@ impl Machine {
     /// Watches `len` bytes at `place`: from the next entry of every vCPU on, accesses to them are hits of number `id`.
     pub fn add_watch(&self, id: u32, place: Place, len: u64, terms: Terms) -> Result<Arc<Watch>> {
         let vm = self.vm()?;
-        let watch = Arc::new(Watch::new(id, self.parts(place, len)?, terms));
+        let watch = Arc::new(Watch::new(id, self.parts(&place, len)?, terms));
         vm.report_emulation_failures();
         self.traps.used.store(true, Ordering::Release);
         self.change_traps(|watches| watches.push(Arc::clone(&watch)))?;
@@ -147,7 +147,7 @@ impl Machine {
     }
 
     /// Where in guest-physical memory `len` bytes at `place` are, in pieces.
-    fn parts(&self, place: Place, len: u64) -> Result<Vec<Part>> {
+    fn parts(&self, place: &Place, len: u64) -> Result<Vec<Part>> {
         let first = match place {
             Place::Physical(at) => at.0,
             Place::Linear(at, _) => at.0,
@@ -166,7 +166,7 @@ impl Machine {
         let mut at = first;
         loop {
             let last = (page_floor(at) + (PAGE - 1)).min(span.last);
-            let gpa = self.physical(&sregs, at)?;
+            let gpa = self.physical(sregs, at)?;
             self.memory.check(gpa, last - at + 1)?;
             parts.push(Part { span: Span { first: gpa.0, last: gpa.0 + (last - at) }, at });
             if last == span.last {
