@@ -41,6 +41,7 @@ mod typed;
 mod vcpu;
 mod vm;
 mod watch;
+mod watched;
 mod wide;
 
 use pyo3::prelude::*;

@@ -8,17 +8,17 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::addr::{GuestPhys, GuestVirt};
-use crate::debug::{Place, Point, Watch as Data, Wish};
-use crate::error::{Error, Result as CoreResult};
+use crate::addr::GuestPhys;
+use crate::debug::{Place, Wish};
 use crate::hook::{Subject, Wanted};
-use crate::machine::{Accesses, Machine, Slot, Terms, TrapKind, Watch, WatchedPlace};
+use crate::machine::{Accesses, Machine, TrapKind};
 
 use super::address::Fitting;
 use super::exit::WatchpointHit;
 use super::expression::{Expression, filter};
 use super::hook::Handle;
 use super::vm::VM;
+use super::watched::{Planted, Sought};
 
 /// A watched range of guest memory. Keep it to remove the watch later, or use it as a context manager.
 #[pyclass(frozen, weakref, module = "belljar")]
@@ -33,12 +33,6 @@ pub struct Watchpoint {
     handle: Py<Handle>,
     /// A hit ends the run if no hook says otherwise.
     stops: bool,
-}
-
-/// How accesses are noticed.
-enum Planted {
-    Trap(Arc<Watch>),
-    Register(Arc<Point>),
 }
 
 impl Watchpoint {
@@ -91,19 +85,6 @@ fn address_of(vm: &VM, address: &Bound<'_, PyAny>, is_virtual: bool) -> PyResult
     found.ok_or_else(|| PyValueError::new_err(format!("no symbol {name:?} in vm.symbols")))
 }
 
-/// Where a watch is to be: a linear address is translated as the vCPU does in whose handler this is, or the first one.
-fn place(machine: &Machine, at: Place, cr3: Option<u64>) -> CoreResult<WatchedPlace> {
-    let at = match at {
-        Place::Physical(at) => return Ok(WatchedPlace::Physical(at)),
-        Place::Linear(at) => GuestVirt(at),
-    };
-    let slot = machine.cpus.iter().find(|slot| slot.is_in_handler()).or(machine.cpus.first());
-    let slot: &Slot = slot.ok_or(Error::Closed)?;
-    let mut sregs = slot.with(|cpu| cpu.vcpu.sregs().map(Box::new))?;
-    sregs.cr3 = cr3.unwrap_or(sregs.cr3);
-    Ok(WatchedPlace::Linear(at, sregs))
-}
-
 struct Request<'a, 'py> {
     address: &'a Bound<'py, PyAny>,
     size: u64,
@@ -149,59 +130,6 @@ fn watch(vm: &Bound<'_, VM>, request: Request<'_, '_>) -> PyResult<Watchpoint> {
             Err(error.into())
         }
     }
-}
-
-/// What is to be watched.
-struct Sought {
-    wish: Wish,
-    accesses: Accesses,
-    len: u64,
-    cr3: Option<u64>,
-    hw: Option<bool>,
-}
-
-impl Sought {
-    /// By a debug register where one works, fits and is free (or is insisted on), else by a trap.
-    fn plant(self, machine: &Machine) -> CoreResult<Planted> {
-        let Self { wish, accesses, len, cr3, hw } = self;
-        let insists = hw == Some(true);
-        let data = data_of(&wish, accesses, len);
-        if insists && data.is_none() {
-            return Err(Error::Invalid(
-                "a debug register watches 1, 2, 4 or 8 bytes at a linear address (virtual=True) that is a multiple of them, \
-                 with access=\"w\" or \"rw\": leave hw out, for a memory trap"
-                    .into(),
-            ));
-        }
-        let is_free = machine.points().plan().slots.iter().any(Option::is_none);
-        let works = hw.is_none() && is_free && machine.quirks.hardware_watchpoints;
-        if let (Place::Linear(at), Some(data), true) = (wish.place, data, insists || works) {
-            return register(machine, at, data, cr3, wish);
-        }
-        let (id, at) = (wish.id.unwrap_or_default(), wish.place);
-        let terms = Terms { accesses, when: wish.when, once: wish.once, stops: wish.stops };
-        machine.add_watch(id, place(machine, at, cr3)?, len, terms).map(Planted::Trap)
-    }
-}
-
-/// What a debug register would be told; none for what none can watch (Intel SDM vol. 3, 19.2.4).
-fn data_of(wish: &Wish, accesses: Accesses, len: u64) -> Option<Data> {
-    let Place::Linear(at) = wish.place else { return None };
-    let fits = matches!(len, 1 | 2 | 4 | 8) && at.is_multiple_of(len) && accesses.writes && !accesses.executes;
-    fits.then_some(Data { size: u8::try_from(len).ok()?, reads: accesses.reads })
-}
-
-fn register(machine: &Machine, at: u64, data: Data, cr3: Option<u64>, wish: Wish) -> CoreResult<Planted> {
-    let now = value(machine, at, data.size, cr3); // of what is not mapped yet, nothing is known
-    let point = machine.add_hardware(at, Some(data), wish)?;
-    now.map(|now| point.replace(now));
-    Ok(Planted::Register(point))
-}
-
-/// What is at a linear address.
-fn value(machine: &Machine, at: u64, size: u8, cr3: Option<u64>) -> Option<u64> {
-    let WatchedPlace::Linear(at, sregs) = place(machine, Place::Linear(at), cr3).ok()? else { return None };
-    machine.value_at(&sregs, at, size)
 }
 
 /// The class of hits, and a filter that lets those of `watch` (one or several) through at which `when` holds.
