@@ -348,13 +348,21 @@ def _several(points: Any) -> list[Any]:
     return list(points) if isinstance(points, Sequence) and not isinstance(points, str) else [points]
 
 
-def _watched(vm: Any, watch: Any) -> tuple[list[Any], list[Any]]:
+def _watched(vm: VM, watch: Any) -> tuple[list[Watchpoint], list[Watchpoint]]:
     """Return watchpoints made for a trace alone, and all that it is of."""
-    if watch is None or hasattr(watch, "id"):
-        return [], [] if watch is None else [watch]
-    place = watch if isinstance(watch, tuple) else (watch,)
-    made = vm.on_watch(*place)  # without a function, a hit goes on
-    return [made], [made]
+    made: list[Watchpoint] = []
+    found: list[Watchpoint] = []
+    for one in _several(watch) if not _is_range(watch) else [watch]:
+        if isinstance(one, Watchpoint):
+            found.append(one)
+        else:
+            made.append(vm.on_watch(*(one if isinstance(one, tuple) else (one,))))  # without a function, a hit goes on
+    return made, found + made
+
+
+def _is_range(watch: Any) -> bool:
+    """Is it one address with its size, and not several?"""
+    return isinstance(watch, tuple) and len(watch) == 2 and all(isinstance(part, int) for part in watch)
 
 
 def _named(field: Any) -> tuple[str, str | Expression]:

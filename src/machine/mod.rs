@@ -20,6 +20,7 @@ mod run;
 pub mod saved;
 mod session;
 mod stats;
+mod trap;
 mod stepping;
 mod world;
 mod zone;
@@ -61,6 +62,8 @@ use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::{Stats, time_of};
 pub use stepping::Goal;
+use trap::Traps;
+pub use trap::{Accesses, Kind as TrapKind, Part as WatchedPart, Place as WatchedPlace, Terms, Watch};
 use world::World;
 use zone::Zones;
 pub use zone::{Reader, Zone};
@@ -157,6 +160,7 @@ pub struct Machine {
     routing: Arc<Routing>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,
+    traps: Traps,
     life: Mutex<Life>,
     /// Exits that would have ended the last run beside the one that did.
     others: Mutex<Vec<(u32, Exit)>>,

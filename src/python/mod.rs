@@ -50,6 +50,8 @@ mod typed;
 mod vcpu;
 mod virtual_memory;
 mod vm;
+mod watch;
+mod watched;
 mod wide;
 
 use pyo3::prelude::*;
@@ -139,4 +141,6 @@ mod _belljar {
     use super::virtual_memory::VirtualMemory;
     #[pymodule_export]
     use super::vm::VM;
+    #[pymodule_export]
+    use super::watch::Watchpoint;
 }
