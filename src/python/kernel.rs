@@ -150,6 +150,9 @@ impl KernelSymbols {
 
     /// What a KeyError says.
     fn missing(&self, name: &str) -> String {
+        if self.0.is_empty() {
+            return format!("{name}: this kernel keeps no symbols (it was built without CONFIG_KALLSYMS)");
+        }
         let pattern = format!("*{name}*");
         let near: Vec<_> = self.0.find(&pattern).take(5).map(|s| s.name).collect();
         match near.len() {
