@@ -25,14 +25,16 @@ impl ReadMemory for Flat {
 impl Flat {
     fn with(pages: usize, words: &[(usize, u64)]) -> Self {
         let mut bytes = vec![0; pages << 12];
-        words.iter().for_each(|(at, word)| bytes[*at..*at + 8].copy_from_slice(&word.to_le_bytes()));
+        for (at, word) in words {
+            bytes[*at..*at + 8].copy_from_slice(&word.to_le_bytes());
+        }
         Self(bytes)
     }
 }
 
 fn long(cr3: u64) -> Space {
     let (cr0, cr4, efer) = (cr0::PE | cr0::PG, cr4::PAE, efer::LME | efer::LMA | efer::NXE);
-    Space::of(&Sregs { cr0, cr4, efer, cr3, ..Sregs::default() })
+    Space::of(&Sregs { cr0, cr3, cr4, efer, ..Sregs::default() })
 }
 
 const GO_ON: Poll<'static> = &|| Ok(());

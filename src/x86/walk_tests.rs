@@ -203,7 +203,7 @@ fn entries() -> impl Strategy<Value = Vec<u64>> {
 proptest! {
     #[test]
     fn the_walker_and_a_second_one_agree(pool in entries(), at in 0u64..1 << 47, nxe: bool) {
-        let entry = |at: u64| pool[usize::try_from((at >> 3 ^ at >> 12) % 8).unwrap()];
+        let entry = |at: u64| pool[usize::try_from((at >> 3 ^ at >> 12) % 8).expect("below 8")];
         let four = Space { nxe, ..space(Paging::Level4, 0) };
         let found = walk(&four, GuestVirt(at), |at, size| (size == 8).then(|| entry(at.0)));
         match (found.result, model(&entry, 0, at, 4, nxe)) {
