@@ -197,6 +197,14 @@ def test_forged_btf_is_an_error_with_its_address(made):
     assert caught.value.address == start
 
 
+def test_memory_of_which_nothing_is_sound_is_soon_left_alone(made):
+    look = made.linux._look()
+    before = made.memory.reads
+    assert [look.word(8 * i) for i in range(100_000)] == [None] * 100_000
+    assert made.memory.reads - before < 300
+    assert len(look.problems) < 20
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("seed", range(12))
 def test_random_damage_gives_tables_or_a_kernel_error_in_bounded_time(seed):

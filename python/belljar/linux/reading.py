@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 MOST_ITEMS = 1 << 16
 """So many members of one list are followed."""
 
-MOST_READS = 1 << 21
+MOST_READS = 1 << 20
 """So many structures are read for one table: far more than any guest has, and an end to what a forged one can ask."""
 
 MOST_PROBLEMS = 16
-PAGE = 0x1000
-LOWEST = 0xFFFF_8000_0000_0000
-"""The kernel's half of the address space begins here (or below it, on hosts with 5 levels of page tables)."""
+PRICE = MOST_READS // 256
+"""A problem counts as so many reads, so that memory of which nothing is sound is soon left alone."""
 
+PAGE = 0x1000
 TOP = 1 << 64
 
 
@@ -52,6 +52,7 @@ class Reading:
 
     def problem(self, reason: str, address: int) -> None:
         """Note what is wrong; the first few of them are kept."""
+        self._left -= PRICE
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Partial(reason, address % TOP))
 

@@ -6,7 +6,7 @@
 mod member;
 mod raw;
 #[cfg(test)]
-pub mod tests;
+mod tests;
 mod type_name;
 
 use std::ops::Range;

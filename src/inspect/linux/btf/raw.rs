@@ -143,9 +143,9 @@ impl<'a> Raw<'a> {
     /// Of a structure or union: its members.
     pub fn members(&self) -> impl Iterator<Item = RawMember> + use<'a> {
         let (bit_fields, wanted) = (self.flag, self.kind.has_members());
-        self.parts(12).filter(move |_| wanted).map(move |[name, id, at]| match bit_fields {
-            true => RawMember { name, id, bit_offset: at & 0x00FF_FFFF, bits: at >> 24 },
-            false => RawMember { name, id, bit_offset: at, bits: 0 },
+        self.parts(12).filter(move |_| wanted).map(move |[name, id, at]| {
+            let (bit_offset, bits) = if bit_fields { (at & 0x00FF_FFFF, at >> 24) } else { (at, 0) };
+            RawMember { name, id, bit_offset, bits }
         })
     }
 

@@ -30,7 +30,7 @@ impl Btf {
                 Kind::Array => text.push_str(&raw.array().map(|(_, count)| format!("[{count}]")).unwrap_or_default()),
                 Kind::Prototype => text.push_str(&self.parameters(id, nested)),
                 Kind::Const | Kind::Volatile | Kind::Restrict => {
-                    text = self.qualified(raw.size_or_type, raw.kind, &text)
+                    text = self.qualified(raw.size_or_type, raw.kind, &text);
                 }
                 Kind::TypeTag => {}
                 Kind::Forward => return joined(&self.base(if raw.flag { "union" } else { "struct" }, raw.name), &text),
