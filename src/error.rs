@@ -69,6 +69,16 @@ pub enum Error {
         /// The memory that is nearest to it.
         near: Option<Near>,
     },
+    /// Linear addresses that do not lead to memory.
+    #[error("nothing is mapped at {at:#x} ({len:#x} bytes asked): {why}")]
+    Unmapped {
+        /// The first address that leads nowhere.
+        at: u64,
+        /// How many bytes were asked for from there on.
+        len: u64,
+        /// Where the walk ended, and why.
+        why: String,
+    },
     /// A range that is already taken.
     #[error("{at:#x}..{:#x} overlaps {what} at {with:#x}", at.saturating_add(*len))]
     Overlap {

@@ -16,6 +16,12 @@ pub trait ReadMemory {
         self.read(at, &mut word)?;
         Ok(u64::from_le_bytes(word))
     }
+
+    /// The `width` bytes at each of `addresses`, one after the other in `into`.
+    fn read_each(&self, addresses: &[u64], width: usize, into: &mut [u8]) -> Result<()> {
+        let mut places = addresses.iter().zip(into.chunks_exact_mut(width.max(1)));
+        places.try_for_each(|(at, value)| self.read(GuestPhys(*at), value))
+    }
 }
 
 /// Something whose vCPUs can be looked at.

@@ -34,7 +34,10 @@ class RunningError(BelljarError):
 
 
 class GuestMemoryError(BelljarError, LookupError):
-    """Guest-physical addresses that no RAM or ROM backs: ``address`` and ``length`` in bytes."""
+    """Addresses without memory: physical ones that no RAM or ROM backs, or virtual ones that nothing is mapped at.
+
+    ``address`` is the first of them, ``length`` how many bytes were asked for.
+    """
 
     def __init__(self, message: str, address: int = 0, length: int = 0) -> None:
         """Keep the address and the length, for programs."""

@@ -30,7 +30,8 @@ impl Memory {
         Ok(())
     }
 
-    fn gather_some(&self, addresses: &[u64], width: usize, into: &mut [u8]) -> Result<()> {
+    /// The same, without a pause.
+    pub(super) fn gather_some(&self, addresses: &[u64], width: usize, into: &mut [u8]) -> Result<()> {
         let state = self.state();
         if state.closed {
             return Err(Error::Closed);

@@ -291,6 +291,10 @@ impl ReadMemory for Memory {
         let len = into.len();
         state.map.read_slice(into, GuestAddress(at.0)).map_err(|_| state.unbacked(at, len))
     }
+
+    fn read_each(&self, addresses: &[u64], width: usize, into: &mut [u8]) -> Result<()> {
+        self.gather_some(addresses, width, into)
+    }
 }
 
 /// A length as a guest counts it; usize is 64 bits wide wherever KVM runs.

@@ -46,7 +46,9 @@ impl From<Error> for PyErr {
                 ),
                 errno,
             )),
-            Error::Unbacked { at, len, .. } => GuestMemoryError::new_err((text, at, len)),
+            Error::Unbacked { at, len, .. } | Error::Unmapped { at, len, .. } => {
+                GuestMemoryError::new_err((text, at, len))
+            }
             Error::Overlap { .. } | Error::Unaligned { .. } | Error::BeyondPhysical { .. } => RangeError::new_err(text),
             Error::Image { .. } => ImageError::new_err(text),
             Error::Kernel { at, .. } => KernelError::new_err((text, at)),

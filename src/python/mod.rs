@@ -37,8 +37,10 @@ mod stats;
 mod subject;
 mod symbols;
 mod trace;
+mod translation;
 mod typed;
 mod vcpu;
+mod virtual_memory;
 mod vm;
 mod wide;
 
@@ -110,7 +112,11 @@ mod _belljar {
     #[pymodule_export]
     use super::trace::{Batch, Recorder};
     #[pymodule_export]
+    use super::translation::Translation;
+    #[pymodule_export]
     use super::vcpu::Vcpu;
+    #[pymodule_export]
+    use super::virtual_memory::VirtualMemory;
     #[pymodule_export]
     use super::vm::VM;
 }

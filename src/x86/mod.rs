@@ -1,6 +1,7 @@
 //! The architecture as plain data: registers, segments, page-table bits, MSR names, the decoder.
 //! It never touches a vCPU and holds nothing of KVM's.
 
+pub mod access;
 pub mod decode;
 pub mod float80;
 pub mod lapic;
@@ -10,9 +11,11 @@ pub mod part;
 pub mod pending;
 pub mod regs;
 pub mod segment;
+pub mod space;
 pub mod state;
 pub mod translate;
 pub mod valid;
+pub mod walk;
 pub mod xsave;
 
 pub use decode::{Instruction, disassemble};
@@ -20,8 +23,10 @@ pub use part::Part;
 pub use pending::Pending;
 pub use regs::{Gpr, Regs, Sregs};
 pub use segment::{DescriptorTable, Segment};
+pub use space::Space;
 pub use state::{DebugRegs, MOST_CR8, State};
-pub use translate::{PageFault, translate};
+pub use translate::translate;
+pub use walk::{Page, PageFault, Walk, walk};
 
 /// CR0 bits (Intel SDM vol. 3, 2.5).
 pub mod cr0 {
@@ -41,6 +46,8 @@ pub mod cr0 {
 
 /// CR4 bits (Intel SDM vol. 3, 2.5).
 pub mod cr4 {
+    /// Page size extension: 4 MiB pages in 32-bit tables.
+    pub const PSE: u64 = 1 << 4;
     /// Physical address extension.
     pub const PAE: u64 = 1 << 5;
     /// FXSAVE and SSE enabled.
@@ -51,6 +58,14 @@ pub mod cr4 {
     pub const LA57: u64 = 1 << 12;
     /// XSAVE, XGETBV and what XCR0 enables.
     pub const OSXSAVE: u64 = 1 << 18;
+    /// Ring 0 executes no page of ring 3.
+    pub const SMEP: u64 = 1 << 20;
+    /// Ring 0 touches no page of ring 3, unless RFLAGS.AC is set.
+    pub const SMAP: u64 = 1 << 21;
+    /// Protection keys of ring 3's pages.
+    pub const PKE: u64 = 1 << 22;
+    /// Protection keys of ring 0's pages.
+    pub const PKS: u64 = 1 << 24;
 }
 
 /// EFER bits (AMD APM vol. 2, 3.1.7).
@@ -106,6 +121,10 @@ pub mod pte {
     pub const DIRTY: u64 = 1 << 6;
     /// A large page, in a directory entry.
     pub const LARGE: u64 = 1 << 7;
+    /// Stays in the TLB when CR3 is loaded.
+    pub const GLOBAL: u64 = 1 << 8;
+    /// Execution is forbidden, where EFER.NXE is set.
+    pub const NO_EXECUTE: u64 = 1 << 63;
     /// The physical address in an entry.
     pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 }

@@ -89,7 +89,7 @@ pub struct Sregs {
 }
 
 /// How linear addresses become physical ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Paging {
     /// CR0.PG is clear: they are the same.
     Off,
@@ -101,6 +101,19 @@ pub enum Paging {
     Level4,
     /// Five levels.
     Level5,
+}
+
+impl Paging {
+    /// What to call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Bits32 => "32-bit",
+            Self::Pae => "PAE",
+            Self::Level4 => "4-level",
+            Self::Level5 => "5-level",
+        }
+    }
 }
 
 impl Sregs {

@@ -45,6 +45,12 @@ impl Trap {
         let error = u32::from(present) | u32::from(write) << 1;
         Self::Exception { vector: 14, error: Some(error), cr2: Some(at) }
     }
+
+    /// #PF at `at`: an entry on the way has a reserved bit set.
+    fn reserved(at: u64, write: bool) -> Self {
+        let error = 1 | u32::from(write) << 1 | 1 << 3;
+        Self::Exception { vector: 14, error: Some(error), cr2: Some(at) }
+    }
 }
 
 /// CR4.SMAP.
@@ -165,6 +171,7 @@ impl<'a> Ring0<'a> {
             Err(PageFault::NotCanonical) => Err(Trap::protection(0)),
             Err(PageFault::Unbacked { .. }) => Err(Trap::Unknown),
             Err(PageFault::NotPresent { .. }) => Err(Trap::page(at, false, write)),
+            Err(PageFault::Reserved { .. }) => Err(Trap::reserved(at, write)),
             Ok(_) if self.is_forbidden(&walk, write) => Err(Trap::page(at, true, write)),
             Ok(place) => Ok(place),
         }

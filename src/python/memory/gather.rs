@@ -5,11 +5,13 @@ use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyString};
 
-use crate::python::address::Address;
+use crate::python::address::{Address, Count};
 use crate::python::running::detached;
+use crate::python::virtual_memory::VirtualMemory;
 
 use super::Memory;
 use super::bulk::seldom;
+use super::bytes::Bytes;
 
 /// Addresses in the order of C, and the shape that they came in.
 struct Addresses {
@@ -40,12 +42,15 @@ fn zeroes(count: usize, each: usize) -> PyResult<Vec<u8>> {
     Ok(bytes)
 }
 
+macro_rules! read_many {
+    ($($class:ident)+) => {$(
 #[pymethods]
-impl Memory {
+impl $class {
     /// The values at many `addresses`, which need no order, as a numpy array of its own and of their shape.
     ///
     /// `addresses` is an array of 64-bit integers (the fast way), or any iterable of integers. `dtype` is numpy's, by
-    /// default "<u8", a 64-bit word: `read_many(base + 8 * np.arange(512))`. An address without memory is a
+    /// default "<u8", a 64-bit word: `read_many(base + 8 * np.arange(512))`; or a number of bytes, for so many of them in
+    /// one more dimension. An address without memory is a
     /// GuestMemoryError. Other threads run meanwhile, the guest too: each value is read once, but not all at one moment.
     #[pyo3(signature = (addresses, dtype = None))]
     fn read_many<'py>(
@@ -56,7 +61,10 @@ impl Memory {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (numpy, wanted) = (py.import("numpy")?, places(addresses)?);
         let word = PyString::new(py, "<u8").into_any();
-        let dtype = numpy.getattr("dtype")?.call1((dtype.unwrap_or(&word),))?;
+        let dtype = match dtype.map(|dtype| dtype.extract::<Count>()) {
+            Some(Ok(size)) => numpy.getattr("dtype")?.call1((("u1", (size.0,)),))?,
+            _ => numpy.getattr("dtype")?.call1((dtype.unwrap_or(&word),))?,
+        };
         if dtype.getattr("hasobject")?.is_truthy()? {
             return Err(PyTypeError::new_err(
                 "guest memory holds no Python objects: a dtype of numbers, bytes or both",
@@ -64,7 +72,7 @@ impl Memory {
         }
         let width = dtype.getattr("itemsize")?.extract()?;
         let mut bytes = zeroes(wanted.list.len(), width)?;
-        detached(py, || self.core().gather(&wanted.list, width, &mut bytes, &seldom()))?;
+        detached(py, || self.gather(&wanted.list, width, &mut bytes, &seldom()))?;
         if bytes.is_empty() {
             return numpy.call_method1("zeros", (wanted.shape, dtype)); // which frombuffer refuses
         }
@@ -72,3 +80,7 @@ impl Memory {
         if wanted.shape.len() == 1 { Ok(array) } else { array.call_method1("reshape", (wanted.shape,)) }
     }
 }
+    )+};
+}
+
+read_many! { Memory VirtualMemory }

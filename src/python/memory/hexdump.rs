@@ -5,7 +5,10 @@ use pyo3::prelude::*;
 use crate::addr::GuestPhys;
 use crate::memory::{self, Dump};
 use crate::python::address::{Address, Count};
+use crate::python::running::detached;
+use crate::python::virtual_memory::VirtualMemory;
 
+use super::bytes::Bytes;
 use super::{Memory, copied};
 
 /// Text that shows itself, line by line, where Python shows values.
@@ -13,8 +16,10 @@ fn shown(py: Python<'_>, text: String) -> PyResult<Bound<'_, PyAny>> {
     py.import("belljar.text")?.getattr("HexDump")?.call1((text,))
 }
 
+macro_rules! dumps {
+    ($($class:ident)+) => {$(
 #[pymethods]
-impl Memory {
+impl $class {
     /// `size` bytes from `at` on as text: address, hexadecimal, characters. `??` is where no memory is.
     ///
     /// `width` is bytes per line. Lines that repeat the one before are one `*`, except the last; all of them with
@@ -32,11 +37,23 @@ impl Memory {
         squeeze: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let dump = Dump { at: at.0.0, size: u64::try_from(size.0).unwrap_or(u64::MAX), width, squeeze };
-        let read = |at, cells: &mut [Option<u8>]| self.core().read_present(GuestPhys(at), cells);
-        let text = py.detach(|| memory::hexdump(dump, read))?;
+        let mut failed = None;
+        let read = |at, cells: &mut [Option<u8>]| {
+            if let Err(error) = self.fill_present(at, cells) {
+                failed.get_or_insert(error);
+            }
+        };
+        let text = detached(py, || memory::hexdump(dump, read))?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
         shown(py, text)
     }
 }
+    )+};
+}
+
+dumps! { Memory VirtualMemory }
 
 /// Bytes as text: address (from `start` on), hexadecimal, characters; `width` bytes per line.
 ///

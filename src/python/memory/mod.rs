@@ -2,30 +2,34 @@
 //! It never holds memory itself: each method asks the machine's.
 
 mod bulk;
+mod bytes;
 mod gather;
 pub mod hexdump;
 mod regions;
 mod search;
+mod slices;
 mod typed;
 mod window;
 
 use std::path::PathBuf;
 
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView, PySlice};
+use pyo3::types::{PyBytes, PyMemoryView};
 
 use crate::addr::GuestPhys;
+use crate::error::Result as CoreResult;
 use crate::machine::Machine;
-use crate::memory::SharedMemory;
+use crate::memory::{Found, Needle, Poll, SharedMemory, Where};
 use crate::source::ReadMemory;
 
-use super::address::{Address, Count, Fitting};
+use super::address::Address;
 use super::vm::VM;
 
 pub use bulk::seldom;
+pub use bytes::Bytes;
 pub use regions::{Huge, Region};
 
 /// The guest's physical memory. Addresses are guest-physical bytes; integers are little-endian.
@@ -69,6 +73,12 @@ impl Of {
         }
     }
 
+    /// A moment since which nobody can have changed the memory, while it stays the same; `None` if somebody may do so at
+    /// any time.
+    pub fn quiet_since(&self) -> Option<u64> {
+        None
+    }
+
     /// For the garbage collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
@@ -92,15 +102,40 @@ impl Memory {
     fn changing(&self) -> PyResult<&crate::memory::Memory> {
         Ok(&self.of.machine()?.memory)
     }
+}
 
-    /// Is there memory? Asked before Python makes room for its bytes, or raises MemoryError.
-    fn check(&self, at: Address, size: usize) -> PyResult<()> {
-        Ok(self.core().check(at.0, u64::try_from(size).unwrap_or(u64::MAX))?)
+impl Bytes for Memory {
+    fn check(&self, at: u64, len: u64, _poll: Poll<'_>) -> CoreResult<()> {
+        self.core().check(GuestPhys(at), len)
     }
 
-    fn bytes<'py>(&self, py: Python<'py>, at: Address, size: usize) -> PyResult<Bound<'py, PyBytes>> {
-        self.check(at, size)?;
-        PyBytes::new_with(py, size, |into| Ok(py.detach(|| self.core().read(at.0, into))?))
+    fn fill_from(&self, at: u64, into: &mut [u8]) -> CoreResult<()> {
+        self.core().read(GuestPhys(at), into)
+    }
+
+    fn fill_present(&self, at: u64, into: &mut [Option<u8>]) -> CoreResult<()> {
+        self.core().read_present(GuestPhys(at), into);
+        Ok(())
+    }
+
+    fn writable(&self) -> PyResult<()> {
+        self.changing().map(drop)
+    }
+
+    fn put(&self, at: u64, bytes: &[u8]) -> CoreResult<()> {
+        self.core().write(GuestPhys(at), bytes)
+    }
+
+    fn c_string(&self, at: u64, most: usize) -> CoreResult<Vec<u8>> {
+        self.core().c_string(GuestPhys(at), most)
+    }
+
+    fn gather(&self, addresses: &[u64], width: usize, into: &mut [u8], poll: Poll<'_>) -> CoreResult<()> {
+        self.core().gather(addresses, width, into, poll)
+    }
+
+    fn find(&self, needle: &Needle, place: Where, poll: Poll<'_>) -> CoreResult<Vec<Found>> {
+        self.core().search(needle, place, poll)
     }
 }
 
@@ -130,46 +165,11 @@ pub fn file_or_bytes(source: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 
 #[pymethods]
 impl Memory {
-    /// `size` bytes from `at` on, as a copy.
-    fn read<'py>(&self, py: Python<'py>, at: Address, size: Count) -> PyResult<Bound<'py, PyBytes>> {
-        self.bytes(py, at, size.0)
-    }
-
-    /// Writes `data` (bytes, or anything with the buffer protocol: a numpy array, a ctypes object) at `at`. ROM can be written from here, too.
-    fn write(&self, py: Python<'_>, at: Address, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (memory, bytes) = (self.changing()?, copied(data)?);
-        Ok(py.detach(|| memory.write(at.0, &bytes))?)
-    }
-
     /// Writes a file (its path), or bytes, at `at`; returns how many bytes that were.
     fn load(&self, py: Python<'_>, source: &Bound<'_, PyAny>, at: Address) -> PyResult<usize> {
-        let (memory, bytes) = (self.changing()?, file_or_bytes(source)?);
-        py.detach(|| memory.write(at.0, &bytes))?;
+        let bytes = file_or_bytes(source)?;
+        self.write_bytes(py, at, &bytes)?;
         Ok(bytes.len())
-    }
-
-    fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match index.cast::<PySlice>() {
-            Ok(slice) => {
-                let (at, size) = slice_range(slice)?;
-                Ok(self.bytes(py, at, size)?.into_any())
-            }
-            Err(_) => Ok(self.bytes(py, index.extract()?, 1)?.as_bytes()[0].into_pyobject(py)?.into_any()),
-        }
-    }
-
-    fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let memory = self.changing()?;
-        let Ok(slice) = index.cast::<PySlice>() else {
-            let (at, byte): (Address, Fitting<u8>) = (index.extract()?, value.extract()?);
-            return Ok(memory.write(at.0, &[byte.0])?);
-        };
-        let (at, size) = slice_range(slice)?;
-        let bytes = copied(value)?;
-        if bytes.len() != size {
-            return Err(PyValueError::new_err(format!("{} bytes do not fill a slice of {size}", bytes.len())));
-        }
-        Ok(py.detach(|| memory.write(at.0, &bytes))?)
     }
 
     fn __repr__(&self) -> String {
@@ -188,15 +188,4 @@ fn os_error(error: &std::io::Error, path: PathBuf) -> PyErr {
     let (errno, text) = (error.raw_os_error().unwrap_or(0), error.to_string());
     let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
     pyo3::exceptions::PyOSError::new_err((errno, words, path.into_os_string()))
-}
-
-/// Start and length of `[start:stop]`, whose ends must be given.
-fn slice_range(slice: &Bound<'_, PySlice>) -> PyResult<(Address, usize)> {
-    let part = |name: &str| slice.getattr(name);
-    if !part("step")?.is_none() || part("stop")?.is_none() {
-        return Err(PyIndexError::new_err("a slice of guest memory is [start:stop], without a step"));
-    }
-    let start: Address = if part("start")?.is_none() { Address(GuestPhys(0)) } else { part("start")?.extract()? };
-    let stop: Address = part("stop")?.extract()?;
-    Ok((start, usize::try_from(stop.0.0.saturating_sub(start.0.0)).unwrap_or(usize::MAX)))
 }

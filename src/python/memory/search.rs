@@ -7,8 +7,10 @@ use crate::addr::GuestPhys;
 use crate::memory::{Needle, Where};
 use crate::python::address::Address;
 use crate::python::running::detached;
+use crate::python::virtual_memory::VirtualMemory;
 
 use super::bulk::seldom;
+use super::bytes::Bytes;
 use super::{Memory, copied};
 
 const ANYWHERE: Address = Address(GuestPhys(0));
@@ -17,13 +19,15 @@ fn place(start: Address, end: Option<Address>, align: u64, limit: Option<usize>)
     Where { first: start.0, end: end.map_or(GuestPhys(u64::MAX), |end| end.0), align, limit }
 }
 
+macro_rules! searches {
+    ($($class:ident)+) => {$(
 #[pymethods]
-impl Memory {
+impl $class {
     /// The addresses where `pattern` is found, in order: bytes, or text in hexadecimal with `?` for any digit
     /// ("48 8b ?? c3").
     ///
-    /// Looks in all RAM and ROM from `start` up to `end`; a match may go from one region into the next where they touch,
-    /// and matches may overlap. `limit` ends the search after so many (without it, more than 4 million are a
+    /// Looks in all RAM and ROM from `start` up to `end`, in virtual memory in all that is mapped; a match may go from one
+    /// region or page into the next where they touch, and matches may overlap. `limit` ends the search after so many (without it, more than 4 million are a
     /// ValueError), `align` keeps those at multiples of it. Other
     /// threads run meanwhile, the guest too, and Ctrl-C ends it.
     #[pyo3(
@@ -44,7 +48,7 @@ impl Memory {
             Err(_) => Needle::exact(&copied(pattern)?)?,
         };
         let place = place(start, end, align, limit);
-        let found = detached(py, || self.core().search(&needle, place, &seldom()))?;
+        let found = detached(py, || self.find(&needle, place, &seldom()))?;
         Ok(found.into_iter().map(|found| found.at.0).collect())
     }
 
@@ -67,7 +71,11 @@ impl Memory {
     ) -> PyResult<Vec<(u64, usize)>> {
         let patterns = patterns.try_iter()?.map(|p| copied(&p?)).collect::<PyResult<Vec<_>>>()?;
         let place = place(start, end, align, limit);
-        let found = detached(py, || self.core().search(&Needle::many(&patterns)?, place, &seldom()))?;
+        let found = detached(py, || self.find(&Needle::many(&patterns)?, place, &seldom()))?;
         Ok(found.into_iter().map(|found| (found.at.0, found.which)).collect())
     }
 }
+    )+};
+}
+
+searches! { Memory VirtualMemory }

@@ -5,31 +5,39 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyString, PyTuple};
 
+use crate::addr::GuestPhys;
+use crate::error::Result as CoreResult;
 use crate::python::address::{Address, Count, Fitting};
-use crate::source::ReadMemory;
+use crate::python::running::detached;
+use crate::python::virtual_memory::VirtualMemory;
 
+use super::bytes::Bytes;
 use super::{Memory, copied};
 
 macro_rules! integers {
-    ($($read:ident $write:ident $type:ty, $doc_read:literal, $doc_write:literal;)+) => {
+    ($class:ident: $($read:ident $write:ident $type:ty, $doc_read:literal, $doc_write:literal;)+) => {
         #[pymethods]
-        impl Memory {
+        impl $class {
             $(
                 #[doc = $doc_read]
                 fn $read(&self, at: Address) -> PyResult<$type> {
-                    Ok(<$type>::from_le_bytes(self.read_fixed(at)?))
+                    Ok(<$type>::from_le_bytes(self.fixed(at)?))
                 }
 
                 #[doc = $doc_write]
                 fn $write(&self, at: Address, value: Fitting<$type>) -> PyResult<()> {
-                    Ok(self.changing()?.write(at.0, &value.0.to_le_bytes())?)
+                    self.writable()?;
+                    Ok(self.put(at.0.0, &value.0.to_le_bytes())?)
                 }
             )+
         }
     };
 }
 
+macro_rules! typed_values {
+    ($($class:ident)+) => {$(
 integers! {
+    $class:
     read_u8 write_u8 u8, "The byte at `at`.", "Sets the byte at `at`.";
     read_u16 write_u16 u16, "The 16-bit unsigned integer at `at`.", "Sets the 16-bit unsigned integer at `at`.";
     read_u32 write_u32 u32, "The 32-bit unsigned integer at `at`.", "Sets the 32-bit unsigned integer at `at`.";
@@ -41,7 +49,7 @@ integers! {
 }
 
 #[pymethods]
-impl Memory {
+impl $class {
     /// The C string at `at`: the bytes up to a zero byte, or `most` bytes if none of them is zero (as strnlen counts).
     ///
     /// With an `encoding` whose only zero byte is the end ("utf-8", "latin-1") it is decoded to str; `errors` is as for
@@ -55,22 +63,32 @@ impl Memory {
         encoding: Option<&str>,
         errors: &str,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let bytes = PyBytes::new(py, &py.detach(|| self.core().c_string(at.0, most))?);
+        let bytes = PyBytes::new(py, &detached(py, || self.c_string(at.0.0, most))?);
         match encoding {
             None => Ok(bytes.into_any()),
             Some(encoding) => bytes.call_method1("decode", (encoding, errors)),
         }
     }
 
+    /// The UTF-16 string at `at`, little-endian, up to a zero code unit, or `most` code units if none of them is zero.
+    ///
+    /// `errors` is as for bytes.decode: half a surrogate pair is a UnicodeDecodeError unless it says otherwise.
+    /// GuestMemoryError if memory ends before the zero and before `most`.
+    #[pyo3(signature = (at, most = 4096, errors = "strict") -> "str")]
+    fn read_utf16<'py>(&self, py: Python<'py>, at: Address, most: usize, errors: &str) -> PyResult<Bound<'py, PyAny>> {
+        let units = detached(py, || utf16(at.0.0, most, |at, unit| self.fill_from(at, unit)))?;
+        PyBytes::new(py, &units).call_method1("decode", ("utf-16-le", errors))
+    }
+
     /// Writes `text` (bytes, or str encoded as `encoding`) and a zero byte at `at`; returns how many bytes that were.
     #[pyo3(signature = (at, text, encoding = "utf-8"))]
-    fn write_cstring(&self, at: Address, text: &Bound<'_, PyAny>, encoding: &str) -> PyResult<usize> {
+    fn write_cstring(&self, py: Python<'_>, at: Address, text: &Bound<'_, PyAny>, encoding: &str) -> PyResult<usize> {
         let mut bytes = match text.cast::<PyString>() {
             Ok(text) => copied(&text.call_method1("encode", (encoding,))?)?,
             Err(_) => copied(text)?,
         };
         bytes.push(0);
-        self.changing()?.write(at.0, &bytes)?;
+        self.write_bytes(py, at, &bytes)?;
         Ok(bytes.len())
     }
 
@@ -86,10 +104,10 @@ impl Memory {
 
     /// Writes `values` at `at`, laid out by `format` of the struct module; returns how many bytes that were.
     #[pyo3(signature = (at, format, *values: "object"))]
-    fn write_struct(&self, at: Address, format: &str, values: &Bound<'_, PyTuple>) -> PyResult<usize> {
-        let layout = values.py().import("struct")?.getattr("Struct")?.call1((format,))?;
+    fn write_struct(&self, py: Python<'_>, at: Address, format: &str, values: &Bound<'_, PyTuple>) -> PyResult<usize> {
+        let layout = py.import("struct")?.getattr("Struct")?.call1((format,))?;
         let bytes = copied(&layout.call_method("pack", values, None)?)?;
-        self.changing()?.write(at.0, &bytes)?;
+        self.write_bytes(py, at, &bytes)?;
         Ok(bytes.len())
     }
 
@@ -103,10 +121,10 @@ impl Memory {
     }
 
     /// Writes a ctypes object (a Structure, for example) at `at`; returns how many bytes that were.
-    fn write_ctypes(&self, at: Address, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    fn write_ctypes(&self, py: Python<'_>, at: Address, value: &Bound<'_, PyAny>) -> PyResult<usize> {
         size_of_ctypes(value)?;
         let bytes = copied(value)?;
-        self.changing()?.write(at.0, &bytes)?;
+        self.write_bytes(py, at, &bytes)?;
         Ok(bytes.len())
     }
 
@@ -129,18 +147,29 @@ impl Memory {
         if size == 0 {
             return numpy.call_method1("empty", (count.0, dtype)); // which frombuffer refuses
         }
-        self.check(at, size)?;
-        let bytes = PyByteArray::new_with(py, size, |into| Ok(py.detach(|| self.core().read(at.0, into))?))?;
+        self.checked(py, at, size)?;
+        let bytes = PyByteArray::new_with(py, size, |into| detached(py, || self.fill_from(at.0.0, into)))?;
         numpy.call_method1("frombuffer", (bytes, dtype))
     }
 }
+    )+};
+}
 
-impl Memory {
-    fn read_fixed<const N: usize>(&self, at: Address) -> PyResult<[u8; N]> {
-        let mut bytes = [0; N];
-        self.core().read(at.0, &mut bytes)?;
-        Ok(bytes)
+typed_values! { Memory VirtualMemory }
+
+/// The bytes of the code units from `at` on, up to one that is zero.
+fn utf16(at: u64, most: usize, read: impl Fn(u64, &mut [u8]) -> CoreResult<()>) -> CoreResult<Vec<u8>> {
+    let (mut units, mut here) = (Vec::new(), GuestPhys(at));
+    for _ in 0..most {
+        let mut unit = [0; 2];
+        read(here.0, &mut unit)?;
+        if unit == [0; 2] {
+            break;
+        }
+        units.extend_from_slice(&unit);
+        here = here.plus(2)?;
     }
+    Ok(units)
 }
 
 fn size_of_ctypes(object: &Bound<'_, PyAny>) -> PyResult<usize> {
