@@ -37,7 +37,9 @@ class Layout:
         found = {name: _first(btf, structure, paths) for name, paths in wanted.items()}
         for name in needed.split():
             if found[name] is None:
-                raise KernelError(f"this kernel's struct {structure} has no {wanted[name]}: it is not known how to read it")
+                raise KernelError(
+                    f"this kernel's struct {structure} has no {wanted[name]}: it is not known how to read it"
+                )
         self._missing = {name: None for name, member in found.items() if member is None}
         self.has = {name for name, member in found.items() if member is not None}
         self.offsets = {name: member.offset for name, member in found.items() if member is not None}
