@@ -82,6 +82,26 @@ def vm(new_vm):
     return new_vm("1M")
 
 
+@pytest.fixture
+def build():
+    """Lay 4-level page tables from ``root`` on that map virtual pages to entries; return the root."""
+
+    def lay(vm, pages, root=0x40000):
+        free, tables = root + 0x1000, {}
+        for address, entry in pages.items():
+            table = root
+            for shift in (39, 30, 21):
+                slot = table + 8 * (address >> shift & 0x1FF)
+                if slot not in tables:
+                    tables[slot], free = free, free + 0x1000
+                    vm.memory.write_u64(slot, tables[slot] | 7)  # present, writable, ring 3's
+                table = tables[slot]
+            vm.memory.write_u64(table + 8 * (address >> 12 & 0x1FF), entry)
+        return root
+
+    return lay
+
+
 class Text(HTMLParser):
     """Reads HTML as text, and fails where elements are not closed in order."""
 

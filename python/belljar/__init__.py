@@ -11,12 +11,13 @@ Hlt(vcpu=0) [42]
 
 from __future__ import annotations
 
-from belljar import bits, boot, guest
+from belljar import bits, boot, guest, linux
 from belljar._belljar import (
-    VCPU,
-    VM,
     Action,
     ApResetHold,
+    ArrowBatch,
+    Breakpoint,
+    BreakpointHit,
     Btf,
     BtfFunction,
     BtfMember,
@@ -34,18 +35,19 @@ from belljar._belljar import (
     GuestException,
     Handle,
     Hlt,
-    Hypercall,
     HyperV,
+    Hypercall,
     Instruction,
     InternalError,
-    Interrupted,
     InterruptWindow,
+    Interrupted,
     IoapicEoi,
     IrqEvent,
     IrqLine,
     Kernel,
     KernelSymbols,
     Lapic,
+    Mapping,
     Memory,
     MemoryFault,
     MemoryMap,
@@ -53,8 +55,8 @@ from belljar._belljar import (
     MmioRead,
     MmioWrite,
     MsrRead,
-    Msrs,
     MsrWrite,
+    Msrs,
     NativeHandler,
     Notify,
     PortIn,
@@ -67,6 +69,7 @@ from belljar._belljar import (
     Reset,
     Segment,
     Shutdown,
+    Stepped,
     Symbols,
     SystemEvent,
     Timeout,
@@ -74,8 +77,11 @@ from belljar._belljar import (
     TprLowered,
     Translation,
     UnknownExit,
+    VCPU,
+    VM,
     VectorRegisters,
     VirtualMemory,
+    WatchpointHit,
     Xen,
     Zone,
     __version__,
@@ -84,8 +90,12 @@ from belljar._belljar import (
     hexdump,
 )
 from belljar.assembly import asm
+from belljar.coverage import Coverage
+from belljar.cpuid import Cpuid, CpuidWords
 from belljar.descriptor import DescriptorTable
 from belljar.device import Below, Device
+from belljar.dump import Dump, DumpInfo, DumpNote, open_dump
+from belljar.drcov import Module
 from belljar.errors import (
     BelljarError,
     ClosedError,
@@ -98,36 +108,41 @@ from belljar.errors import (
     RunningError,
 )
 from belljar.events import Events
-from belljar.expression import exit, mem, reg
+from belljar.expression import exit, mem, reg, virtual
 from belljar.guest import specimen
 from belljar.host import Host, host
 from belljar.latency import low_latency
 from belljar.listing import Listing
+from belljar.mappings import Mappings
 from belljar.native import NativeExit, Verdict, include, native
 from belljar.profile import HandlerTime, Profile
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
 from belljar.register_value import RegisterArray, RegisterValue
+from belljar.saved_cpu import SavedCPU, SavedRegisters
 from belljar.state import State
 from belljar.stats import Stats
 from belljar.trace import Trace
+from belljar.vmcoreinfo import VmCoreInfo
 from belljar.wire import Wire
 
 STOP = Action.STOP
 """A handler returns it to stop the machine after the default behaviour; run() then returns the exit."""
 
+DENY = Action.DENY
+"""A handler of an MSR returns it to refuse the access: the guest gets #GP, as of a register that is not there."""
+
 SKIP = Action.SKIP
 """A handler returns it to prevent the default behaviour: drop a write, read all ones, go on after a halt."""
 
 __all__ = [
-    "SKIP",
-    "STOP",
-    "VCPU",
-    "VM",
     "Action",
     "ApResetHold",
+    "ArrowBatch",
     "BelljarError",
     "Below",
+    "Breakpoint",
+    "BreakpointHit",
     "Btf",
     "BtfFunction",
     "BtfMember",
@@ -135,11 +150,18 @@ __all__ = [
     "BusLock",
     "ClosedError",
     "Console",
+    "Coverage",
+    "Cpuid",
+    "CpuidWords",
+    "DENY",
     "Debug",
     "DescriptorTable",
     "Device",
     "DirtyRingFull",
     "Doorbell",
+    "Dump",
+    "DumpInfo",
+    "DumpNote",
     "Events",
     "Exit",
     "Expression",
@@ -169,12 +191,15 @@ __all__ = [
     "KernelSymbols",
     "Lapic",
     "Listing",
+    "Mapping",
+    "Mappings",
     "Memory",
     "MemoryFault",
     "MemoryMap",
     "MemoryRange",
     "MmioRead",
     "MmioWrite",
+    "Module",
     "MsrRead",
     "MsrWrite",
     "Msrs",
@@ -197,10 +222,15 @@ __all__ = [
     "Registers",
     "Reset",
     "RunningError",
+    "SKIP",
+    "STOP",
+    "SavedCPU",
+    "SavedRegisters",
     "Segment",
     "Shutdown",
     "State",
     "Stats",
+    "Stepped",
     "Symbols",
     "SystemEvent",
     "Timeout",
@@ -209,9 +239,13 @@ __all__ = [
     "Trace",
     "Translation",
     "UnknownExit",
+    "VCPU",
+    "VM",
     "VectorRegisters",
     "Verdict",
     "VirtualMemory",
+    "VmCoreInfo",
+    "WatchpointHit",
     "Wire",
     "Xen",
     "Zone",
@@ -226,9 +260,12 @@ __all__ = [
     "hexdump",
     "host",
     "include",
+    "linux",
     "low_latency",
     "mem",
     "native",
+    "open_dump",
     "reg",
     "specimen",
+    "virtual",
 ]

@@ -17,7 +17,7 @@ def _is_private(name: str) -> bool:
     return name.startswith("_")
 
 
-SYSTEM = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "cpl")
+SYSTEM = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "cpl", "fs_base", "gs_base")
 """The registers beside the general ones that expressions know."""
 
 
@@ -32,7 +32,7 @@ class _Registers:
 
     def __dir__(self) -> list[str]:
         """List the registers."""
-        return [*Registers.NAMES, "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "cpl"]
+        return [*Registers.NAMES, *SYSTEM]
 
 
 class _Memory:
@@ -55,6 +55,29 @@ class _Memory:
         return Expression.memory(64, address)
 
 
+class _Virtual:
+    """Memory as the exit's vCPU sees it, through its page tables: ``virtual.u64(reg.rsp)``.
+
+    Where the address does not translate, comparisons do not hold.
+    """
+
+    def u8(self, address: Expression | int) -> Expression:
+        """Return the byte at ``address``."""
+        return Expression.virtual(8, address)
+
+    def u16(self, address: Expression | int) -> Expression:
+        """Return the 16-bit word at ``address``."""
+        return Expression.virtual(16, address)
+
+    def u32(self, address: Expression | int) -> Expression:
+        """Return the 32-bit word at ``address``."""
+        return Expression.virtual(32, address)
+
+    def u64(self, address: Expression | int) -> Expression:
+        """Return the 64-bit word at ``address``."""
+        return Expression.virtual(64, address)
+
+
 class _Exit:
     """The fields of the exit at hand that are numbers: ``exit.port``, ``exit.data``."""
 
@@ -73,7 +96,10 @@ reg = _Registers()
 """The registers of the exit's vCPU, for expressions: ``bj.reg.rax``, ``bj.reg.cr3``, ``bj.reg.cpl``."""
 
 mem = _Memory()
-"""Guest-physical memory, for expressions: ``bj.mem.u64(bj.reg.rsp)``."""
+"""Guest-physical memory, for expressions: ``bj.mem.u64(0x1000)``."""
+
+virtual = _Virtual()
+"""Memory as the exit's vCPU sees it, for expressions: ``bj.virtual.u64(bj.reg.rsp)``."""
 
 exit = _Exit()
 """The exit at hand, for expressions: ``bj.exit.port``."""

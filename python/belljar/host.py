@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from belljar import _belljar
+from belljar.cpuid import Cpuid, host_table
 from belljar.errors import HostError
 
 
@@ -42,6 +43,11 @@ class Host:
     def max_vcpus(self) -> int:
         """The most vCPUs that one VM may have; 0 without KVM."""
         return 0 if isinstance(self._asked, HostError) else self._asked[1]
+
+    @property
+    def cpuid(self) -> Cpuid:
+        """The CPUID leaves that KVM can give to guests here, as a table of their own; empty without KVM."""
+        return host_table(_belljar.supported_cpuid() if self.available else [])
 
     @cached_property
     def quirks(self) -> _belljar.Quirks | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import SupportsIndex, overload
 
 from belljar._belljar import Instruction
@@ -34,8 +34,18 @@ class Listing(list[Instruction], Shown):
         return super().__getitem__(index)
 
     def __repr__(self) -> str:
-        """One instruction a line: the mark, the address, the bytes, the text."""
-        return "\n".join(
-            f"{'>' if line.address == self.here else ' '} {line.address:#6x}  {line.bytes.hex():<20} {line.text}"
-            for line in self
-        )
+        """One instruction a line: the mark, the address, the bytes, the text; names where they are known."""
+        lines = []
+        for number, one in enumerate(self):
+            if name := label(self, number):
+                lines.append(f"{name}:")
+            target = f" <{one.target_symbol}>" if one.target_symbol else ""
+            mark = ">" if one.address == self.here else " "
+            lines.append(f"{mark} {one.address:#6x}  {one.bytes.hex():<20} {one.text}{target}")
+        return "\n".join(lines)
+
+
+def label(listing: Sequence[Instruction], number: int) -> str | None:
+    """Return the name to put before an instruction: where a symbol begins, and where the listing does."""
+    symbol = listing[number].symbol
+    return symbol if symbol and (number == 0 or "+" not in symbol) else None

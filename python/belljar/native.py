@@ -33,6 +33,8 @@ class Verdict(enum.IntEnum):
     """Ask the fallback in Python."""
     STOP = 4
     """As CONTINUE, then the run ends with this exit."""
+    DENY = 5
+    """The access to an MSR is refused: the guest gets #GP."""
 
 
 class NativeExit(ctypes.Structure):

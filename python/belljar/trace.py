@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from belljar._belljar import VM, Exit, Expression, Recorder
+from belljar._belljar import VM, ArrowBatch, Exit, Expression, Recorder
+from belljar.coverage import Coverage
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
     import polars as pl  # type: ignore[import-not-found,unused-ignore]
+    import pyarrow as pa  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
+T = TypeVar("T")
 Records: TypeAlias = npt.NDArray[np.void]
 TraceField: TypeAlias = "str | Expression | tuple[str, Expression]"
 
@@ -24,6 +28,9 @@ BY_SUBJECT = {
     "mmio": ("address", "size", "data"),
     "msr": ("index", "data"),
     "exits": (),
+    "breakpoint": ("id", "address"),
+    "watch": ("id", "address", "size", "write", "before", "after", "rip"),
+    "step": ("source", "size", "address"),
 }
 PLAIN = ("reg.", "exit.")
 
@@ -33,6 +40,10 @@ class Trace:
 
     One reader at a time, on any thread, also while the guest runs. ``dtype`` names the fields. Arrays stay valid when
     the trace is removed and when the VM is closed. ``with`` removes the trace at the end, and so does forgetting it.
+
+    What takes Arrow takes a trace as it is, and with it the records that wait: ``pyarrow.table(trace)``,
+    ``polars.DataFrame(trace)``, ``duckdb.sql("select ... from trace")``. There, "kind" is a word, and what an exit has
+    not is null.
     """
 
     KINDS: tuple[str, ...] = tuple(Recorder.kinds())
@@ -42,30 +53,36 @@ class Trace:
         """Hold the native part; made by ``vm.trace``."""
         self._recorder = recorder
         self.dtype: np.dtype[np.void] = np.dtype([(name, "<u8") for name in names])
+        self._names = list(names)
+        in_ring: Any = {"names": self._names, "formats": ["<u8"] * len(names), "itemsize": 8 * recorder.width}
+        self._in_ring: np.dtype[np.void] = np.dtype(in_ring)
         self._alarm = (wake, every)
+        self._owned: list[Any] = []
+        self._steps: str | None = None
 
     @classmethod
     def _of(  # noqa: PLR0917 - called by native code
         cls,
         vm: VM,
-        port: int | range | None,
-        mmio: int | range | None,
-        msr: str | int | range | None,
-        exits: type[Exit] | tuple[type[Exit], ...] | None,
+        subjects: tuple[Any, Any, Any, type[Exit] | tuple[type[Exit], ...] | None],
+        debugged: tuple[Any, Any, bool, bool],
         access: Literal["r", "w", "rw"],
         fields: Sequence[TraceField] | None,
         when: Expression | None,
         capacity: int,
         policy: Literal["stop", "drop", "spill"],
         spill: str | PathLike[str] | None,
-        wake: int,
-        every: float | None,
+        alarm: tuple[int, float | None],
     ) -> Trace:
         """Make a trace: ``vm.trace`` does."""
-        subjects = {"port": port, "mmio": mmio, "msr": msr, "exits": exits}
-        given = [name for name, subject in subjects.items() if subject is not None]
+        (port, mmio, msr, exits), (breakpoint_, watch, step, branch) = subjects, debugged
+        named_subjects = (port, mmio, msr, exits, breakpoint_, watch, (step or branch) or None)
+        given = [name for name, one in zip(BY_SUBJECT, named_subjects, strict=True) if one is not None]
         if not given:
-            raise ValueError("nothing to trace: give port=, mmio=, msr= or exits= (bj.Exit is every exit)")
+            raise ValueError(
+                "nothing to trace: give port=, mmio=, msr=, breakpoint=, watch=, step=, branch= or exits= "
+                "(bj.Exit is every exit)"
+            )
         if exits is not None and len(given) > 1:
             raise ValueError("exits= is for whole classes, also of ports, addresses and MSRs: give it alone")
         if capacity < 1:
@@ -73,17 +90,28 @@ class Trace:
         kinds = None if exits is None else list(dict.fromkeys(exits if isinstance(exits, tuple) else (exits,)))
         if kinds and Exit in kinds:
             kinds = [Exit]
-        chosen = fields if fields is not None else _usual(given)
-        named = [_named(field) for field in chosen]
-        names = [name for name, _ in named]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(
-                f'two fields are named {", ".join(sorted(twice))}: name one of them as ("name", expression)'
+        names, columns = _columns(fields if fields is not None else _usual(given))
+        owned, points = _watched(vm, watch)
+        try:
+            points += _several(breakpoint_)
+            steps = "branch" if branch else "step" if step else None
+            path = None if spill is None else fspath(spill)
+            recorder = Recorder(
+                vm, port, mmio, msr, kinds, points, steps, access, columns, when, capacity, policy, path
             )
-        path = None if spill is None else fspath(spill)
-        columns = [column for _, column in named]
-        recorder = Recorder(vm, port, mmio, msr, kinds, access, columns, when, capacity, policy, path)
-        return cls(recorder, names, wake, every)
+        except BaseException:
+            for one in owned:
+                one.remove()
+            raise
+        made = cls(recorder, names, *alarm)
+        made._owned, made._steps = owned, steps
+        return made
+
+    def __del__(self) -> None:
+        """Take away what was planted for the trace alone."""
+        with suppress(Exception):
+            for one in self._owned:
+                one.remove()
 
     def __enter__(self) -> Self:
         """Return the trace."""
@@ -128,6 +156,9 @@ class Trace:
     def remove(self) -> None:
         """Record no more, from the next exit on. What has been recorded can still be read."""
         self._recorder.remove()
+        owned, self._owned = self._owned, []
+        for one in owned:
+            one.remove()
 
     def flush(self) -> None:
         """Have what was spilled reach its file, whose records ``np.fromfile(path, trace.dtype)`` reads."""
@@ -141,7 +172,7 @@ class Trace:
         """
         if timeout is not None:
             self._recorder.wait(1, timeout)
-        return np.frombuffer(self._recorder.read(_most(most)), self.dtype)
+        return np.frombuffer(self._recorder.read(_most(most), len(self._names)), self.dtype)
 
     def wait(self, count: int = 1, timeout: float | None = None) -> bool:
         """Wait until ``count`` records wait; False after ``timeout`` seconds, or when the trace has been removed.
@@ -153,10 +184,11 @@ class Trace:
     def take(self, most: int | None = None) -> Records | None:
         """Return records of one vCPU as they lie in the ring: read-only, without a copy; None if none waits.
 
-        The guest cannot use their room until the array, and all that was made from it without a copy, is gone.
+        The guest cannot use their room until the array, and all that was made from it without a copy, is gone. Where an
+        exit may lack one of the fields, each record is a word longer than ``dtype`` says: which of them it has.
         """
         batch = self._recorder.take(_most(most))
-        return None if batch is None else np.frombuffer(cast("memoryview[int]", batch), self.dtype)
+        return None if batch is None else np.frombuffer(cast("memoryview[int]", batch), self._in_ring)
 
     def batches(self, count: int = 4096, timeout: float | None = 0.1, *, follow: bool = False) -> Iterator[Records]:
         """Iterate over what is recorded, as take() returns it: arrays of up to ``count`` records.
@@ -165,7 +197,26 @@ class Trace:
         is at rest and nothing is left; with ``follow=True`` only when the trace is removed or the VM closed. A vCPU
         whose ring is full waits for the loop, if that runs on another thread: keep what you compute, not the arrays.
         """
-        recorder = self._recorder
+        return self._until_rest(self.take, count, timeout, follow)
+
+    def arrow_batches(
+        self, count: int = 65536, timeout: float | None = 0.1, *, follow: bool = False
+    ) -> Iterator[ArrowBatch]:
+        """Iterate over what is recorded, as batches() does, but as Arrow columns: copies, of all vCPUs by time.
+
+        Each is taken by ``polars.DataFrame(batch)``, ``pyarrow.record_batch(batch)`` and their like.
+        """
+
+        def take(most: int) -> ArrowBatch | None:
+            return self._recorder.arrow_batch(self._names, most)
+
+        return self._until_rest(take, count, timeout, follow)
+
+    def _until_rest(
+        self, take: Callable[[int], T | None], count: int, timeout: float | None, follow: bool
+    ) -> Iterator[T]:
+        """Iterate over what ``take`` has, until the guest is at rest or (``follow``) no more can come."""
+        recorder, most = self._recorder, _most(count)
         recorder.staying(True)
         try:
             while True:
@@ -174,14 +225,25 @@ class Trace:
                 )  # first: what came before is seen below
                 if not is_over:
                     recorder.wait(count, timeout)
-                found = [self.take(count)]
+                found = [take(most)]
                 if is_over and found[0] is None:
                     return
                 while found[0] is not None:
                     yield found.pop()  # type: ignore[misc]  # nothing here holds the array meanwhile
-                    found.append(self.take(count))
+                    found.append(take(most))
         finally:
             recorder.staying(False)
+
+    def __arrow_c_schema__(self) -> object:
+        """Return the schema, for what takes Arrow."""
+        return self._recorder.arrow_schema(self._names)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the records that wait, for what takes Arrow: those that are then read are taken from the trace.
+
+        ``requested_schema`` is a wish, which is not granted.
+        """
+        return self._recorder.arrow_stream(self._names, _most(None))
 
     def fileno(self) -> int:
         """Return a descriptor for select, poll and asyncio's add_reader: readable as ``wake`` and ``every`` say.
@@ -190,24 +252,71 @@ class Trace:
         """
         return self._recorder.fileno(*self._alarm)
 
+    def to_arrow(self, most: int | None = None) -> pa.Table:
+        """Read as a pyarrow Table. ModuleNotFoundError where pyarrow is not installed: pip install pyarrow."""
+        import pyarrow as pa
+
+        return pa.table(_Waiting(self, most))
+
     def to_polars(self, most: int | None = None) -> pl.DataFrame:
-        """Read as a polars DataFrame. ModuleNotFoundError where polars is not installed."""
+        """Read as a polars DataFrame. ModuleNotFoundError where polars is not installed: pip install polars."""
         import polars as pl
 
-        records = self.read(most)
-        return pl.DataFrame({name: np.ascontiguousarray(records[name]) for name in self.dtype.names or ()})
+        return pl.DataFrame(_Waiting(self, most))
 
     def to_pandas(self, most: int | None = None) -> pd.DataFrame:
-        """Read as a pandas DataFrame. ModuleNotFoundError where pandas is not installed."""
+        """Read as a pandas DataFrame. ModuleNotFoundError where pandas is not installed: pip install pandas.
+
+        "kind" is categorical, and a column that an exit may lack has the type UInt64, which knows missing values.
+        """
         import pandas as pd
 
-        return pd.DataFrame(self.read(most))
+        raw: Records = np.frombuffer(self._recorder.read(_most(most), self._recorder.width), self._in_ring)
+        return pd.DataFrame({name: self._pandas_column(raw, n) for n, name in enumerate(self._names)})
+
+    def _pandas_column(self, raw: Records, number: int) -> Any:
+        """Return a column of records, with the word of what they have."""
+        import pandas as pd
+
+        values = np.ascontiguousarray(raw[self._names[number]])
+        if self._recorder.is_kind(number):
+            return pd.Categorical.from_codes(values.astype("i8"), list(self.KINDS))  # type: ignore[arg-type,unused-ignore]
+        if self._recorder.is_sure(number):
+            return values
+        record: Any = ("<u8", (self._recorder.width,))
+        words: npt.NDArray[np.uint64] = raw.view(np.dtype(record))
+        is_missing = words[:, -1] >> np.uint64(number) & np.uint64(1) == 0
+        return pd.arrays.IntegerArray(values, is_missing)
+
+    def coverage(self, into: Coverage | None = None) -> Coverage:
+        """Read as code that has been executed, of a trace with ``step=True`` or ``branch=True``; added to ``into``.
+
+        ValueError for any other trace, and for one without the fields "source" and "size" (of branches, "address").
+        """
+        if self._steps is None:
+            raise ValueError("coverage is of a trace of steps or branches: vm.trace(branch=True)")
+        needed = ["source", "size"] + ["address"] * (self._steps == "branch")
+        if missing := [name for name in needed if name not in self._names]:
+            raise ValueError(f"coverage needs the fields {', '.join(needed)}; this trace has no {', '.join(missing)}")
+        found = Coverage() if into is None else into
+        (found.add_branches if self._steps == "branch" else found.add_steps)(self.read())
+        return found
 
     def __repr__(self) -> str:
         """Show the fields and how much waits."""
         state = " removed," if self._recorder.is_removed else ""
         lost = f", {self.dropped} dropped" if self.dropped else ""
         return f"<Trace of {', '.join(self.dtype.names or ())}:{state} {len(self)} of {self.hits} records wait{lost}>"
+
+
+class _Waiting:
+    """Some of the records that wait, for what takes Arrow."""
+
+    def __init__(self, trace: Trace, most: int | None) -> None:
+        self.trace, self.most = trace, _most(most)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.trace._recorder.arrow_stream(self.trace._names, self.most)  # noqa: SLF001 - a part of it
 
 
 def _most(most: int | None) -> int:
@@ -221,6 +330,31 @@ def _most(most: int | None) -> int:
 def _usual(given: Sequence[str]) -> list[str]:
     """Return the fields that are recorded where none are chosen."""
     return list(dict.fromkeys([*ALWAYS, *(name for subject in given for name in BY_SUBJECT[subject])]))
+
+
+def _columns(chosen: Sequence[TraceField]) -> tuple[list[str], list[str | Expression]]:
+    """Return the names of fields, and what they are of."""
+    named = [_named(field) for field in chosen]
+    names = [name for name, _ in named]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f'two fields are named {", ".join(sorted(twice))}: name one of them as ("name", expression)')
+    return names, [column for _, column in named]
+
+
+def _several(points: Any) -> list[Any]:
+    """Return one or several as a list."""
+    if points is None:
+        return []
+    return list(points) if isinstance(points, Sequence) and not isinstance(points, str) else [points]
+
+
+def _watched(vm: Any, watch: Any) -> tuple[list[Any], list[Any]]:
+    """Return watchpoints made for a trace alone, and all that it is of."""
+    if watch is None or hasattr(watch, "id"):
+        return [], [] if watch is None else [watch]
+    place = watch if isinstance(watch, tuple) else (watch,)
+    made = vm.on_watch(*place)  # without a function, a hit goes on
+    return [made], [made]
 
 
 def _named(field: Any) -> tuple[str, str | Expression]:

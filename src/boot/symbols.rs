@@ -45,7 +45,7 @@ impl Symbols {
     }
 
     /// A table of these.
-    fn of(mut sorted: Vec<Symbol>) -> Self {
+    pub fn of(mut sorted: Vec<Symbol>) -> Self {
         sorted.sort_by_key(|s| (s.address, !s.global));
         let mut by_name: HashMap<Box<str>, usize> = HashMap::with_capacity(sorted.len());
         for (index, symbol) in sorted.iter().enumerate() {

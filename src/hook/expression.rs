@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::addr::GuestPhys;
+use crate::addr::{GuestPhys, GuestVirt, PAGE};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::source::ReadMemory;
-use crate::x86::{Part, Regs, Sregs};
+use crate::x86::{Part, Regs, Sregs, translate};
 
 use super::field::Field;
 
@@ -26,12 +26,14 @@ pub enum Expression {
     Constant(u64),
     /// A general register of the exit's vCPU, or a part of one.
     Register(Part),
-    /// A control register of that vCPU, or its privilege level.
+    /// A control register of that vCPU, a segment's base, or its privilege level.
     System(System),
     /// A field of the exit; none for exits that have no such field.
     Exit(Field),
     /// Little-endian guest-physical memory of 1, 2, 4 or 8 bytes; none where no memory is.
     Memory(u8, Arc<Self>),
+    /// The same at an address as the vCPU sees it, through its page tables; none where it does not translate.
+    Virtual(u8, Arc<Self>),
     /// Two values made one; none if one of them is.
     Binary(Binary, Arc<Self>, Arc<Self>),
     /// Do both hold? The second is not computed if the first does not. What is none does not hold.
@@ -72,11 +74,13 @@ pub enum System {
     Cr8,
     Efer,
     Cpl,
+    FsBase,
+    GsBase,
 }
 
 impl System {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("cr0", Self::Cr0),
         ("cr2", Self::Cr2),
         ("cr3", Self::Cr3),
@@ -84,6 +88,8 @@ impl System {
         ("cr8", Self::Cr8),
         ("efer", Self::Efer),
         ("cpl", Self::Cpl),
+        ("fs_base", Self::FsBase),
+        ("gs_base", Self::GsBase),
     ];
 
     /// Its name.
@@ -100,6 +106,8 @@ impl System {
             Self::Cr8 => sregs.cr8,
             Self::Efer => sregs.efer,
             Self::Cpl => u64::from(sregs.cpl()),
+            Self::FsBase => sregs.fs.base,
+            Self::GsBase => sregs.gs.base,
         }
     }
 }
@@ -149,6 +157,29 @@ pub struct Scope<'a> {
     pub memory: &'a dyn ReadMemory,
 }
 
+impl Scope<'_> {
+    /// Little-endian guest-physical memory.
+    fn physical(&self, at: u64, size: u8) -> Option<u64> {
+        let mut word = [0; 8];
+        self.memory.read(GuestPhys(at), &mut word[..usize::from(size).min(8)]).ok()?;
+        Some(u64::from_le_bytes(word))
+    }
+
+    /// Little-endian memory where the vCPU sees it, across a page border too.
+    fn linear(&mut self, at: u64, size: u8) -> Option<u64> {
+        let sregs = self.registers.system()?;
+        let entry = |at: GuestPhys, size: u64| self.physical(at.0, u8::try_from(size).ok()?);
+        let place = |at: u64| translate(&sregs, GuestVirt(at), entry).ok();
+        let in_page = u8::try_from((PAGE - at % PAGE).min(8)).ok()?;
+        if size <= in_page {
+            return self.physical(place(at)?.0, size);
+        }
+        let low = self.physical(place(at)?.0, in_page)?;
+        let high = self.physical(place(at.wrapping_add(u64::from(in_page)))?.0, size - in_page)?;
+        Some(low | high << (8 * in_page))
+    }
+}
+
 /// Of what has none.
 #[derive(Clone, Copy, Debug)]
 pub struct NoRegisters;
@@ -173,10 +204,12 @@ impl Expression {
             Self::Exit(Field::Data) if scope.answer.is_some() => scope.answer?,
             Self::Exit(field) => field.of(scope.exit?, scope.vcpu)?,
             Self::Memory(size, at) => {
-                let mut word = [0; 8];
-                let at = GuestPhys(at.value(scope)?);
-                scope.memory.read(at, &mut word[..usize::from(*size).min(8)]).ok()?;
-                u64::from_le_bytes(word)
+                let at = at.value(scope)?;
+                scope.physical(at, *size)?
+            }
+            Self::Virtual(size, at) => {
+                let at = at.value(scope)?;
+                scope.linear(at, *size)?
             }
             Self::Binary(how, left, right) => how.of(left.value(scope)?, right.value(scope)?)?,
             Self::And(left, right) => u64::from(left.holds(scope) && right.holds(scope)),
@@ -190,6 +223,19 @@ impl Expression {
     /// Is it there, and not 0?
     pub fn holds(&self, scope: &mut Scope<'_>) -> bool {
         self.value(scope).is_some_and(|value| value != 0)
+    }
+
+    /// Has it a value at every exit that has the fields of which `has` says so?
+    pub fn is_sure(&self, has: &impl Fn(Field) -> bool) -> bool {
+        match self {
+            Self::Constant(_) | Self::Register(_) | Self::System(_) | Self::And(..) | Self::Or(..) | Self::Not(_) => {
+                true
+            }
+            Self::Exit(field) => has(*field),
+            Self::Memory(..) | Self::Virtual(..) | Self::Binary(Binary::Divide | Binary::Modulo, ..) => false,
+            Self::Binary(_, left, right) => left.is_sure(has) && right.is_sure(has),
+            Self::IsIn(inner, _) | Self::IsInRange(inner, _) => inner.is_sure(has),
+        }
     }
 
     /// Is its value a truth, which `&`, `|` and `~` combine as such?
@@ -237,9 +283,11 @@ impl Expression {
     fn measure(&self) -> (usize, usize) {
         let (depth, parts) = match self {
             Self::Constant(_) | Self::Register(_) | Self::System(_) | Self::Exit(_) => (0, 0),
-            Self::Memory(_, inner) | Self::Not(inner) | Self::IsIn(inner, _) | Self::IsInRange(inner, _) => {
-                inner.measure()
-            }
+            Self::Memory(_, inner)
+            | Self::Virtual(_, inner)
+            | Self::Not(inner)
+            | Self::IsIn(inner, _)
+            | Self::IsInRange(inner, _) => inner.measure(),
             Self::Binary(_, left, right) | Self::And(left, right) | Self::Or(left, right) => {
                 let ((depth, parts), (other, more)) = (left.measure(), right.measure());
                 (depth.max(other), parts + more)
@@ -251,7 +299,7 @@ impl Expression {
     /// Does it look at registers or memory, and not at the exit alone?
     pub fn looks_at_guest(&self) -> bool {
         match self {
-            Self::Register(_) | Self::System(_) | Self::Memory(..) => true,
+            Self::Register(_) | Self::System(_) | Self::Memory(..) | Self::Virtual(..) => true,
             Self::Constant(_) | Self::Exit(_) => false,
             Self::Not(inner) | Self::IsIn(inner, _) | Self::IsInRange(inner, _) => inner.looks_at_guest(),
             Self::Binary(_, left, right) | Self::And(left, right) | Self::Or(left, right) => {

@@ -57,6 +57,46 @@ fn what_is_absent_makes_absent_what_is_computed_from_it_and_holds_nowhere() {
 }
 
 #[test]
+fn a_virtual_word_lies_where_the_page_tables_say_across_a_border_too() {
+    /// A table of tables that all map to it itself, and a page at 0x7000 before one at 0x9000.
+    struct Tables;
+    impl ReadMemory for Tables {
+        fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<()> {
+            let entry: u64 = match at.0 {
+                0x1000 => 0x2003,
+                0x2000 => 0x3003,
+                0x3000 => 0x4003,
+                0x4000 => 0x7003,
+                0x4008 => 0x9003,
+                0x7ffc => 0x4433_2211,
+                0x9000 => 0x8877_6655,
+                _ => return Err(Error::Unbacked { at: at.0, len: 8, near: None }),
+            };
+            into.copy_from_slice(&entry.to_le_bytes()[..into.len()]);
+            Ok(())
+        }
+    }
+    struct Long;
+    impl Registers for Long {
+        fn general(&mut self) -> Option<Regs> {
+            None
+        }
+        fn system(&mut self) -> Option<Sregs> {
+            let long = Sregs { cr3: 0x1000, cr0: 0x8000_0001, cr4: 0x20, efer: 0x500, ..Sregs::default() };
+            Some(Sregs { gs: crate::x86::Segment { base: 0xff8, ..long.gs }, ..long })
+        }
+    }
+    let read = |size, at: Expression| {
+        let scope = &mut Scope { exit: None, answer: None, vcpu: 0, registers: &mut Long, memory: &Tables };
+        Expression::Virtual(size, at.into()).value(scope)
+    };
+    let at = |at| Expression::Constant(at);
+    assert_eq!((read(4, at(0xffc)), read(8, at(0xffc))), (Some(0x4433_2211), Some(0x8877_6655_4433_2211)));
+    let of_gs = Expression::Binary(Binary::Add, Expression::System(System::GsBase).into(), at(4).into());
+    assert_eq!((read(8, of_gs), read(1, at(0x2000)), read(8, at(1 << 47))), (Some(0x8877_6655_4433_2211), None, None));
+}
+
+#[test]
 fn what_decides_alone_has_the_rest_not_computed() {
     let look = || Expression::Register(Part::named("rax").expect("known"));
     let first = equal(look(), 0);

@@ -58,8 +58,27 @@ pub enum Subject {
     Msr(Span),
     /// All exits of one kind.
     Kind(K),
+    /// The hits of the breakpoint or watchpoint of that number.
+    Point(u32),
     /// All exits.
     Any,
+}
+
+impl Subject {
+    /// Has each exit that is recorded for it this field, with a value?
+    pub fn has(self, field: Field) -> bool {
+        field == Field::Vcpu
+            || match self {
+                Self::Port(_) => matches!(field, Field::Port | Field::Size | Field::Data),
+                Self::Mmio(_) => matches!(field, Field::Address | Field::Size | Field::Data),
+                Self::Msr(_) => field == Field::Index, // a read that ends in an exception has no data
+                Self::Point(_) | Self::Kind(K::Breakpoint | K::Watchpoint) => {
+                    matches!(field, Field::Id | Field::Address)
+                }
+                Self::Kind(K::Step) => matches!(field, Field::Address | Field::Source | Field::Size | Field::Taken),
+                Self::Kind(_) | Self::Any => false,
+            }
+    }
 }
 
 /// Which direction of access a hook wants, seen from the guest.
@@ -192,7 +211,7 @@ impl Hook {
                 Subject::Kind(kind) => kind == exit.kind(),
                 Subject::Port(_) if is_element => !self.wanted.strings,
                 Subject::Port(_) => self.wanted.strings || !matches!(exit.kind(), K::PortStringIn | K::PortStringOut),
-                Subject::Mmio(_) | Subject::Msr(_) => true,
+                Subject::Mmio(_) | Subject::Msr(_) | Subject::Point(_) => true,
             }
     }
 

@@ -134,7 +134,9 @@ impl Native {
             1 => Ok(Said::Reply(done(exit, seen.data, string))),
             3 => Ok(Said::Call),
             4 => Ok(Said::Reply(Reply::Stop)),
-            _ => Err(Error::Invalid(format!("a native handler returned {code}; belljar.h has the codes 0 to 4"))),
+            5 if matches!(exit.kind(), ExitKind::MsrRead | ExitKind::MsrWrite) => Ok(Said::Reply(Reply::Deny)),
+            5 => Err(Error::Invalid("a native handler returned BELLJAR_DENY, which is for accesses to MSRs".into())),
+            _ => Err(Error::Invalid(format!("a native handler returned {code}; belljar.h has the codes 0 to 5"))),
         }
     }
 }
@@ -168,6 +170,7 @@ impl NativeExit {
             | Exit::MmioRead { size, .. }
             | Exit::MmioWrite { size, .. } => (size, 1),
             Exit::MsrRead { .. } | Exit::MsrWrite { .. } => (8, 1),
+            Exit::Watchpoint(ref watched) => (watched.size, 1),
             Exit::PortStringIn { size, count, .. } => (size, count),
             Exit::PortStringOut(ref string) => (string.size, string.count()),
             _ => (0, 0),
@@ -208,6 +211,9 @@ fn words(exit: &Exit) -> (u64, u64) {
         Exit::MemoryFault { at, size, .. } => (at.0, size),
         Exit::Debug { pc, exception, .. } => (pc, exception.into()),
         Exit::InternalError(ref error) => (error.rip, error.suberror.into()),
+        Exit::Breakpoint { id, at } => (at, id.into()),
+        Exit::Watchpoint(ref watched) => (watched.at, watched.after),
+        Exit::Step { at, .. } => (at, 0),
         _ => (0, 0),
     }
 }

@@ -47,6 +47,7 @@ impl fmt::Display for Expression {
             Self::Register(part) => write!(f, "reg.{}", part.name()),
             Self::System(which) => write!(f, "reg.{}", which.name()),
             Self::Exit(field) => write!(f, "exit.{}", field.name()),
+            Self::Virtual(bytes, at) => write!(f, "virtual.u{}({at})", u32::from(*bytes) * 8),
             Self::Memory(bytes, at) => write!(f, "mem.u{}({at})", u32::from(*bytes) * 8),
             Self::Binary(how, left, right) => write!(f, "{} {} {}", Inner(left), how.sign(), Inner(right)),
             Self::And(left, right) => write!(f, "{} & {}", Inner(left), Inner(right)),

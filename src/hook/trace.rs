@@ -16,6 +16,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
+use super::Subject;
 use super::clock;
 use super::expression::{Expression, Scope};
 use super::ring::{Batch, Pushed, Ring};
@@ -30,7 +31,7 @@ const SPARE: u64 = 8192;
 /// A reader that was here so recently is expected to come back.
 const RECENTLY: Duration = Duration::from_secs(1);
 
-/// One 64-bit word of a record. What an exit does not have is 0.
+/// One 64-bit word of a record. What an exit does not have is 0, and told apart by the record's last word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Column {
     /// CLOCK_MONOTONIC, in nanoseconds.
@@ -44,12 +45,21 @@ pub enum Column {
 }
 
 impl Column {
-    fn word(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>, sequence: u64) -> u64 {
+    /// Its word; none where the exit, or the guest at it, has no such thing.
+    fn word(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>, sequence: u64) -> Option<u64> {
         match self {
-            Self::Time => clock::nanoseconds(ticks),
-            Self::Kind => u64::try_from(exit.kind().index()).unwrap_or(0),
-            Self::Sequence => sequence,
-            Self::Value(expression) => expression.value(scope).unwrap_or(0),
+            Self::Time => Some(clock::nanoseconds(ticks)),
+            Self::Kind => u64::try_from(exit.kind().index()).ok(),
+            Self::Sequence => Some(sequence),
+            Self::Value(expression) => expression.value(scope),
+        }
+    }
+
+    /// Has each exit of all these subjects such a thing?
+    pub fn is_sure(&self, subjects: &[Subject]) -> bool {
+        match self {
+            Self::Time | Self::Kind | Self::Sequence => true,
+            Self::Value(expression) => expression.is_sure(&|field| subjects.iter().all(|one| one.has(field))),
         }
     }
 }
@@ -61,7 +71,7 @@ pub enum Policy {
     Stop,
     /// They are counted.
     Drop,
-    /// They go to a file, as the ring holds them.
+    /// They go to a file: one word per column.
     Spill(Mutex<BufWriter<File>>),
 }
 
@@ -81,9 +91,12 @@ struct Alarm {
 }
 
 /// What is recorded, and where.
+///
+/// If there is a column that not every record has, each record ends with one more word: which columns it has, by bit.
 #[derive(Debug)]
 pub struct Trace {
     columns: Box<[Column]>,
+    sure: Box<[bool]>,
     rings: Box<[Arc<Ring>]>,
     policy: Policy,
     spilled: AtomicU64,
@@ -94,19 +107,28 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// A trace of `vcpus` vCPUs, each with a ring of `capacity` records.
-    pub fn new(columns: Vec<Column>, vcpus: usize, capacity: u64, policy: Policy) -> Result<Arc<Self>> {
+    /// A trace of `subjects` by `vcpus` vCPUs, each with a ring of `capacity` records.
+    pub fn new(
+        columns: Vec<Column>,
+        subjects: &[Subject],
+        vcpus: usize,
+        capacity: u64,
+        policy: Policy,
+    ) -> Result<Arc<Self>> {
         if columns.is_empty() || columns.len() > MOST_COLUMNS {
             return Err(Error::Invalid(format!("a record of {} fields; 1 to {MOST_COLUMNS} can be", columns.len())));
         }
         let spare = if matches!(policy, Policy::Stop) { SPARE } else { 0 };
-        let rings: Result<_> = (0..vcpus).map(|_| Ring::new(columns.len(), capacity, spare)).collect();
+        let sure: Box<[bool]> = columns.iter().map(|column| column.is_sure(subjects)).collect();
+        let width = columns.len() + usize::from(sure.contains(&false));
+        let rings: Result<_> = (0..vcpus).map(|_| Ring::new(width, capacity, spare)).collect();
         clock::nanoseconds(clock::ticks()); // the first time takes a millisecond: now, and not at an exit
         let bell = EventFd::new(EFD_NONBLOCK).map_err(host("eventfd"))?;
         let epoll = Epoll::new().map_err(host("epoll_create1"))?;
         watch(&epoll, bell.as_raw_fd())?;
         Ok(Arc::new(Self {
             columns: columns.into(),
+            sure,
             rings: rings?,
             policy,
             spilled: AtomicU64::new(0),
@@ -117,6 +139,21 @@ impl Trace {
         }))
     }
 
+    /// What a record consists of.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Has every record this column? What has it not says so in the record's last word.
+    pub fn is_sure(&self, column: usize) -> bool {
+        self.sure.get(column).is_none_or(|sure| *sure)
+    }
+
+    /// Words per record: one per column, and that last one where a column is not sure.
+    pub fn width(&self) -> usize {
+        self.columns.len() + usize::from(self.sure.contains(&false))
+    }
+
     fn ring(&self, vcpu: u32) -> Option<&Arc<Ring>> {
         usize::try_from(vcpu).ok().and_then(|at| self.rings.get(at))
     }
@@ -125,8 +162,14 @@ impl Trace {
     pub fn record(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>) {
         let Some(ring) = self.ring(scope.vcpu) else { return };
         let pushed = ring.push(|words, sequence| {
-            for (column, word) in self.columns.iter().zip(words) {
-                word.store(column.word(exit, ticks, scope, sequence), Ordering::Relaxed);
+            let mut present = 0_u64;
+            for (n, (column, word)) in self.columns.iter().zip(words).enumerate() {
+                let value = column.word(exit, ticks, scope, sequence);
+                present |= u64::from(value.is_some()) << n;
+                word.store(value.unwrap_or(0), Ordering::Relaxed);
+            }
+            if let Some(last) = words.get(self.columns.len()) {
+                last.store(present, Ordering::Relaxed);
             }
         });
         match pushed {
@@ -144,7 +187,8 @@ impl Trace {
     #[cold]
     fn overflow(&self, ring: &Ring, exit: &Exit, ticks: u64, scope: &mut Scope<'_>) {
         if let Policy::Spill(file) = &self.policy {
-            let words = self.columns.iter().flat_map(|c| c.word(exit, ticks, scope, ring.sequence()).to_le_bytes());
+            let word = |c: &Column| c.word(exit, ticks, scope, ring.sequence()).unwrap_or(0).to_le_bytes();
+            let words = self.columns.iter().flat_map(word);
             let record: Vec<u8> = words.collect();
             let written = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&record);
             if written.is_ok() {

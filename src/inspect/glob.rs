@@ -19,3 +19,27 @@ pub fn fits(name: &[u8], pattern: &[u8]) -> bool {
     }
     pattern[next..].iter().all(|c| *c == b'*')
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a pattern means, straight from its definition.
+    fn naive(name: &[u8], pattern: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, rest) => rest.is_none(),
+            (Some((b'*', after)), rest) => naive(name, after) || rest.is_some_and(|(_, rest)| naive(rest, pattern)),
+            (Some((c, after)), Some((first, rest))) => (*c == b'?' || c == first) && naive(rest, after),
+            (Some(_), None) => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_fits_what_it_says(name in "[ab]{0,8}", pattern in "[ab*?]{0,8}") {
+            prop_assert_eq!(fits(name.as_bytes(), pattern.as_bytes()), naive(name.as_bytes(), pattern.as_bytes()));
+        }
+    }
+}

@@ -5,8 +5,14 @@
 
 pub mod glob;
 pub mod linux;
+mod mappings;
+pub mod saved;
 mod space;
 mod walks;
 
+pub use mappings::{Cut, Linear, Mapping, Mappings, Tour};
 pub use space::{Poll, VirtualMemory, read_entry};
 pub use walks::Walks;
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,12 @@ const SELDOM: u64 = 4096;
 /// Values between two looks at whether to go on.
 const BATCH: usize = 4096;
 
+/// Bytes of the longest instruction (Intel SDM vol. 2, 2.3.11).
+const LONGEST: usize = 15;
+
+/// More code than anybody reads in one listing.
+const MOST_CODE: usize = 1 << 20;
+
 /// The memory that one address space shows.
 #[derive(Debug)]
 pub struct VirtualMemory<'a, M: ReadMemory + ?Sized> {
@@ -144,6 +150,22 @@ impl<'a, M: ReadMemory + ?Sized> VirtualMemory<'a, M> {
             }
         }
         Ok(string)
+    }
+
+    /// Enough bytes for `count` instructions from `at` on, or fewer where what is mapped ends before.
+    pub fn code(&self, at: GuestVirt, count: usize) -> Vec<u8> {
+        let most = count.saturating_mul(LONGEST).min(MOST_CODE);
+        let mut code = Vec::new();
+        while code.len() < most {
+            let Ok((here, n)) = next(at, code.len(), most) else { break };
+            let old = code.len();
+            code.resize(old + n, 0);
+            if self.read(here, &mut code[old..]).is_err() {
+                code.truncate(old);
+                break;
+            }
+        }
+        code
     }
 
     /// Is there memory at all of the `len` bytes from `at` on?

@@ -25,7 +25,7 @@ impl Walks {
     pub fn get(&self, at: GuestVirt) -> Option<GuestPhys> {
         let number = at.0 / PAGE;
         let (kept, page) = *self.places.get(self.place(number))?;
-        (kept == number).then_some(GuestPhys(page | at.0 % PAGE))
+        (kept == number).then_some(GuestPhys(page | (at.0 % PAGE)))
     }
 
     /// Keeps that `at` translates to `to`.

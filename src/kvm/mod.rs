@@ -1,6 +1,7 @@
 //! Handles on the kernel's KVM: the host, a VM, its vCPUs, the kick, and what was probed of this KVM.
 //! The only place that speaks kvm_ioctls and kvm_bindings; it never decides what an exit means.
 
+mod cpuid;
 mod entered;
 mod fast;
 #[cfg(any(test, fuzzing))]

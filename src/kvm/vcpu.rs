@@ -43,6 +43,7 @@ pub struct Vcpu {
     at_begin: Option<Regs>,
     /// Somebody asks what a run has changed: they are to be known.
     keeps_begin: bool,
+    has_run: bool,
 }
 
 impl Drop for Vcpu {
@@ -71,12 +72,18 @@ impl Vcpu {
             looked_at: 0,
             at_begin: None,
             keeps_begin: false,
+            has_run: false,
         }
     }
 
     /// The number of this vCPU.
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Has it ever been entered?
+    pub fn has_run(&self) -> bool {
+        self.has_run
     }
 
     /// The writes that KVM queues for the VM; the same ones behind every vCPU.
@@ -95,6 +102,7 @@ impl Vcpu {
         let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
         self.fresh = self.page.wanted();
         self.before = None;
+        self.has_run = true;
         if result == 0 {
             return Ok(self.page.exit());
         }
@@ -352,11 +360,6 @@ impl Vcpu {
         let result = look(self);
         (self.running, self.looked_at) = (running, looked_at);
         result
-    }
-
-    /// The guest's CPUID leaves.
-    pub fn set_cpuid(&self, leaves: &kb::CpuId) -> Result<()> {
-        self.fd.set_cpuid2(leaves).map_err(Error::host("KVM_SET_CPUID2"))
     }
 
     /// Has a secondary vCPU under an in-kernel interrupt controller run at once, instead of waiting for INIT and SIPI.

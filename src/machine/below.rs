@@ -88,7 +88,7 @@ fn read(reply: Reply, size: u8, native: impl FnOnce() -> Option<u64>) -> Reply {
     let ones = all_ones(size);
     match reply {
         Reply::Default => Reply::Value(native().unwrap_or(ones)),
-        Reply::Skip | Reply::Bytes(_) => Reply::Value(ones),
+        Reply::Skip | Reply::Deny | Reply::Bytes(_) => Reply::Value(ones),
         Reply::Value(value) => Reply::Value(value & ones),
         Reply::Stop => Reply::Stop,
     }
@@ -98,7 +98,7 @@ fn write(reply: Reply, native: impl FnOnce() -> Option<Effect>) -> Reply {
     match reply {
         Reply::Stop => Reply::Stop,
         Reply::Default if native() == Some(Effect::Reset) => Reply::Stop, // the run resets when it repeats the write
-        Reply::Default | Reply::Skip | Reply::Value(_) | Reply::Bytes(_) => Reply::Skip,
+        Reply::Default | Reply::Skip | Reply::Deny | Reply::Value(_) | Reply::Bytes(_) => Reply::Skip,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The place of one vCPU in a machine: who may touch it now. The vCPU itself is lent out while it runs, and put back
 //! while a handler is asked, so that no lock is ever held across the guest or foreign code.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,21 @@ pub struct Cpu {
     pub shim: Option<Shim>,
     /// What is repaired where KVM cannot go on.
     pub repair: Repair,
+    /// What debugging needs to know of it.
+    pub debug: CpuDebug,
+}
+
+/// What debugging keeps of one vCPU, from one run to the next.
+#[derive(Debug, Default)]
+pub struct CpuDebug {
+    /// The linear address of an instruction that was reported and has not been executed: it is stepped over.
+    pub resume: Option<u64>,
+    /// A step over it ended in an exception of the guest's: where it was, and RSP. Coming back is no new hit.
+    pub returning: Option<(u64, u64)>,
+    /// What KVM was told last: its flags, and DR0 to DR7.
+    pub told: (u32, [u64; 8]),
+    /// The trap flag is ours.
+    pub owns_trap_flag: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +75,8 @@ pub struct Slot {
     pub injections: Injections,
     /// What it has done.
     pub counters: Counters,
+    /// How often it has been taken for a run and put back: odd while the guest may be running.
+    turns: AtomicU64,
     state: Mutex<State>,
     back: Condvar,
 }
@@ -75,7 +93,8 @@ impl Slot {
             tables: None,
         };
         let (injections, counters) = (Injections::default(), Counters::default());
-        Self { id, kick, queue, injections, counters, state: Mutex::new(state), back: Condvar::new() }
+        let turns = AtomicU64::new(0);
+        Self { id, kick, queue, injections, counters, turns, state: Mutex::new(state), back: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,6 +145,16 @@ impl Slot {
         self.state().promised = yes;
     }
 
+    /// A number that grows whenever the vCPU is taken for a run or put back; `None` while it is taken, except inside its
+    /// handlers.
+    pub(super) fn at_rest_since(&self) -> Option<u64> {
+        Some(self.turns.load(Ordering::SeqCst)).filter(|turns| turns.is_multiple_of(2))
+    }
+
+    fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Takes the vCPU for a run on this thread.
     pub(super) fn lease(&self) -> Result<Lease<'_>> {
         let mut state = self.state();
@@ -137,6 +166,7 @@ impl Slot {
             (_, None) => {
                 let cpu = state.cpu.take().ok_or(Error::Closed)?;
                 state.runner = Some(Runner::this_thread());
+                self.turn();
                 Ok(Lease { slot: self, cpu: Some(cpu) })
             }
         }
@@ -174,7 +204,9 @@ impl Lease<'_> {
     /// Puts the vCPU back while `foreign` code runs, which may work on it from this thread.
     pub(super) fn lend<T>(&mut self, foreign: impl FnOnce() -> T) -> T {
         self.slot.state().cpu = self.cpu.take();
+        self.slot.turn();
         let result = foreign();
+        self.slot.turn();
         self.cpu = self.slot.state().cpu.take();
         result
     }
@@ -185,6 +217,7 @@ impl Drop for Lease<'_> {
         let mut state = self.slot.state();
         if self.cpu.is_some() {
             state.cpu = self.cpu.take();
+            self.slot.turn();
         }
         state.runner = None;
         self.slot.back.notify_all();

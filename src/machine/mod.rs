@@ -4,6 +4,7 @@
 mod below;
 mod build;
 mod cpu;
+mod debug;
 mod doorbell;
 mod interrupts;
 mod irq_event;
@@ -16,8 +17,11 @@ mod probe;
 pub mod repair;
 mod ring3;
 mod run;
+pub mod saved;
 mod session;
 mod stats;
+mod stepping;
+mod world;
 mod zone;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -25,18 +29,20 @@ use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::addr::{GuestPhys, Span};
+use crate::addr::{GuestPhys, GuestVirt, Span};
 use crate::boot::bare::{self, Mode};
 use crate::boot::start::Start;
 use crate::bus::Bus;
+use crate::debug::Points;
 use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, Interruption};
 use crate::hook::{Hook, Hooks, Subject};
+use crate::inspect::VirtualMemory;
 use crate::kvm::{Host, Irqchip, Quirks, Vm, XsaveForm};
 use crate::memory::{Memory, RegionInfo};
-use crate::source::{ReadMemory, ReadRegs};
-use crate::x86::{Gpr, Regs, Sregs, State, cr4, msr, rflags};
+use crate::source::ReadRegs;
+use crate::x86::{Gpr, Regs, Space, Sregs, State, cr4, msr, rflags};
 
 pub use build::Config;
 use build::Routes;
@@ -54,6 +60,8 @@ pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::{Stats, time_of};
+pub use stepping::Goal;
+use world::World;
 use zone::Zones;
 pub use zone::{Reader, Zone};
 
@@ -143,6 +151,9 @@ pub struct Machine {
     vm: Mutex<Option<Arc<Vm>>>,
     doorbells: Doorbells,
     zones: Zones,
+    /// Breakpoints and watchpoints.
+    points: Points,
+    world: World,
     routing: Arc<Routing>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,
@@ -300,25 +311,17 @@ impl Machine {
         let sregs = self.cpu(id)?.with(|cpu| cpu.vcpu.sregs())?;
         let bits = sregs.code_bits();
         let linear = if bits == 64 { rip } else { sregs.cs.base.wrapping_add(rip) & 0xffff_ffff };
-        let mut bytes = Vec::new();
-        while bytes.len() < most {
-            let at = linear.wrapping_add(u64::try_from(bytes.len()).unwrap_or(0));
-            let word = |at: GuestPhys, size: u64| self.entry(at, size);
-            let Ok(gpa) = crate::x86::translate(&sregs, crate::addr::GuestVirt(at), word) else { break };
-            let mut byte = [0];
-            if self.memory.read(gpa, &mut byte).is_err() {
-                break;
-            }
-            bytes.push(byte[0]);
-        }
+        let memory = VirtualMemory::new(&*self.memory, Space::of(&sregs));
+        let mut bytes = memory.code(GuestVirt(linear), most.div_ceil(15));
+        bytes.truncate(most);
         Ok((bytes, bits))
     }
 
-    fn entry(&self, at: GuestPhys, size: u64) -> Option<u64> {
-        let mut word = [0; 8];
-        let size = usize::try_from(size).ok()?.min(8);
-        self.memory.read(at, &mut word[..size]).ok()?;
-        Some(u64::from_le_bytes(word))
+    /// A number that grows with everything that may have changed the guest's memory: a run, a write by the host. `None` while
+    /// a vCPU is in the guest, or somebody may write without a word.
+    pub fn quiet_since(&self) -> Option<u64> {
+        let turns: Option<u64> = self.cpus.iter().map(Slot::at_rest_since).sum();
+        Some(turns?.wrapping_add(self.memory.quiet_since()?))
     }
 
     /// Is this a forked child's copy? Its vCPU threads stayed behind, perhaps with locks held, so nobody may wait for them.

@@ -43,6 +43,10 @@ pub struct Limits {
     pub until: Kinds,
     /// Asked after each of them, and every now and then.
     pub condition: Option<Until>,
+    /// After so many instructions.
+    pub steps: Option<u64>,
+    /// Before a call or a return, where steps are counted.
+    pub to_flow: bool,
 }
 
 /// What the vCPUs of one run share.
@@ -55,6 +59,7 @@ pub struct Session {
     deadline: Option<Instant>,
     until: Kinds,
     condition: Option<Until>,
+    steps: Option<(u64, bool)>,
     /// The thread that waits for the run to end, where it is one.
     caller: Option<ThreadId>,
     /// The vCPU that stands for the whole run, in exits that no single one made.
@@ -79,6 +84,7 @@ impl Session {
             deadline: limits.timeout.and_then(|t| Instant::now().checked_add(t)),
             until: limits.until,
             condition: limits.condition,
+            steps: limits.steps.map(|steps| (steps, limits.to_flow)),
             caller,
             first: vcpus.first().copied().unwrap_or(0),
             state: Mutex::new(State { running: vcpus.len(), ..State::default() }),
@@ -146,6 +152,11 @@ impl Session {
     /// The thread that waits for the run to end, and so does nothing else.
     pub(super) fn caller(&self) -> Option<ThreadId> {
         self.caller
+    }
+
+    /// How many instructions it is to have, where they are counted; and whether a call or a return ends it too.
+    pub(super) fn steps(&self) -> Option<(u64, bool)> {
+        self.steps
     }
 
     /// What says whether it is.

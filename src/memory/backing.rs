@@ -64,7 +64,7 @@ pub struct Source {
     /// Kind of pages.
     pub pages: Pages,
     /// A file instead of zeroes.
-    pub file: Option<(File, FileMap)>,
+    pub file: Option<(Arc<File>, FileMap)>,
 }
 
 impl Source {
@@ -183,7 +183,7 @@ fn bytes_from(file: &File, map: &FileMap) -> Result<u64> {
     })
 }
 
-fn map_file(file: &File, map: &FileMap, wanted: u64, len: usize) -> Result<MmapRegion> {
+fn map_file(file: &Arc<File>, map: &FileMap, wanted: u64, len: usize) -> Result<MmapRegion> {
     let rest = bytes_from(file, map)?;
     if wanted > rest {
         return Err(Error::Invalid(format!(
@@ -197,8 +197,7 @@ fn map_file(file: &File, map: &FileMap, wanted: u64, len: usize) -> Result<MmapR
         (false, true) => libc::MAP_PRIVATE,
         (false, false) => libc::MAP_PRIVATE | libc::MAP_NORESERVE,
     };
-    let file = file.try_clone().map_err(|e| Error::Host { what: "dup", errno: e.raw_os_error().unwrap_or(0) })?;
-    build(len, flags, Some(FileOffset::new(file, map.offset))).map_err(|errno| match errno {
+    build(len, flags, Some(FileOffset::from_arc(Arc::clone(file), map.offset))).map_err(|errno| match errno {
         libc::EACCES | libc::EPERM => Error::Invalid(format!(
             "{} cannot be mapped: it must be open for reading, and with shared=True for writing, too",
             map.name

@@ -7,10 +7,13 @@ mod backing;
 mod bulk;
 mod gather;
 mod hexdump;
+mod patches;
 mod region;
+mod saved;
 mod search;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
@@ -23,12 +26,30 @@ pub use backing::{Backing, FileMap, Pages, Source};
 pub use bulk::Poll;
 pub use hexdump::{Dump, hexdump};
 pub use region::RegionInfo;
-pub use search::{Found, Needle, Where};
+pub use saved::Part;
+pub use search::{Found, Needle, Where, search};
 
 /// All memory of one machine. Its regions may be read and written from any thread at any time.
 #[derive(Debug, Default)]
 pub struct Memory {
     state: RwLock<State>,
+    /// What the host has done to it.
+    changes: Arc<Changes>,
+}
+
+/// What the host has done to a memory, as far as it is not the memory's own doing.
+#[derive(Debug, Default)]
+struct Changes {
+    /// Grows with every change, after it.
+    count: AtomicU64,
+    /// Windows that Python may write through at any time.
+    writers: AtomicUsize,
+}
+
+impl Changes {
+    fn happened(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 /// Regions that are in no map any more and still mapped.
@@ -46,6 +67,8 @@ pub struct Removed(#[expect(dead_code, reason = "held for its drop")] Arc<GuestR
 pub struct Export {
     host: *mut u8,
     views: Arc<AtomicUsize>,
+    /// Of the memory, where it may be written through this.
+    writes: Option<Arc<Changes>>,
 }
 
 impl Export {
@@ -58,6 +81,10 @@ impl Export {
 impl Drop for Export {
     fn drop(&mut self) {
         self.views.fetch_sub(1, Ordering::SeqCst);
+        if let Some(changes) = &self.writes {
+            changes.happened();
+            changes.writers.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
@@ -73,6 +100,8 @@ struct State {
     map: GuestMemoryMmap<()>,
     /// In the order of their addresses.
     regions: Vec<Held>,
+    /// What is not what it seems, by address.
+    patches: BTreeMap<u64, patches::Patch>,
     closed: bool,
 }
 
@@ -149,6 +178,7 @@ impl Memory {
         state.map = map;
         let place = state.regions.partition_point(|held| held.info.at < at);
         state.regions.insert(place, Held { info: info.clone(), views: Arc::default() });
+        self.changes.happened();
         Ok(info)
     }
 
@@ -178,7 +208,9 @@ impl Memory {
         let (map, region) = removed.map_err(|e| Error::Invalid(e.to_string()))?;
         uninstall(&info)?;
         state.map = map;
+        state.patches.retain(|at, _| !info.contains(GuestPhys(*at)));
         state.regions.remove(place);
+        self.changes.happened();
         Ok((info, Removed(region)))
     }
 
@@ -191,6 +223,11 @@ impl Memory {
     pub fn list(&self) -> Result<Vec<RegionInfo>> {
         let state = self.state();
         if state.closed { Err(Error::Closed) } else { Ok(state.infos().cloned().collect()) }
+    }
+
+    /// Refuses where the machine is closed.
+    pub fn check_open(&self) -> Result<()> {
+        if self.state().closed { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// The region that holds `at`.
@@ -230,7 +267,34 @@ impl Memory {
     /// Writes `bytes` at `at`: the one way by which the host changes guest memory.
     pub fn write(&self, at: GuestPhys, bytes: &[u8]) -> Result<()> {
         let state = self.checked(at, bytes.len())?;
-        state.map.write_slice(bytes, GuestAddress(at.0)).map_err(|_| state.unbacked(at, bytes.len()))
+        if state.is_patched(at.0, bytes.len()) {
+            drop(state);
+            return self.write_around(at, bytes);
+        }
+        let written = state.map.write_slice(bytes, GuestAddress(at.0)).map_err(|_| state.unbacked(at, bytes.len()));
+        self.changes.happened();
+        written
+    }
+
+    /// A number that grows with every change by the host, bytes and regions alike; `None` while somebody may change them
+    /// without a word: through a window, or through a file that is shared.
+    pub fn quiet_since(&self) -> Option<u64> {
+        let count = self.changes.count.load(Ordering::SeqCst);
+        let is_shared = |r: &RegionInfo| r.file.as_ref().is_some_and(|file| file.shared);
+        let is_quiet = self.changes.writers.load(Ordering::SeqCst) == 0 && !self.state().infos().any(is_shared);
+        is_quiet.then_some(count)
+    }
+
+    #[cold]
+    fn write_around(&self, at: GuestPhys, bytes: &[u8]) -> Result<()> {
+        let mut state = self.change()?;
+        if !state.map.check_range(GuestAddress(at.0), bytes.len()) {
+            return Err(state.unbacked(at, bytes.len()));
+        }
+        let kept = state.keep_patches(at.0, bytes);
+        let written = state.map.write_slice(&kept, GuestAddress(at.0)).map_err(|_| state.unbacked(at, bytes.len()));
+        self.changes.happened();
+        written
     }
 
     /// The `len` bytes from `at` on. Checks that they exist before it allocates.
@@ -243,11 +307,13 @@ impl Memory {
 
     /// Calls `with` with the vm-memory view of all regions, for loaders of other crates.
     pub fn with_map<T>(&self, with: impl FnOnce(&GuestMemoryMmap<()>) -> T) -> T {
-        with(&self.state().map)
+        let result = with(&self.state().map);
+        self.changes.happened();
+        result
     }
 
-    /// `len` bytes that lie in one region, to be seen directly.
-    pub fn export(&self, at: GuestPhys, len: u64) -> Result<Export> {
+    /// `len` bytes that lie in one region, to be seen directly, and to be written if `writable`.
+    pub fn export(&self, at: GuestPhys, len: u64, writable: bool) -> Result<Export> {
         let state = self.checked(at, usize::try_from(len).unwrap_or(usize::MAX))?;
         let fits = |held: &&Held| held.info.contains(at) && (len == 0 || held.info.end().0 - at.0 >= len);
         let region = state.regions.iter().find(fits);
@@ -255,7 +321,12 @@ impl Memory {
         let (host, region) =
             host.ok_or_else(|| Error::Invalid(format!("a view lies in one region; {at:#x} + {len:#x} does not")))?;
         region.views.fetch_add(1, Ordering::SeqCst);
-        Ok(Export { host, views: Arc::clone(&region.views) })
+        let writes = writable.then(|| Arc::clone(&self.changes));
+        if let Some(changes) = &writes {
+            changes.writers.fetch_add(1, Ordering::SeqCst);
+            changes.happened();
+        }
+        Ok(Export { host, views: Arc::clone(&region.views), writes })
     }
 
     /// How many windows are exported now.
@@ -267,6 +338,7 @@ impl Memory {
     /// still use the memory until then, and unmapping it under a VM costs more.
     pub fn close(&self) -> Result<Retired> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        self.changes.happened();
         match state.views() {
             0 => Ok(Retired(std::mem::replace(&mut *state, State { closed: true, ..State::default() }).map)),
             live => Err(Error::ViewsLive(live)),
@@ -289,7 +361,9 @@ impl ReadMemory for Memory {
     fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<()> {
         let state = self.checked(at, into.len())?;
         let len = into.len();
-        state.map.read_slice(into, GuestAddress(at.0)).map_err(|_| state.unbacked(at, len))
+        state.map.read_slice(into, GuestAddress(at.0)).map_err(|_| state.unbacked(at, len))?;
+        state.hide(at.0, into);
+        Ok(())
     }
 
     fn read_each(&self, addresses: &[u64], width: usize, into: &mut [u8]) -> Result<()> {

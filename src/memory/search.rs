@@ -190,8 +190,8 @@ impl Memory {
     }
 }
 
-/// The matches in `stretches` of `memory`, which do not touch.
-fn search(
+/// The matches in `stretches` of any `memory`, which do not touch: addresses are whatever that memory takes them for.
+pub fn search(
     memory: &impl ReadMemory,
     stretches: &[(u64, u64)],
     needle: &Needle,

@@ -190,7 +190,7 @@ fn an_error_names_the_memory_that_is_nearest() {
 fn a_region_that_is_seen_directly_stays() {
     let memory = ram(0, 0x1000);
     memory.add(GuestPhys(0x1000), 0x1000, false, |_, _| Ok(())).unwrap();
-    let export = memory.export(GuestPhys(0x10), 8).unwrap();
+    let export = memory.export(GuestPhys(0x10), 8, false).unwrap();
     assert!(matches!(memory.remove(GuestPhys(0), |_| Ok(())), Err(Error::ViewsLive(1))));
     assert!(memory.remove(GuestPhys(0x1000), |_| Ok(())).is_ok(), "its neighbour may go");
     assert!(matches!(memory.close(), Err(Error::ViewsLive(1))));

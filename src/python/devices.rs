@@ -80,7 +80,7 @@ impl Handle {
         match py.detach(|| machine.pass_on(&exit, vcpu, &hook))? {
             Reply::Value(value) => Ok(value.into_pyobject(py)?.into_any().unbind()),
             Reply::Stop => Ok(Py::new(py, Action::Stop)?.into_any()),
-            Reply::Skip | Reply::Bytes(_) | Reply::Default => Ok(Py::new(py, Action::Skip)?.into_any()),
+            Reply::Skip | Reply::Deny | Reply::Bytes(_) | Reply::Default => Ok(Py::new(py, Action::Skip)?.into_any()),
         }
     }
 }

@@ -100,6 +100,14 @@ impl ReadMemory for Nothing {
     }
 }
 
+/// How many bytes a word of so many bits has.
+fn bytes(bits: u8) -> PyResult<u8> {
+    if [8, 16, 32, 64].contains(&bits) {
+        return Ok(bits / 8);
+    }
+    Err(PyAttributeError::new_err(format!("memory is read as u8, u16, u32 or u64, not as u{bits}")))
+}
+
 #[pymethods]
 impl Expression {
     /// A general register, or a part of one: what bj.reg.rax is.
@@ -136,10 +144,14 @@ impl Expression {
     #[staticmethod]
     #[pyo3(signature = (bits: "int", address: "Expression | int"))]
     fn memory(bits: u8, address: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if ![8, 16, 32, 64].contains(&bits) {
-            return Err(PyAttributeError::new_err(format!("memory is read as u8, u16, u32 or u64, not as u{bits}")));
-        }
-        Self::new(Core::Memory(bits / 8, operand(address)?.into()))
+        Self::new(Core::Memory(bytes(bits)?, operand(address)?.into()))
+    }
+
+    /// The same at an address as the exit's vCPU sees it, through its page tables: what bj.virtual.u64(address) is.
+    #[staticmethod]
+    #[pyo3(signature = (bits: "int", address: "Expression | int"))]
+    fn r#virtual(bits: u8, address: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::new(Core::Virtual(bytes(bits)?, operand(address)?.into()))
     }
 
     /// The names of the fields that exits have.

@@ -67,7 +67,9 @@ impl VM {
 
     /// Has `handler(exit)` answer accesses to model-specific registers: a name such as "LSTAR", a number, or a range.
     ///
-    /// For a write, None lets it happen, bj.SKIP drops it, and an integer is written instead.
+    /// For a write, None lets it happen, bj.SKIP drops it, and an integer is written instead. bj.DENY refuses an access:
+    /// the guest gets #GP, as of a register that is not there. Where the answer is always the same action, it may be the
+    /// handler itself, and no Python runs: `vm.on_msr("LSTAR", bj.DENY, access="w")`.
     #[pyo3(signature = (msr: "str | int | range", handler = None, *, size = None, access = "rw", when: "Expression | None" = None))]
     fn on_msr(
         slf: &Bound<'_, Self>,

@@ -16,7 +16,7 @@ use crate::machine::{Machine, time_of};
 
 use super::address::Fitting;
 use super::error::foreign;
-use super::exit::to_python;
+use super::exit::{class_name, to_python};
 use super::native::NativeHandler;
 use super::vm::VM;
 
@@ -28,6 +28,28 @@ pub enum Action {
     Stop,
     /// Do not do the default: drop a write, read all ones, go on after a halt.
     Skip,
+    /// Refuse an access to an MSR: the guest gets #GP, as of a register that is not there.
+    Deny,
+}
+
+impl Action {
+    /// Its name in Python.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "STOP",
+            Self::Skip => "SKIP",
+            Self::Deny => "DENY",
+        }
+    }
+
+    /// What it comes to where it is not asked about one exit.
+    fn reply(self) -> Reply {
+        match self {
+            Self::Stop => Reply::Stop,
+            Self::Skip => Reply::Skip,
+            Self::Deny => Reply::Deny,
+        }
+    }
 }
 
 #[pymethods]
@@ -35,7 +57,7 @@ impl Action {
     /// Pickles as the attribute of its class.
     #[pyo3(signature = () -> "tuple[object, ...]")]
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        let (py, name) = (slf.py(), if *slf.get() == Self::Stop { "STOP" } else { "SKIP" });
+        let (py, name) = (slf.py(), slf.get().name());
         (py.import("builtins")?.getattr("getattr")?, (py.get_type::<Self>(), name)).into_pyobject(py)
     }
 }
@@ -69,10 +91,7 @@ fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
         return Ok(Reply::Default);
     }
     if let Ok(action) = result.cast_exact::<Action>() {
-        return Ok(match action.get() {
-            Action::Stop => Reply::Stop,
-            Action::Skip => Reply::Skip,
-        });
+        return said(*action.get(), exit);
     }
     if let (Exit::PortStringIn { size, count, .. }, Ok(data)) = (exit, result.cast::<PyBytes>()) {
         return string(data.as_bytes(), u64::from(*size) * u64::from(*count));
@@ -92,10 +111,30 @@ fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
         Err(_) => match result.extract::<i64>() {
             Ok(negative) => Ok(Reply::Value(negative.cast_unsigned())),
             Err(_) => Err(PyTypeError::new_err(format!(
-                "a handler of {kind:?} returns an integer of up to 64 bits, None, bj.STOP or bj.SKIP, not {}",
+                "a handler of {kind:?} returns an integer of up to 64 bits, None, or an action such as bj.SKIP, not {}",
                 result.repr()?
             ))),
         },
+    }
+}
+
+/// What an action comes to for `exit`.
+fn said(action: Action, exit: &Exit) -> PyResult<Reply> {
+    if action == Action::Deny && !matches!(exit.kind(), Kind::MsrRead | Kind::MsrWrite) {
+        let kind = exit.kind();
+        return Err(PyTypeError::new_err(format!(
+            "bj.DENY refuses accesses to MSRs, and {kind:?} is none: bj.SKIP drops a write, and has a read get all ones"
+        )));
+    }
+    Ok(action.reply())
+}
+
+/// An action in the place of a handler: the same for every exit, without Python.
+struct Always(Action);
+
+impl Callback for Always {
+    fn call(&self, exit: &Exit, _: u32) -> CoreResult<Reply> {
+        said(self.0, exit).map_err(foreign)
     }
 }
 
@@ -188,6 +227,10 @@ impl Handle {
             let native = native.get().to_core(Arc::clone(&owned))?;
             return Ok((Hook::native(subject, wanted, when, native, fallback), owned));
         }
+        if let Ok(action) = function.cast_exact::<Action>() {
+            let owned = Arc::new(Function(function.clone().unbind()));
+            return Ok((Hook::new(subject, wanted, when, Box::new(Always(*action.get()))), owned));
+        }
         if !function.is_callable() {
             return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
         }
@@ -214,7 +257,7 @@ impl Handle {
     }
 
     /// Removes the handler, before the next exit. Does nothing if it has been removed.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn remove(&self, py: Python<'_>) -> PyResult<()> {
         let Some(hook) = self.hook() else { return Ok(()) };
         let machine: Arc<Machine> = Arc::clone(self.vm.get().machine());
         self.vm.get().forget(&hook);
@@ -270,7 +313,8 @@ impl Handle {
             Subject::Port(s) => span(s, "port", "ports"),
             Subject::Mmio(s) => span(s, "address", "addresses"),
             Subject::Msr(s) => span(s, "MSR", "MSRs"),
-            Subject::Kind(kind) => format!("{kind:?}"),
+            Subject::Kind(kind) => class_name(kind).into(),
+            Subject::Point(id) => format!("point {id}"),
             Subject::Any => "every exit".into(),
         };
         let name = match self.function(py) {

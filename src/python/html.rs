@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+use super::btf::{BtfFunction, BtfStruct};
 use super::decode::Instruction;
 use super::exit::Exit;
 use super::fpu::Fpu;
@@ -9,12 +10,14 @@ use super::hook::Handle;
 use super::host::Quirks;
 use super::interrupts::IrqLine;
 use super::lapic::Lapic;
+use super::mappings::Mapping;
 use super::memory::{Memory, Region};
 use super::memory_map::{MemoryMap, MemoryRange};
 use super::msrs::Msrs;
 use super::regs::Registers;
 use super::segment::Segment;
 use super::symbols::Symbols;
+use super::translation::Translation;
 use super::vcpu::Vcpu;
 use super::vm::VM;
 
@@ -31,6 +34,6 @@ macro_rules! shown_in_notebooks {
 }
 
 shown_in_notebooks! {
-    Exit Fpu Handle Instruction IrqLine Lapic Memory MemoryMap MemoryRange Msrs Quirks Region Registers Segment Symbols VM
-    Vcpu
+    BtfFunction BtfStruct Exit Fpu Handle Instruction IrqLine Lapic Mapping Memory MemoryMap MemoryRange Msrs Quirks Region Registers Segment Symbols
+    Translation VM Vcpu
 }

@@ -12,7 +12,8 @@ use crate::inspect::linux::{self, KernelSymbol, KernelSymbols as Table};
 
 use super::memory::{Memory, seldom};
 use super::running::detached;
-use super::typed::Names;
+use super::typed::{Linux, Names};
+use super::vm::VM;
 
 /// A Linux kernel in guest memory, as `find_kernel` finds it.
 #[pyclass(frozen, module = "belljar")]
@@ -106,6 +107,17 @@ impl Kernel {
     }
 }
 
+#[pymethods]
+impl VM {
+    /// The Linux kernel that runs in the guest: its tasks, files, sockets, modules, log. See `belljar.linux.Linux`.
+    ///
+    /// It is looked for once, and again after another kernel was booted. Raises KernelError if there is none, or none yet.
+    #[getter]
+    fn linux(slf: Bound<'_, Self>) -> PyResult<Linux<'_>> {
+        Linux::of(slf.py(), "of", (slf.clone(),))
+    }
+}
+
 /// Finds the Linux kernel that runs in `memory`, without any profile.
 ///
 /// `cr3` are those of the vCPUs, if they are known: the kernel is looked for first where they map it; without them, or if
@@ -123,7 +135,7 @@ pub fn find_kernel(py: Python<'_>, memory: &Memory, cr3: Vec<u64>) -> PyResult<K
 ///
 /// It has the verbs of `Symbols`. They come from the kernel's own memory (kallsyms), moved as KASLR has moved them. Of
 /// several symbols with one name, the global one counts, else the lowest; `find` gives all of them. Sizes are distances
-/// to the next symbol.
+/// to the next symbol. What each CPU has its own of is counted from the beginning of a CPU's area, up to Linux 6.14.
 #[pyclass(frozen, mapping, module = "belljar")]
 pub struct KernelSymbols(Arc<Table>);
 
@@ -138,6 +150,9 @@ impl KernelSymbols {
 
     /// What a KeyError says.
     fn missing(&self, name: &str) -> String {
+        if self.0.is_empty() {
+            return format!("{name}: this kernel keeps no symbols (it was built without CONFIG_KALLSYMS)");
+        }
         let pattern = format!("*{name}*");
         let near: Vec<_> = self.0.find(&pattern).take(5).map(|s| s.name).collect();
         match near.len() {

@@ -3,13 +3,17 @@
 
 mod address;
 mod aliases;
+mod arrow;
 mod bits;
 mod btf;
+mod breakpoint;
 mod coalesced;
 mod console;
+mod cpuid;
 mod decode;
 mod devices;
 mod doorbell;
+mod dump;
 mod error;
 mod exit;
 mod expression;
@@ -23,6 +27,7 @@ mod interrupts;
 mod kernel;
 mod lapic;
 mod log;
+mod mappings;
 mod memory;
 mod memory_map;
 mod msrs;
@@ -34,10 +39,13 @@ mod shutdown;
 mod size;
 mod state;
 mod stats;
+mod step;
 mod subject;
 mod symbols;
 mod trace;
 mod translation;
+mod trace_batch;
+mod traced;
 mod typed;
 mod vcpu;
 mod virtual_memory;
@@ -59,21 +67,29 @@ mod _belljar {
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
+    use super::arrow::ArrowBatch;
+    #[pymodule_export]
+    use super::breakpoint::Breakpoint;
+    #[pymodule_export]
     use super::btf::{Btf, BtfFunction, BtfMember, BtfStruct};
     #[pymodule_export]
     use super::coalesced::Zone;
     #[pymodule_export]
     use super::console::Console;
     #[pymodule_export]
+    use super::cpuid::supported_cpuid;
+    #[pymodule_export]
     use super::decode::{Instruction, disasm};
     #[pymodule_export]
     use super::doorbell::Doorbell;
     #[pymodule_export]
+    use super::dump::{dump_read, dump_write, saved_memory, saved_virtual};
+    #[pymodule_export]
     use super::exit::{
-        ApResetHold, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV, Hypercall,
-        InterruptWindow, Interrupted, IoapicEoi, MemoryFault, MmioRead, MmioWrite, MsrRead, MsrWrite, Notify, PortIn,
-        PortOut, PortStringIn, PortStringOut, Reset, Shutdown, SystemEvent, Timeout, TprAccess, TprLowered,
-        UnknownExit, Xen,
+        ApResetHold, BreakpointHit, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV,
+        Hypercall, InterruptWindow, Interrupted, IoapicEoi, MemoryFault, MmioRead, MmioWrite, MsrRead, MsrWrite,
+        Notify, PortIn, PortOut, PortStringIn, PortStringOut, Reset, Shutdown, Stepped, SystemEvent, Timeout,
+        TprAccess, TprLowered, UnknownExit, WatchpointHit, Xen,
     };
     #[pymodule_export]
     use super::expression::Expression;
@@ -91,6 +107,8 @@ mod _belljar {
     use super::kernel::{Kernel, KernelSymbols, find_kernel};
     #[pymodule_export]
     use super::lapic::Lapic;
+    #[pymodule_export]
+    use super::mappings::Mapping;
     #[pymodule_export]
     use super::memory::hexdump::hexdump;
     #[pymodule_export]
@@ -110,7 +128,9 @@ mod _belljar {
     #[pymodule_export]
     use super::symbols::Symbols;
     #[pymodule_export]
-    use super::trace::{Batch, Recorder};
+    use super::trace::Recorder;
+    #[pymodule_export]
+    use super::trace_batch::Batch;
     #[pymodule_export]
     use super::translation::Translation;
     #[pymodule_export]

@@ -130,7 +130,7 @@ impl Vcpu {
     }
 }
 
-fn decoded(encoded: &[u8]) -> PyResult<Core> {
+pub fn decoded(encoded: &[u8]) -> PyResult<Core> {
     let hint = "these bytes are no state of a vCPU: State.to_bytes() of this version of belljar makes them";
     Core::decode(encoded).ok_or_else(|| PyValueError::new_err(hint))
 }

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use crate::boot::symbols::{Symbol, Symbols as Table};
 
+use super::address::Fitting;
 use super::typed::Names;
 use super::vm::VM;
 
@@ -18,6 +19,16 @@ use super::vm::VM;
 pub struct Symbols(Arc<Table>);
 
 impl Symbols {
+    /// The table itself.
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.0)
+    }
+
+    /// The class of a table.
+    pub fn new(table: Arc<Table>) -> Self {
+        Self(table)
+    }
+
     fn list<'a, T>(&'a self, of: impl Fn(&'a Symbol) -> T) -> Vec<T> {
         self.0.iter().map(of).collect()
     }
@@ -26,9 +37,22 @@ impl Symbols {
 #[pymethods]
 impl Symbols {
     #[new]
-    fn new(py: Python<'_>, image: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn parse(py: Python<'_>, image: &Bound<'_, PyAny>) -> PyResult<Self> {
         let bytes = super::memory::file_or_bytes(image)?;
         Ok(Self(Arc::new(py.detach(|| Table::parse(&bytes)))))
+    }
+
+    /// A table of other symbols: (name, address, size), the size 0 where it is not known.
+    #[staticmethod]
+    #[pyo3(signature = (symbols: "Iterable[tuple[str, int, int]]"))]
+    fn of(symbols: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut table = Vec::new();
+        for symbol in symbols.try_iter()? {
+            let (name, address, size): (String, Fitting<u64>, Fitting<u64>) = symbol?.extract()?;
+            let name = name.into_boxed_str();
+            table.push(Symbol { name, address: address.0, size: size.0, absolute: false, global: true });
+        }
+        Ok(Self(Arc::new(Table::of(table))))
     }
 
     fn __getitem__(&self, name: &str) -> PyResult<u64> {

@@ -1,33 +1,29 @@
 //! The native half of `belljar.trace.Trace`: what is recorded, batches as buffers, waiting. It never makes an array.
 
-#![allow(unsafe_code)] // the buffer protocol hands out a raw pointer
-
-use std::ffi::{c_int, c_void};
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyString, PyTuple};
-use pyo3::{PyTraverseError, ffi};
+use pyo3::types::{PyByteArray, PyCapsule};
 
+use crate::debug::{Point, Wish};
 use crate::error::{Error, Result as CoreResult};
 use crate::exit::{Exit, ExitKind};
-use crate::hook::{
-    Batch as CoreBatch, Column, Expression, Field, Hook, NoRegisters, Policy, Scope, Subject, Trace, Wanted, ticks,
-};
+use crate::hook::{Column, Expression, Field, Hook, NoRegisters, Scope, Subject, Trace, Wanted, ticks};
 use crate::machine::Phase;
-use crate::x86::Part;
 
-use super::exit::{class_name, kind_of, msr_number};
-use super::expression::{Expression as PyExpression, filter};
-use super::hook::{span, wanted};
+use super::arrow::{self, ArrowBatch};
+use super::exit::class_name;
+use super::expression::filter;
+use super::hook::wanted;
 use super::running::{detached, poll, seconds};
+use super::trace_batch::Batch;
+use super::traced::{self, column, subjects};
 use super::typed::Trace as PyTrace;
 use super::vm::VM;
 
@@ -40,8 +36,12 @@ pub struct Recorder {
     vm: Py<VM>,
     trace: Arc<Trace>,
     hooks: Mutex<Vec<Arc<Hook>>>,
-    /// The filter, for synthetic events.
+    /// Breakpoints that are there for the trace alone.
+    points: Mutex<Vec<Arc<Point>>>,
+    /// The filter.
     when: Option<Expression>,
+    /// Of steps, only those that are branches.
+    branches: bool,
 }
 
 impl Recorder {
@@ -55,33 +55,10 @@ impl Recorder {
         }
         let hooks = std::mem::take(&mut *self.hooks.lock().unwrap_or_else(PoisonError::into_inner));
         let machine = self.vm.get().machine();
+        let points = std::mem::take(&mut *self.points.lock().unwrap_or_else(PoisonError::into_inner));
+        points.iter().try_for_each(|point| machine.remove_point(point))?;
         hooks.iter().try_for_each(|hook| machine.remove_hook(hook)).and_then(|()| self.trace.flush())
     }
-}
-
-/// What `port=`, `mmio=`, `msr=` and `exits=` name.
-fn subjects(
-    port: Option<&Bound<'_, PyAny>>,
-    mmio: Option<&Bound<'_, PyAny>>,
-    msr: Option<&Bound<'_, PyAny>>,
-    exits: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Vec<Subject>> {
-    let mut found = Vec::new();
-    if let Some(port) = port {
-        found.push(Subject::Port(span(port, None, u64::from(u16::MAX))?));
-    }
-    if let Some(mmio) = mmio {
-        found.push(Subject::Mmio(span(mmio, None, u64::MAX)?));
-    }
-    if let Some(msr) = msr {
-        let number = msr.is_instance_of::<PyString>().then(|| msr_number(msr)).transpose()?;
-        let number = number.map(|number| number.into_pyobject(msr.py())).transpose()?;
-        found.push(Subject::Msr(span(number.as_ref().map_or(msr, |n| n.as_any()), None, u64::from(u32::MAX))?));
-    }
-    if let Some(exits) = exits {
-        found.push(kind_of(exits)?.map_or(Subject::Any, Subject::Kind));
-    }
-    Ok(found)
 }
 
 #[pymethods]
@@ -89,7 +66,10 @@ impl VM {
     /// Records accesses natively, with no Python per event; returns a Trace, which is read as numpy arrays.
     ///
     /// `port`, `mmio` and `msr` are as for on_port, on_mmio and on_msr, and may be combined; `exits` is a class of exits or a
-    /// tuple of them. A read is recorded with its answer, after the handlers; anything else before them. `when` is an
+    /// tuple of them. `breakpoint` is an address or a symbol, or several: it is planted for the trace, and stops nobody; `watch`
+    /// likewise is what vm.watch takes, or (address, size). Handles that vm.breakpoint and vm.watch returned may be given, too. With
+    /// `step=True` each instruction is recorded, at the price of an exit each; with `branch=True` those that go elsewhere
+    /// than to the next one: "source" and "size" are of the instruction, "address" is where it went. A read is recorded with its answer, after the handlers; anything else before them. `when` is an
     /// expression: only exits at which it holds are recorded.
     ///
     /// `fields` are names ("time" in nanoseconds of time.monotonic_ns(), "sequence", the exit's "kind", its own fields such
@@ -100,7 +80,9 @@ impl VM {
     /// readable when `wake` records wait, and `every` so many seconds.
     #[pyo3(signature = (
         *, port: "int | range | None" = None, mmio: "int | range | None" = None, msr: "str | int | range | None" = None,
-        exits: "type[Exit] | tuple[type[Exit], ...] | None" = None, access: "typing.Literal['r', 'w', 'rw']" = "rw",
+        exits: "type[Exit] | tuple[type[Exit], ...] | None" = None,
+        breakpoint: "int | str | Breakpoint | Sequence[int | str | Breakpoint] | None" = None,
+        watch: "int | str | tuple[int, int] | object | None" = None, step = false, branch = false, access: "typing.Literal['r', 'w', 'rw']" = "rw",
         fields: "Sequence[str | Expression | tuple[str, Expression]] | None" = None, when: "Expression | None" = None,
         capacity = 65536, policy: "typing.Literal['stop', 'drop', 'spill']" = "stop",
         spill: "str | os.PathLike[str] | None" = None, wake = 1, every = None
@@ -112,6 +94,10 @@ impl VM {
         mmio: Option<&Bound<'py, PyAny>>,
         msr: Option<&Bound<'py, PyAny>>,
         exits: Option<&Bound<'py, PyAny>>,
+        breakpoint: Option<&Bound<'py, PyAny>>,
+        watch: Option<&Bound<'py, PyAny>>,
+        step: bool,
+        branch: bool,
         access: &str,
         fields: Option<&Bound<'py, PyAny>>,
         when: Option<&Bound<'py, PyAny>>,
@@ -121,52 +107,17 @@ impl VM {
         wake: u64,
         every: Option<f64>,
     ) -> PyResult<PyTrace<'py>> {
-        let first = (slf, port, mmio, msr, exits, access, fields, when, capacity, policy, spill, wake);
-        let arguments = first.into_pyobject(slf.py())?.add((every,))?;
-        PyTrace::of(slf.py(), "_of", arguments.cast_into::<PyTuple>()?)
-    }
-}
-
-/// A field: the name of one, or an expression.
-fn column(what: &Bound<'_, PyAny>) -> PyResult<Column> {
-    if let Ok(expression) = what.cast::<PyExpression>() {
-        return Ok(Column::Value(expression.get().0.clone()));
-    }
-    let name: String = what.extract()?;
-    Ok(match name.as_str() {
-        "time" => Column::Time,
-        "kind" => Column::Kind,
-        "sequence" => Column::Sequence,
-        name => match (Part::named(name), Field::named(name)) {
-            (Some(part), _) => Column::Value(Expression::Register(part)),
-            (_, Some(field)) => Column::Value(Expression::Exit(field)),
-            _ => {
-                let names: Vec<_> = Field::ALL.iter().map(|field| field.name()).collect();
-                return Err(PyValueError::new_err(format!(
-                    "no field is named {name:?}: there are time, sequence, {} and the registers; for more, give \
-                     (\"{name}\", expression)",
-                    names.join(", ")
-                )));
-            }
-        },
-    })
-}
-
-fn policy(name: &str, spill: Option<PathBuf>) -> PyResult<Policy> {
-    match (name, spill) {
-        ("stop", None) => Ok(Policy::Stop),
-        ("drop", None) => Ok(Policy::Drop),
-        ("spill", Some(path)) => Ok(Policy::Spill(Mutex::new(BufWriter::new(File::create(path)?)))),
-        ("spill", None) => Err(PyValueError::new_err("policy=\"spill\" needs a file: spill=\"records.bin\"")),
-        ("stop" | "drop", Some(_)) => Err(PyValueError::new_err("a file to spill to is for policy=\"spill\"")),
-        _ => Err(PyValueError::new_err(format!("policy is \"stop\", \"drop\" or \"spill\", not {name:?}"))),
+        let (subjects, points) = ((port, mmio, msr, exits), (breakpoint, watch, step, branch));
+        let arguments = (slf, subjects, points, access, fields, when, capacity, policy, spill, (wake, every));
+        let arguments = arguments.into_pyobject(slf.py())?;
+        PyTrace::of(slf.py(), "_of", arguments)
     }
 }
 
 #[pymethods]
 impl Recorder {
     #[new]
-    #[pyo3(signature = (vm: "VM", port, mmio, msr, exits, access, columns, when, capacity, policy, spill))]
+    #[pyo3(signature = (vm: "VM", port, mmio, msr, exits, points, steps, access, columns, when, capacity, policy, spill))]
     #[allow(clippy::too_many_arguments)] // keyword arguments of VM.trace
     fn new(
         vm: Bound<'_, VM>,
@@ -174,6 +125,8 @@ impl Recorder {
         mmio: Option<&Bound<'_, PyAny>>,
         msr: Option<&Bound<'_, PyAny>>,
         exits: Option<Vec<Bound<'_, PyAny>>>,
+        points: Vec<Bound<'_, PyAny>>,
+        steps: Option<&str>,
         access: &str,
         columns: Vec<Bound<'_, PyAny>>,
         when: Option<&Bound<'_, PyAny>>,
@@ -183,15 +136,21 @@ impl Recorder {
     ) -> PyResult<Self> {
         let mut subjects = subjects(port, mmio, msr, None)?;
         for exit in exits.unwrap_or_default() {
-            subjects.extend(self::subjects(None, None, None, Some(&exit))?);
+            subjects.extend(traced::subjects(None, None, None, Some(&exit))?);
         }
         let (wanted, when) = (wanted(access)?, filter(when)?);
+        let wishes = traced::wishes(&vm, &points, &mut subjects)?;
+        subjects.extend(steps.map(|_| Subject::Kind(ExitKind::Step)));
+        let branches = steps == Some("branch");
         let columns = columns.iter().map(column).collect::<PyResult<_>>()?;
-        let policy = self::policy(policy, spill)?;
+        let policy = traced::policy(policy, spill)?;
         let (py, machine) = (vm.py(), Arc::clone(vm.get().machine()));
-        let trace = py.detach(|| Trace::new(columns, machine.cpus.len(), capacity, policy))?;
-        let this = Self { vm: vm.unbind(), trace, hooks: Mutex::default(), when };
-        py.detach(|| subjects.into_iter().try_for_each(|subject| this.add(subject, wanted)))?;
+        let trace = py.detach(|| Trace::new(columns, &subjects, machine.cpus.len(), capacity, policy))?;
+        let this = Self { vm: vm.unbind(), trace, hooks: Mutex::default(), points: Mutex::default(), when, branches };
+        py.detach(|| {
+            subjects.into_iter().try_for_each(|subject| this.add(subject, wanted))?;
+            wishes.into_iter().try_for_each(|wish| this.plant(wish))
+        })?;
         Ok(this)
     }
 
@@ -200,19 +159,51 @@ impl Recorder {
         self.trace.take(most).map(Batch)
     }
 
-    /// A copy of at most `most` records of all vCPUs, in the order of their times; little-endian.
-    fn read<'py>(&self, py: Python<'py>, most: u64) -> PyResult<Bound<'py, PyByteArray>> {
-        let batches = py.detach(|| self.trace.read(most));
-        let size = batches.iter().map(|batch| size_of_val(batch.words())).sum();
-        PyByteArray::new_with(py, size, |bytes| {
+    /// 64-bit words per record, as take() hands them out: one per field, and one more where some may be missing.
+    #[getter]
+    fn width(&self) -> usize {
+        self.trace.width()
+    }
+
+    /// Has every record the field of this number?
+    fn is_sure(&self, number: usize) -> bool {
+        self.trace.is_sure(number)
+    }
+
+    /// Is the field of this number the kind of exit?
+    fn is_kind(&self, number: usize) -> bool {
+        self.trace.columns().get(number) == Some(&Column::Kind)
+    }
+
+    /// A copy of at most `most` records of all vCPUs, in the order of their times; little-endian, `words` of each record.
+    fn read<'py>(&self, py: Python<'py>, most: u64, words: usize) -> PyResult<Bound<'py, PyByteArray>> {
+        let (batches, width) = (py.detach(|| self.trace.read(most)), self.trace.width());
+        let count: usize = batches.iter().map(|batch| batch.words().len() / width).sum();
+        PyByteArray::new_with(py, count * words.min(width) * 8, |bytes| {
             let mut places = bytes.chunks_exact_mut(8);
             for batch in &batches {
-                for (word, place) in batch.words().iter().zip(&mut places) {
+                let kept = batch.words().chunks_exact(width).flat_map(|record| record.iter().take(words));
+                for (word, place) in kept.zip(&mut places) {
                     place.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
                 }
             }
             Ok(())
         })
+    }
+
+    /// The records that wait, at most `most`, as a capsule of an Arrow stream, which takes them while it is read.
+    fn arrow_stream<'py>(&self, py: Python<'py>, names: Vec<String>, most: u64) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow::stream(py, &self.trace, &names, most)
+    }
+
+    /// The Arrow schema of its records, as a capsule.
+    fn arrow_schema<'py>(&self, py: Python<'py>, names: Vec<String>) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow::schema_capsule(py, &arrow::schema(&self.trace, &names))
+    }
+
+    /// At most `most` records as Arrow columns, or None.
+    fn arrow_batch(&self, py: Python<'_>, names: Vec<String>, most: u64) -> PyResult<Option<ArrowBatch>> {
+        py.detach(|| ArrowBatch::of(&self.trace, &names, most))
     }
 
     /// Waits until `count` records wait; False after `timeout` seconds, and once no more can come.
@@ -340,7 +331,15 @@ impl Recorder {
 
 impl Recorder {
     fn add(&self, subject: Subject, wanted: Wanted) -> CoreResult<()> {
-        let hook = Hook::recording(subject, wanted, self.when.clone(), Arc::clone(&self.trace));
+        let mut when = self.when.clone();
+        if self.branches && subject == Subject::Kind(ExitKind::Step) {
+            let taken = Expression::Exit(Field::Taken);
+            when = Some(match when {
+                Some(when) => Expression::And(Arc::new(taken), Arc::new(when)),
+                None => taken,
+            });
+        }
+        let hook = Hook::recording(subject, wanted, when, Arc::clone(&self.trace));
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&hook));
         let added = self.vm.get().machine().add_hook(hook);
         if added.is_err() {
@@ -350,31 +349,28 @@ impl Recorder {
     }
 }
 
+impl Recorder {
+    /// A breakpoint for the trace alone, whose hits nobody stops at.
+    fn plant(&self, wish: Wish) -> CoreResult<()> {
+        let planted = self.vm.get().machine().add_point(wish);
+        match planted {
+            Ok(point) => {
+                self.points.lock().unwrap_or_else(PoisonError::into_inner).push(point);
+                Ok(())
+            }
+            Err(error) => {
+                let _: CoreResult<()> = self.take_away(); // what was there before it
+                Err(error)
+            }
+        }
+    }
+}
+
 impl Drop for Recorder {
     /// A trace that nobody can read any more records no more.
     fn drop(&mut self) {
         if let Err(error @ Error::Foreign(_)) = self.take_away() {
             error.unheard();
         }
-    }
-}
-
-/// Records in one piece, as a buffer. Their room in the ring is free again when nobody holds it any more.
-#[pyclass(frozen, module = "belljar")]
-pub struct Batch(CoreBatch);
-
-#[pymethods]
-impl Batch {
-    /// # Safety
-    /// Called by the interpreter with a buffer to fill.
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let words = slf.get().0.words();
-        let length =
-            isize::try_from(size_of_val(words)).map_err(|_| PyBufferError::new_err("more than 2**63 bytes"))?;
-        let start = words.as_ptr().cast::<c_void>().cast_mut();
-        // SAFETY: the interpreter passes a buffer to fill. The words stay where they are as long as the batch, to which
-        // the buffer holds a reference, and nobody writes them meanwhile (the ring's promise); it is read-only.
-        let result = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 1, flags) };
-        if result == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 }

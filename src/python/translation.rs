@@ -68,7 +68,9 @@ impl Translation {
         let mut text = format!("r{}{}", letter(page.writable, 'w'), letter(page.executable, 'x'));
         text.push_str(if page.user { ", user" } else { ", supervisor" });
         let more = [(page.global, "global"), (page.accessed, "accessed"), (page.dirty, "dirty")];
-        more.iter().filter(|(yes, _)| *yes).for_each(|(_, name)| text.push_str(&format!(", {name}")));
+        for (_, name) in more.iter().filter(|(yes, _)| *yes) {
+            let _ = write!(text, ", {name}"); // writing to a string does not fail
+        }
         text
     }
 }

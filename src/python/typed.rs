@@ -106,6 +106,7 @@ python_types! {
 }
 
 python_classes! {
+    Cpuid "belljar.cpuid";
     CR0 "belljar.bits";
     CR4 "belljar.bits";
     EFER "belljar.bits";
@@ -119,4 +120,6 @@ python_classes! {
     Stats "belljar.stats";
     Profile "belljar.profile";
     Trace "belljar.trace";
+    Mappings "belljar.mappings";
+    Linux "belljar.linux";
 }

@@ -175,7 +175,7 @@ impl Vcpu {
         Ok(self.sregs()?.cpl())
     }
 
-    /// The next `count` instructions at the instruction pointer, as far as they are mapped.
+    /// The next `count` instructions at the instruction pointer, as far as they are mapped, with the names in vm.symbols.
     #[pyo3(signature = (count = Count(1)) -> "list[Instruction]", text_signature = "($self, count=1)")]
     fn disasm<'py>(&self, py: Python<'py>, count: Count) -> PyResult<Bound<'py, PyAny>> {
         let count = count.0;
@@ -184,7 +184,8 @@ impl Vcpu {
             let (code, bits) = self.vm.get().machine().code_at(self.id, rip, count.saturating_mul(15).min(1 << 16))?;
             Ok((rip, disassemble(&code, rip, bits, count)?))
         })?;
-        listing(py, found, Some(rip))
+        let symbols = self.vm.bind(py).getattr("symbols")?;
+        listing(py, found, Some(rip), Some(&symbols))
     }
 
     /// Runs this vCPU alone, on this thread: as VM.run.

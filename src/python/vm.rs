@@ -22,6 +22,7 @@ use crate::memory::Pages;
 
 use super::address::{Address, Fitting};
 use super::console::Console;
+use super::cpuid::shape;
 use super::hook::Function;
 use super::host::quirks;
 use super::memory::{Huge, Memory, Of};
@@ -33,7 +34,7 @@ use super::vcpu::Vcpu;
 ///
 /// `memory` is bytes or a string such as "64M" (RAM from address 0 on; None for none); `vcpus` counts; `irqchip` is
 /// None, "split" or "full"; `serial`, `i8042` and `pit` add these devices; `huge` is as for memory.add. With `bus_lock`, a
-/// guest that locks the bus exits (BusLock); with `notify_window`, one that keeps interrupts out for so many cycles (Notify).
+/// guest that locks the bus exits (BusLock); with `notify_window`, one that keeps interrupts out for so many cycles (Notify). `cpuid` changes what the guest's CPUID says: {"avx2": False, "brand": "Mine", (7, 0): (0, 0, 0, 0)}.
 /// Raises HostError where there is no KVM, or where the processor does not offer such an exit.
 #[pyclass(frozen, weakref, name = "VM", module = "belljar")]
 pub struct VM {
@@ -95,9 +96,10 @@ impl VM {
     #[pyo3(
         signature = (
             memory = Ram::default(), vcpus = 1, *, irqchip = None, serial = false, i8042 = false, pit = false,
-            huge = Huge(Pages::Host), bus_lock = false, notify_window = None
+            huge = Huge(Pages::Host), bus_lock = false, notify_window = None,
+            cpuid: "collections.abc.Mapping[str | int | tuple[int, int], object] | None" = None
         ),
-        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False, huge=None, bus_lock=False, notify_window=None)"
+        text_signature = "(memory='64M', vcpus=1, *, irqchip=None, serial=False, i8042=False, pit=False, huge=None, bus_lock=False, notify_window=None, cpuid=None)"
     )]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments of a constructor
     fn new(
@@ -111,6 +113,7 @@ impl VM {
         huge: Huge,
         bus_lock: bool,
         notify_window: Option<Fitting<u32>>,
+        cpuid: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let irqchip = match irqchip {
             None => Irqchip::None,
@@ -126,6 +129,7 @@ impl VM {
         let config = Config { memory, pages, vcpus, irqchip, pit, serial, i8042, bus_lock, notify_window };
         let quirks = py.detach(quirks)?;
         let machine = Arc::new(py.detach(|| Machine::new(&config, quirks))?);
+        cpuid.map_or(Ok(()), |wish| shape(&machine, wish))?;
         let _ = machine.around.set(around); // nobody else has it yet
         super::shutdown::watch(py, &machine)?;
         let (functions, readers, symbols) = (Mutex::default(), Mutex::default(), Mutex::default());

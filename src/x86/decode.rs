@@ -1,6 +1,6 @@
 //! Machine code to text, through iced-x86. It never executes anything.
 
-use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter};
+use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter, OpKind};
 
 use crate::error::{Error, Result};
 
@@ -13,6 +13,8 @@ pub struct Instruction {
     pub bytes: Vec<u8>,
     /// Its text, in Intel syntax.
     pub text: String,
+    /// The address that it names: where a near branch goes, or the memory that it reaches relative to RIP.
+    pub target: Option<u64>,
 }
 
 /// Decodes `code` as instructions of `bits` (16, 32 or 64) that lie at `address`, at most `most` of them.
@@ -38,9 +40,16 @@ pub fn disassemble(code: &[u8], address: u64, bits: u32, most: usize) -> Result<
             formatter.format(&instruction, &mut text);
         }
         let bytes = code[start..decoder.position()].to_vec();
-        found.push(Instruction { address: instruction.ip(), bytes, text });
+        found.push(Instruction { address: instruction.ip(), bytes, text, target: target(&instruction) });
     }
     Ok(found)
+}
+
+fn target(instruction: &iced_x86::Instruction) -> Option<u64> {
+    match instruction.op0_kind() {
+        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => Some(instruction.near_branch_target()),
+        _ => instruction.is_ip_rel_memory_operand().then(|| instruction.ip_rel_memory_address()),
+    }
 }
 
 #[cfg(test)]
@@ -52,6 +61,14 @@ mod tests {
         let code = [0xb0, 42, 0xe6, 0x10, 0xf4];
         let text: Vec<_> = disassemble(&code, 0x1000, 16, 10).expect("16 bits").into_iter().map(|i| i.text).collect();
         assert_eq!(text, ["mov al, 0x2a", "out 0x10, al", "hlt"]);
+    }
+
+    #[test]
+    fn branches_and_what_is_relative_to_rip_have_a_target() {
+        let code = [0xe8, 0xfb, 0, 0, 0, 0x48, 0x8b, 0x05, 4, 0, 0, 0, 0x74, 0xf2, 0xff, 0xd0];
+        let found = disassemble(&code, 0x1000, 64, 10).expect("64 bits");
+        let targets: Vec<_> = found.iter().map(|i| i.target).collect();
+        assert_eq!(targets, [Some(0x1100), Some(0x1010), Some(0x1000), None]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! It never touches a vCPU and holds nothing of KVM's.
 
 pub mod access;
+pub mod cpuid;
 pub mod decode;
 pub mod float80;
 pub mod lapic;
@@ -14,10 +15,14 @@ pub mod segment;
 pub mod space;
 pub mod state;
 pub mod translate;
+pub mod user_regs;
 pub mod valid;
 pub mod walk;
+#[cfg(test)]
+mod walk_tests;
 pub mod xsave;
 
+pub use cpuid::CpuidLeaf;
 pub use decode::{Instruction, disassemble};
 pub use part::Part;
 pub use pending::Pending;

@@ -229,10 +229,9 @@ fn reserved(space: &Space, level: u8, leaf: bool) -> u64 {
     let beyond = pte::ADDRESS & !below(space.physical_bits);
     let within = if leaf && level > 1 { below(space.shift(level)) & !below(13) } else { 0 };
     match (space.paging, level) {
-        (Paging::Off, _) => 0,
         // Bits 20:13 are bits 39:32 of the address, as far as there are any.
         (Paging::Bits32, _) if leaf && level == 2 => below(22) & !below(space.physical_bits.min(40) - 32 + 13),
-        (Paging::Bits32, _) => 0,
+        (Paging::Off | Paging::Bits32, _) => 0,
         (Paging::Pae, 3) => beyond | 0b1_1110_0110 | !below(52),
         (Paging::Pae, _) => beyond | within | no_execute | below(63) & !below(52),
         (_, 4 | 5) => beyond | no_execute | pte::LARGE,

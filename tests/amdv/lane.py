@@ -67,6 +67,7 @@ def files(lab: Lab) -> dict[str, Path]:
     taken |= {name: ROOT / name for name in ("docs", "notebooks", "scripts")}
     taken |= {"native/handlers.so": native_handlers()}
     taken |= {"debian/vmlinuz": parts.kernel, "debian/busybox": parts.busybox}
+    taken |= {f"debian/modules/{module.name}": module for module in parts.modules}
     return taken | {f"rust/{program.name.rsplit('-', 1)[0]}": program for program in rust_tests()}
 
 

@@ -128,3 +128,7 @@ def test_a_run_goes_on_until_a_system_register_has_a_value():
         assert vm.cpu.cr3 == task.cr3
         assert vm.run(until=(bj.reg.cpl == 3) & (bj.reg.cr3 == task.cr3), timeout=20) == bj.Interrupted("until")
         assert vm.cpu.cpl == 3
+        code, at = bj.virtual.u64(bj.reg.rip), vm.cpu.regs.rip
+        assert code.value(vm) == int.from_bytes(bj.guest.read_user(vm, task, at, 8), "little")
+        assert bj.virtual.u64(0x7000_0000_0000).value(vm) is None
+        assert repr(code) == "virtual.u64(reg.rip)"

@@ -99,6 +99,64 @@ def test_a_register_that_nobody_knows_is_a_fault_of_the_guest(vm):
     assert watch.hits == 1
 
 
+@pytest.mark.parametrize("code", [READ, WRITE])
+@pytest.mark.parametrize("handler", [bj.DENY, lambda exit: bj.DENY])
+def test_an_access_is_denied(vm, code, handler):
+    vm.load(code)
+    vm.cpu.idt = (0, 0)  # what it raises is a shutdown
+    handle = vm.on_msr("KERNEL_GS_BASE", handler)
+    trace = vm.trace(msr="KERNEL_GS_BASE")
+    assert vm.run(timeout=5) == bj.Shutdown()
+    assert handle.hits == 1 and vm.cpu.msr["KERNEL_GS_BASE"] == 0
+    assert trace.hits == 1
+
+
+def test_a_denied_access_is_a_general_protection_fault(vm):
+    vm.load(READ)
+    handler = bj.asm("mov ebx, 0x6b; hlt")
+    vm.memory.write(0x9000, handler)
+    gate = (0x9000).to_bytes(2, "little") + vm.cpu.cs.selector.to_bytes(2, "little") + b"\0\x8e" + bytes(10)
+    vm.memory.write(0x8000 + 13 * 16, gate)
+    vm.cpu.idt = (0x8000, 0xFFF)
+    vm.cpu.regs.rsp = 0xF000
+    vm.on_msr("KERNEL_GS_BASE", bj.DENY)
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.cpu.regs.rbx == 0x6B
+    assert vm.memory.read_u64(vm.cpu.regs.rsp) == 0  # the error code
+    assert vm.memory.read_u64(vm.cpu.regs.rsp + 8) == 0x1000 + len(bj.asm(READ.removesuffix("; rdmsr; hlt")))
+
+
+def test_only_some_accesses_are_denied(vm):
+    vm.load(WRITE)
+    vm.on_msr("KERNEL_GS_BASE", bj.DENY, access="w", when=bj.exit.data == 1)
+    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.cpu.msr["KERNEL_GS_BASE"] == 0x12_0000_5000
+
+
+def test_what_was_denied_has_no_data_in_a_table(vm):
+    vm.load(READ)
+    vm.cpu.idt = (0, 0)
+    vm.on_msr("KERNEL_GS_BASE", bj.DENY)
+    trace = vm.trace(msr="KERNEL_GS_BASE", fields=["index", "data"])
+    vm.run(timeout=5)
+    assert trace.to_polars().rows() == [(KERNEL_GS_BASE, None)]
+
+
+def test_an_action_is_a_handler_that_needs_no_python(vm):
+    vm.load(WRITE)
+    with vm.on_msr("KERNEL_GS_BASE", bj.SKIP) as handle:
+        assert vm.run(timeout=5) == bj.Hlt()
+    assert handle.function is bj.SKIP and handle.hits == 1 and vm.cpu.msr["KERNEL_GS_BASE"] == 0
+
+
+def test_only_msrs_can_be_denied(vm):
+    vm.load("out 0x10, al; hlt")
+    for handler in (bj.DENY, lambda exit: bj.DENY):
+        with vm.on_port(0x10, handler), pytest.raises(TypeError, match="is none: bj"):
+            vm.run(timeout=5)
+        vm.load("out 0x10, al; hlt")
+
+
 def test_stop_answers_and_stops(vm):
     vm.load(READ)
     vm.cpu.msr["KERNEL_GS_BASE"] = 0x4000

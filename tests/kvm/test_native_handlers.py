@@ -51,7 +51,7 @@ def test_the_structure_is_the_same_in_python_and_in_the_header(handlers):
 def test_the_codes_in_python_are_those_of_the_header():
     header = (bj.include() / "belljar.h").read_text()
     assert {v.name: v.value for v in bj.Verdict} == {
-        name: int(value) for name, value in re.findall(r"BELLJAR_(CONTINUE|DONE|LOG|CALL|STOP) = (\d+)", header)
+        name: int(value) for name, value in re.findall(r"BELLJAR_(CONTINUE|DONE|LOG|CALL|STOP|DENY) = (\d+)", header)
     }
 
 

@@ -1,10 +1,8 @@
 """Traces: what is recorded, filtered and read, while the guest runs and afterwards, and what a full ring does."""
 
 import gc
-import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -353,17 +351,6 @@ def test_a_million_events_a_second_pass_through_numpy_without_loss(vm):
         seen, total = seen + len(batch), total + int(batch["data"].sum())
     producer.join(10)
     assert (seen, trace.dropped, total) == (count, 0, count * (count - 1) // 2)
-
-
-def test_records_become_frames_of_what_is_installed(counting, monkeypatch):
-    trace = counting.trace(port=0x10, fields=["sequence", "data"])
-    counting.run(timeout=10)
-    monkeypatch.setitem(sys.modules, "polars", SimpleNamespace(DataFrame=dict))
-    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=np.copy))
-    columns = trace.to_polars(300)
-    assert list(columns) == ["sequence", "data"] and columns["data"].flags.c_contiguous
-    assert columns["sequence"].tolist() == list(range(300))
-    assert trace.to_pandas()["sequence"].tolist() == list(range(300, 1000))
 
 
 @pytest.mark.parametrize(

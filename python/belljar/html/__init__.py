@@ -11,25 +11,45 @@ from typing import Any
 
 import belljar._belljar as native
 from belljar.bits import Bits
+from belljar.cpuid import Cpuid
 from belljar.device import Device
 from belljar.guest import Log, Task, Tasks
 from belljar.host import Host
-from belljar.html import connections, exits, figures, guests, hosts, machine, memory, processor, states
-from belljar.html.parts import Markup, join, tag
+from belljar.html import (
+    addresses,
+    connections,
+    exits,
+    figures,
+    guests,
+    hosts,
+    kernel,
+    machine,
+    memory,
+    processor,
+    states,
+)
+from belljar.html.parts import Markup, card, code, join, tag
 from belljar.html.style import STYLE
+from belljar.linux import File as OpenFile
+from belljar.linux import Linux, Map, Message, Messages, Module, Mount, Socket, Table
+from belljar.linux import Task as LinuxTask
 from belljar.listing import Listing
+from belljar.mappings import Mappings
 from belljar.profile import Profile
 from belljar.register_device import RegisterDevice
 from belljar.state import Diff, State
 from belljar.stats import Stats
 
 _SHOWN: dict[type, Callable[[Any], Markup]] = {
+    native.BtfFunction: lambda function: card(code(repr(function))),
+    native.BtfStruct: kernel.structure,
     native.Exit: exits.exit,
     native.Fpu: processor.fpu,
     native.Handle: machine.handle,
     native.Instruction: processor.instruction,
     native.IrqLine: connections.irq_line,
     native.Lapic: connections.lapic,
+    native.Mapping: addresses.mapping,
     native.Memory: memory.memory,
     native.MemoryMap: memory.memory_map,
     native.MemoryRange: memory.memory_range,
@@ -39,18 +59,31 @@ _SHOWN: dict[type, Callable[[Any], Markup]] = {
     native.Registers: processor.registers,
     native.Segment: processor.segment,
     native.Symbols: guests.symbols,
+    native.Translation: addresses.translation,
     native.VCPU: processor.vcpu,
     native.VM: machine.vm,
     Bits: states.bits,
+    Cpuid: processor.cpuid,
     Device: connections.device,
     Diff: states.diff,
     Host: hosts.host,
+    Linux: kernel.linux,
+    LinuxTask: kernel.row,
     Listing: lambda listing: processor.lines(listing, listing.here),
     Log: guests.log,
+    Map: kernel.row,
+    Message: kernel.row,
+    Messages: kernel.messages,
+    Module: kernel.row,
+    Mount: kernel.row,
+    OpenFile: kernel.row,
+    Mappings: addresses.mappings,
     RegisterDevice: connections.register_device,
+    Socket: kernel.row,
     State: states.state,
     Stats: figures.stats,
     Profile: figures.profile,
+    Table: kernel.table,
     Task: guests.task,
     Tasks: guests.tasks,
 }

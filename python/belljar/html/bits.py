@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from belljar._belljar import Segment
 
 PAGE_FAULT = {0: "protection", 1: "write", 2: "user", 3: "reserved bit", 4: "fetch", 5: "protection key"}

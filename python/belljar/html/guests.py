@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from belljar.html.figures import bar
 from belljar.html.parts import Markup, card, code, dim, fold, head, hexadecimal, join, pill, plural, table, tag
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from belljar._belljar import Symbols
     from belljar.guest import Log, Task, Tasks
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from belljar.html.parts import Markup, card, code, dim, fold, head, join, pill, plural, table, tag
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from belljar._belljar import Quirks
     from belljar.host import Host
 

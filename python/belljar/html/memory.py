@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log2
 from typing import TYPE_CHECKING
@@ -11,6 +10,8 @@ from belljar.errors import ClosedError
 from belljar.html.parts import Markup, card, code, dim, head, join, pill, size, table, tag, title
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from belljar._belljar import Memory, MemoryMap, MemoryRange, Region
 
 PAGE = 0x1000

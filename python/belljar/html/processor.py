@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from belljar.bits import RFLAGS
 from belljar.errors import BelljarError
 from belljar.html import bits
-from belljar.html.parts import Markup, card, code, dim, fold, head, hexadecimal, join, table, tag, title
+from belljar.html.parts import Markup, card, code, dim, fold, head, hexadecimal, join, pill, table, tag, title
 from belljar.html.states import pills
+from belljar.listing import label
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from belljar._belljar import VCPU, Fpu, Instruction, Msrs, Registers, Segment
+    from belljar.cpuid import Cpuid
 
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs", "tr", "ldt")
 LINES = 200
@@ -22,7 +25,9 @@ LINES = 200
 def lines(listing: Sequence[Instruction], here: int | None = None) -> Markup:
     """Show instructions one a line, the one at ``here`` marked."""
     rows = []
-    for line in listing[:LINES]:
+    for number, line in enumerate(listing[:LINES]):
+        if name := label(listing, number):
+            rows.append(tag("tr", tag("td"), tag("td", tag("b", code(f"{name}:")), colspan=3)))
         mark = "\N{BLACK RIGHT-POINTING TRIANGLE}" if line.address == here else ""
         rows.append(
             tag(
@@ -40,7 +45,8 @@ def lines(listing: Sequence[Instruction], here: int | None = None) -> Markup:
 
 def _text(line: Instruction) -> Markup:
     mnemonic, _, rest = line.text.partition(" ")
-    return tag("code", tag("b", mnemonic), f" {rest}" if rest else "")
+    target = dim(f" <{line.target_symbol}>") if line.target_symbol else ""
+    return tag("code", tag("b", mnemonic), f" {rest}" if rest else "", target)
 
 
 def instruction(value: Instruction) -> Markup:
@@ -154,3 +160,19 @@ def fpu(value: Fpu) -> Markup:
     name, digits = ("YMM", 64) if len(value.ymm) else ("XMM", 32)
     rows += [[f"{name}{n}", hexadecimal(number, digits)] for n, number in enumerate(vectors) if number]
     return card(head("x87, SSE, AVX", *facts), table(rows) if rows else dim("ST and vector registers are all zero"))
+
+
+def cpuid(value: Cpuid) -> Markup:
+    """Show the processor's name, the features that are there, and the leaves; of a running VM, only that it is one."""
+    try:
+        leaves, flags = value.items(), value.flags
+    except BelljarError as error:
+        return card(head("CPUID", dim(error)))
+    rows = [
+        [code(f"{leaf:#x}"), "" if sub is None else f"{sub:x}", *(hexadecimal(word, 8) for word in words)]
+        for (leaf, sub), words in leaves
+    ]
+    name = join([code(value.brand or "no name"), dim(f"  {value.vendor}, family {value.signature[0]:#x}")])
+    named = tag("div", *(join([pill(flag), " "]) for flag in flags))
+    table_of = table(rows, ["leaf", "sub", "eax", "ebx", "ecx", "edx"])
+    return card(head("CPUID", name), named, fold(f"{len(rows)} leaves", table_of))

@@ -25,7 +25,8 @@ enum {
 	BELLJAR_DONE = 1, /* a read gets exit->data (or exit->string), a write is dropped, a halt is passed over */
 	BELLJAR_LOG = 2, /* as BELLJAR_CONTINUE, and the exit is logged: Python's logger "belljar", level INFO */
 	BELLJAR_CALL = 3, /* ask the fallback in Python; without one, as BELLJAR_CONTINUE */
-	BELLJAR_STOP = 4 /* as BELLJAR_CONTINUE, then the run ends with this exit */
+	BELLJAR_STOP = 4, /* as BELLJAR_CONTINUE, then the run ends with this exit */
+	BELLJAR_DENY = 5 /* of an MSR: the guest gets #GP instead */
 };
 
 /* exit->kind; in parentheses what exit->address and exit->data are, where they are not 0. */
@@ -58,7 +59,10 @@ enum {
 	BELLJAR_NOTIFY = 25,
 	BELLJAR_HYPER_V = 26,
 	BELLJAR_XEN = 27,
-	BELLJAR_UNKNOWN = 30
+	BELLJAR_UNKNOWN = 30,
+	BELLJAR_BREAKPOINT = 31,
+	BELLJAR_WATCHPOINT = 32,
+	BELLJAR_STEP = 33
 };
 
 /* exit->registers, in the order of struct kvm_regs. */

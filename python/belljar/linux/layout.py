@@ -1,14 +1,20 @@
-"""Chosen members of one of the kernel's structures, read in one go and decoded at once. It knows no structure itself."""
+"""Chosen members of one of the kernel's structures, read and decoded at once. It knows no structure itself."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from belljar._belljar import Btf, BtfMember
 from belljar.errors import KernelError
+
+if TYPE_CHECKING:
+    from belljar._belljar import Btf, BtfMember
+
+Wanted = Mapping[str, "str | tuple[str, ...]"]
+"""Names, and the paths of members: one, or several of which the first that a kernel has counts."""
 
 CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -29,7 +35,7 @@ class Layout:
     that this kernel has not is None in what is decoded; one in ``needed`` makes KernelError then.
     """
 
-    def __init__(self, btf: Btf, structure: str, wanted: dict[str, str | tuple[str, ...]], needed: str = "") -> None:
+    def __init__(self, btf: Btf, structure: str, wanted: Wanted, needed: str = "") -> None:
         """Find the members, and make their decoders."""
         self.structure = structure
         self._missing: dict[str, Any] = {}

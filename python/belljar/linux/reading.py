@@ -5,17 +5,23 @@ It never raises for what is only damaged: a `Reading` notes it with its address,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from belljar._belljar import Btf
 from belljar.errors import BelljarError, KernelError
-from belljar.linux.layout import Layout
+from belljar.linux.layout import Layout, Wanted
 from belljar.linux.table import Partial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import SimpleNamespace
+
+    from belljar._belljar import Btf, BtfMember
 
 MOST_ITEMS = 1 << 16
 """So many members of one list are followed."""
+
+MOST_READS = 1 << 21
+"""So many structures are read for one table: far more than any guest has, and an end to what a forged one can ask."""
 
 MOST_PROBLEMS = 16
 PAGE = 0x1000
@@ -23,17 +29,26 @@ LOWEST = 0xFFFF_8000_0000_0000
 """The kernel's half of the address space begins here (or below it, on hosts with 5 levels of page tables)."""
 
 TOP = 1 << 64
-Wanted = dict[str, str | tuple[str, ...]]
+
+
+class Layouts(dict[str, Layout]):
+    """The decoders of one kernel's structures by name, and what was asked of its types before."""
+
+    def __init__(self) -> None:
+        """Start with nothing known."""
+        super().__init__()
+        self.answers: dict[tuple[str, str], bool] = {}
 
 
 class Reading:
     """One look at the kernel's memory: what it reads and what was wrong there."""
 
-    def __init__(self, memory: Any, btf: Btf, symbols: Any, layouts: dict[str, Layout]) -> None:
+    def __init__(self, memory: Any, btf: Btf, symbols: Any, layouts: Layouts) -> None:
         """Read ``memory``, a VirtualMemory in the kernel's address space."""
         self.memory, self.btf, self.symbols = memory, btf, symbols
         self.problems: list[Partial] = []
         self._layouts = layouts
+        self._left = MOST_READS
 
     def problem(self, reason: str, address: int) -> None:
         """Note what is wrong; the first few of them are kept."""
@@ -48,6 +63,39 @@ class Reading:
                 return int(address)
         raise KernelError(f"the kernel has no symbol {' or '.join(names)}: it was built without what is asked for")
 
+    def has(self, structure: str, path: str) -> bool:
+        """Return whether this kernel's structure has such a member."""
+        key = structure, path
+        if key not in self._layouts.answers:
+            self._layouts.answers[key] = self.btf.has(structure, path)
+        return self._layouts.answers[key]
+
+    def member(self, structure: str, path: str) -> BtfMember:
+        """Return a member of a structure; KernelError if this kernel has none such."""
+        try:
+            return self.btf.member(structure, path)
+        except KeyError as error:
+            raise KernelError(f"this kernel's types do not say where that is: {error.args[0]}") from error
+
+    def offset(self, structure: str, path: str) -> int:
+        """Return where a member is, in bytes."""
+        return int(self.member(structure, path).offset)
+
+    def size(self, structure: str, path: str | None = None) -> int:
+        """Return how many bytes a structure has, or a member of it."""
+        try:
+            return int(self.btf.size(structure, path))
+        except KeyError as error:
+            raise KernelError(f"this kernel's types do not say how large that is: {error.args[0]}") from error
+
+    def _may(self, count: int, address: int) -> bool:
+        """Return whether so many more may be read."""
+        if self._left <= 0:
+            self.problem("there is more than any kernel has: the rest is not read", address)
+            return False
+        self._left -= count
+        return True
+
     def layout(self, structure: str, wanted: Wanted, needed: str = "", name: str = "") -> Layout:
         """Return the decoder of these members; it is made once for each kernel."""
         key = name or structure
@@ -57,6 +105,8 @@ class Reading:
 
     def bytes(self, address: int, size: int) -> bytes | None:
         """Return bytes of the kernel's memory; None, and a problem, where there is none."""
+        if not self._may(1 + size // PAGE, address):
+            return None
         try:
             return bytes(self.memory.read(address % TOP, size))
         except (BelljarError, OverflowError, MemoryError):
@@ -89,7 +139,7 @@ class Reading:
     def many(self, layout: Layout, addresses: Iterable[int]) -> dict[int, SimpleNamespace]:
         """Return the same of many addresses, by address; NULL and what cannot be read are left out."""
         wanted = sorted({address for address in addresses if address})
-        if not wanted:
+        if not wanted or not self._may(len(wanted), wanted[0]):
             return {}
         try:
             array = self.memory.read_many([(a + layout.start) % TOP for a in wanted], f"V{layout.span}")
@@ -105,7 +155,7 @@ class Reading:
         return [] if content is None else list(memoryview(content).cast("Q"))
 
     def chain(self, layout: Layout, head: int, link: str = "next") -> Iterator[tuple[int, SimpleNamespace]]:
-        """Yield the structures of a `struct list_head` at ``head``; ``link`` is the member of the layout that goes on."""
+        """Yield the structures of a `struct list_head` at ``head``; ``link`` is the member that goes on."""
         first = self.word(head)
         offset = layout.offsets[link]
         yield from self._follow(layout, first, lambda record: int(getattr(record, link)), offset, {head})

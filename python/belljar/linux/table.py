@@ -1,12 +1,18 @@
-"""What readers return: a list of rows that prints as a table, knows whether it is whole, and goes to polars or pandas."""
+"""What readers return: rows that print as a table, know whether they are all, and go to polars or pandas."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex, TypeVar, overload
 
 from belljar.shown import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    import polars as pl  # type: ignore[import-not-found,unused-ignore]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Row = TypeVar("Row")
 Self_ = TypeVar("Self_", bound="Table[Any]")
@@ -33,7 +39,7 @@ class Table(list[Row], Shown):
     """
 
     COLUMNS: ClassVar[dict[str, str]] = {}
-    """The attributes of a row that are shown and exported, and how: "" as text, "x" in hexadecimal, ">" to the right."""
+    """The attributes of a row that are shown and exported: "" as text, "x" in hexadecimal, ">" to the right."""
 
     TITLE: ClassVar[str] = "row"
 
@@ -76,19 +82,19 @@ class Table(list[Row], Shown):
         """Return the rows as dicts of plain values, as dataframes take them."""
         return [{name: _plain(getattr(row, name)) for name in self.COLUMNS} for row in self]
 
-    def to_polars(self) -> Any:
-        """Return it as a polars.DataFrame (`pip install polars`)."""
-        import polars
+    def to_polars(self) -> pl.DataFrame:
+        """Return it as a polars DataFrame. ModuleNotFoundError where polars is not installed: pip install polars."""
+        import polars as pl
 
-        return polars.DataFrame(
-            {name: [row[name] for row in self.rows()] for name in self.COLUMNS}, infer_schema_length=None, strict=False
-        )
+        wide = {name: pl.UInt64 for name, how in self.COLUMNS.items() if how == "x"}
+        return pl.DataFrame(self.rows(), schema=list(self.COLUMNS), schema_overrides=wide, infer_schema_length=None)
 
-    def to_pandas(self) -> Any:
-        """Return it as a pandas.DataFrame (`pip install pandas`)."""
-        import pandas
+    def to_pandas(self) -> pd.DataFrame:
+        """Return it as a pandas DataFrame. ModuleNotFoundError where pandas is not installed: pip install pandas."""
+        import pandas as pd
 
-        return pandas.DataFrame(self.rows(), columns=list(self.COLUMNS))
+        wide = {name: "UInt64" for name, how in self.COLUMNS.items() if how == "x"}
+        return pd.DataFrame(self.rows(), columns=list(self.COLUMNS), dtype=object).infer_objects().astype(wide)
 
 
 def _shown(value: object, how: str) -> str:
@@ -96,6 +102,8 @@ def _shown(value: object, how: str) -> str:
         return "-"
     if how == "x" and isinstance(value, int):
         return f"{value:#x}"
+    if isinstance(value, float):
+        return f"{value:.3f}"
     text = value if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."

@@ -1,19 +1,20 @@
-"""Processes and threads of the kernel: the list of tasks, their credentials and namespaces. It reads, and never asks twice."""
+"""Processes and threads of the guest: the kernel's list of tasks, what they may and where they live. It only reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from belljar.linux.layout import Layout
 from belljar.linux.reading import Reading, decoded
 from belljar.linux.table import Table
 from belljar.shown import Shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import SimpleNamespace
+
     from belljar.linux import Linux
+    from belljar.linux.layout import Layout, Wanted
 
 KTHREAD = 0x0020_0000
 """PF_KTHREAD of the kernel's include/linux/sched.h."""
@@ -36,7 +37,7 @@ _IDLE = 0x402
 NAMESPACES = {"uts": "uts_ns", "ipc": "ipc_ns", "mnt": "mnt_ns", "pid": "pid_ns_for_children", "net": "net_ns"}
 NAMESPACES |= {"cgroup": "cgroup_ns", "time": "time_ns"}
 
-TASK = {
+TASK: Wanted = {
     "state": ("__state", "state"),
     "exit_state": "exit_state",
     "flags": "flags",
@@ -56,6 +57,7 @@ TASK = {
     "files": "files",
     "fs": "fs",
     "stack": "stack",
+    "kthread": "worker_private",
 }
 
 
@@ -63,9 +65,9 @@ TASK = {
 class Task(Shown):
     """A process or thread of the guest, as it was when it was read.
 
-    ``pid`` is the number of the thread and ``tgid`` that of its process. ``state`` is the letter of `ps` (``state_word``
+    ``pid`` is the number of the thread, ``tgid`` that of its process. ``state`` is the letter of `ps` (``state_word``
     says it in words), ``flags`` are the kernel's PF_*. ``cr3`` is the guest-physical address of its page tables (the
-    kernel's half of the two that page-table isolation makes), None for threads of the kernel (``kthread``) and for
+    kernel's of the two that page-table isolation makes), None for threads of the kernel (``kthread``) and for
     zombies. ``start_time`` is in seconds since boot, ``on_cpu`` the processor that runs it or None, ``namespaces`` the
     inode numbers by kind, ``address`` that of its ``struct task_struct``.
     """
@@ -86,6 +88,7 @@ class Task(Shown):
     namespaces: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     linux: Linux | None = field(default=None, compare=False, repr=False)
     parent_address: int = field(default=0, compare=False, repr=False)
+    full_name: str = field(default="", compare=False, repr=False)
     record: Any = field(default=None, compare=False, repr=False)
 
     @property
@@ -95,8 +98,8 @@ class Task(Shown):
 
     @property
     def name(self) -> str:
-        """The name as `ps` shows it: that of a thread of the kernel in brackets."""
-        return f"[{self.comm}]" if self.kthread else self.comm
+        """The name as `ps` shows it: that of a thread of the kernel in brackets, and whole if the kernel keeps it."""
+        return f"[{self.full_name or self.comm}]" if self.kthread else self.comm
 
     @property
     def _kernel(self) -> Linux:
@@ -151,7 +154,7 @@ class Tasks(Table[Task]):
 
 def layout(look: Reading) -> Layout:
     """Return the decoder of `struct task_struct`."""
-    return look.layout("task_struct", dict(TASK), "pid tgid comm mm state next parent")
+    return look.layout("task_struct", TASK, "pid tgid comm mm state next parent")
 
 
 def letter(state: int, exit_state: int) -> str:
@@ -182,56 +185,72 @@ def group(look: Reading, signals: Layout, record: SimpleNamespace) -> Iterable[t
 
 
 def tasks(linux: Linux, look: Reading, found: list[tuple[int, SimpleNamespace]]) -> list[Task]:
-    """Return tasks from what was read of them: page tables, credentials and namespaces are looked up for all at once."""
+    """Return tasks from what was read of them; page tables, credentials and namespaces are read for all at once."""
     mms = look.many(look.layout("mm_struct", {"pgd": "pgd"}, "pgd"), (r.mm for _, r in found))
     creds = look.many(look.layout("cred", {"uid": "uid", "gid": "gid"}), (r.cred or 0 for _, r in found))
     spaces = _namespaces(look, (r.nsproxy or 0 for _, r in found))
     pids = {address: record.tgid for address, record in found}
     for address, record in look.many(layout(look), {r.parent for _, r in found} - set(pids)).items():
         pids[address] = record.tgid
-    return [_task(linux, address, record, mms, creds, spaces, pids) for address, record in found]
+    known = _Known(linux, mms, creds, spaces, pids, _full_names(look, found))
+    return [_task(known, address, record) for address, record in found]
 
 
-def _task(
-    linux: Linux,
-    address: int,
-    record: SimpleNamespace,
-    mms: dict[int, SimpleNamespace],
-    creds: dict[int, SimpleNamespace],
-    spaces: dict[int, dict[str, int]],
-    pids: dict[int, int],
-) -> Task:
-    mm, cred = mms.get(record.mm), creds.get(record.cred)
+@dataclass(frozen=True)
+class _Known:
+    """What was read for many tasks at once: by the address of each structure."""
+
+    linux: Linux
+    mms: dict[int, SimpleNamespace]
+    creds: dict[int, SimpleNamespace]
+    spaces: dict[int, dict[str, int]]
+    pids: dict[int, int]
+    names: dict[int, str]
+
+
+def _task(known: _Known, address: int, record: SimpleNamespace) -> Task:
+    mm, cred = known.mms.get(record.mm), known.creds.get(record.cred)
     kthread = bool(record.flags & KTHREAD)
     return Task(
         pid=record.pid,
         tgid=record.tgid,
         comm=decoded(record.comm),
         state=letter(record.state, record.exit_state or 0),
-        ppid=pids.get(record.parent, 0),
+        ppid=known.pids.get(record.parent, 0),
         uid=None if cred is None else cred.uid,
         gid=None if cred is None else cred.gid,
-        cr3=None if mm is None or kthread else linux.physical(mm.pgd),
+        cr3=None if mm is None or kthread else known.linux.physical(mm.pgd),
         kthread=kthread,
         on_cpu=record.cpu if record.on_cpu else None,
         start_time=(record.start or 0) / 1e9,
         flags=record.flags,
         address=address,
-        namespaces=dict(spaces.get(record.nsproxy, {})),
-        linux=linux,
+        namespaces=dict(known.spaces.get(record.nsproxy, {})),
+        linux=known.linux,
         parent_address=record.parent,
+        full_name=known.names.get(address, ""),
         record=record,
     )
 
 
+def _full_names(look: Reading, found: list[tuple[int, SimpleNamespace]]) -> dict[int, str]:
+    """Return the names of threads of the kernel that are longer than ``comm`` is, by task."""
+    if not look.has("kthread", "full_name"):
+        return {}
+    mine = {record.kthread: address for address, record in found if record.flags & KTHREAD and record.kthread}
+    kthreads = look.many(look.layout("kthread", {"name": "full_name"}, "name"), mine)
+    texts = {mine[at]: look.text(kthread.name, 64) for at, kthread in kthreads.items() if kthread.name}
+    return {address: text for address, text in texts.items() if text}
+
+
 def _namespaces(look: Reading, proxies: Iterable[int]) -> dict[int, dict[str, int]]:
     """Return the inode numbers of namespaces by kind, for each `struct nsproxy`."""
-    wanted = look.layout("nsproxy", dict(NAMESPACES))
+    wanted = look.layout("nsproxy", NAMESPACES)
     found = look.many(wanted, proxies)
     inums: dict[str, dict[int, SimpleNamespace]] = {}
     for kind in NAMESPACES:
         structure = {"mnt": "mnt_namespace", "net": "net", "uts": "uts_namespace"}.get(kind, f"{kind}_namespace")
-        if look.btf.has(structure, "ns.inum"):
+        if look.has(structure, "ns.inum"):
             inner = look.layout(structure, {"inum": "ns.inum"}, "inum", name=f"{structure}.inum")
             inums[kind] = look.many(inner, {getattr(proxy, kind) or 0 for proxy in found.values()})
     return {

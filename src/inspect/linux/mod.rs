@@ -4,9 +4,14 @@
 pub mod btf;
 mod image;
 mod place;
+#[cfg(any(test, fuzzing))]
+pub mod sample;
+mod stripped;
 mod symbols;
 mod tables;
 mod tokens;
+#[cfg(test)]
+mod tests;
 mod vmcoreinfo;
 
 use std::ops::ControlFlow;
@@ -26,8 +31,10 @@ pub use vmcoreinfo::entries;
 
 /// Where a kernel begins that is neither moved at boot nor built to lie elsewhere.
 const USUAL_TEXT: u64 = 0xffff_ffff_8100_0000;
-/// So many things that look like a token table are looked at.
-const MOST_CANDIDATES: usize = 256;
+/// So many rows of digits that could be in a token table are looked at.
+const MOST_DIGITS: usize = 4096;
+/// So many token tables are looked at.
+const MOST_TABLES: usize = 32;
 /// A banner has fewer bytes (Linux: they are printed into a line of the log).
 const LONGEST_BANNER: u64 = 1024;
 
@@ -68,12 +75,18 @@ pub fn find<M: ReadMemory>(memory: &M, stretches: &[(u64, u64)], cr3s: &[u64], p
     {
         return Ok(kernel);
     }
-    find_in(&image, (0, u64::MAX), cr3s, &mut seen)?.ok_or_else(|| seen.error())
+    if let Some(kernel) = find_in(&image, (0, u64::MAX), cr3s, &mut seen)? {
+        return Ok(kernel);
+    }
+    let without = |(place, banner, vmcoreinfo)| Kernel { place, symbols: Arc::default(), banner, vmcoreinfo };
+    stripped::find(&image, cr3s)?.map(without).ok_or_else(|| seen.error())
 }
 
 /// How far the best candidate has got.
 #[derive(Debug, Default)]
 struct Seen {
+    digits: usize,
+    candidates: usize,
     tokens: Option<u64>,
     tables: Option<u64>,
 }
@@ -81,9 +94,15 @@ struct Seen {
 impl Seen {
     fn error(&self) -> Error {
         let (at, reason) = match (self.tokens, self.tables) {
-            (_, Some(at)) => (at, "the symbols of a Linux kernel, which no page tables map where they say"),
-            (Some(at), _) => (at, "the tokens of a kernel's symbol names, but no table of symbols around them"),
-            _ => (0, "no symbol table (kallsyms) of a Linux kernel in memory"),
+            (_, Some(at)) => {
+                (at, "a Linux kernel's symbols, but no page tables of its own that map it: it does not run, or not yet")
+            }
+            (Some(at), _) => (at, "the tokens of a kernel's symbol names, but no sound table of symbols around them"),
+            _ => (
+                0,
+                "no Linux kernel in memory: neither symbols (CONFIG_KALLSYMS) nor VMCOREINFO, which are there once it has \
+                 unpacked itself; without both, it takes the cr3 of a vCPU that runs it",
+            ),
         };
         Error::Kernel { at, reason: reason.into() }
     }
@@ -95,11 +114,10 @@ fn find_in<M: ReadMemory>(
     cr3s: &[u64],
     seen: &mut Seen,
 ) -> Result<Option<Kernel>> {
-    let mut left = MOST_CANDIDATES;
     let found = image.search(DIGITS, range, |digits| {
-        left -= 1;
+        seen.digits += 1;
         match image.poll().map(|()| kernel_around(image, digits, cr3s, seen)) {
-            Ok(None) if left > 0 => ControlFlow::Continue(()),
+            Ok(None) if seen.digits < MOST_DIGITS && seen.candidates < MOST_TABLES => ControlFlow::Continue(()),
             end => ControlFlow::Break(end),
         }
     })?;
@@ -109,6 +127,7 @@ fn find_in<M: ReadMemory>(
 /// The kernel to whose tables the digits at `digits` belong.
 fn kernel_around<M: ReadMemory>(image: &Image<'_, M>, digits: u64, cr3s: &[u64], seen: &mut Seen) -> Option<Kernel> {
     let tokens = Tokens::around(image, digits)?;
+    seen.candidates += 1;
     seen.tokens.get_or_insert(tokens.at);
     let tables = Tables::around(image, &tokens)?;
     seen.tables.get_or_insert(tables.names_at);

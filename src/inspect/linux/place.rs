@@ -7,19 +7,19 @@ use crate::x86::{Sregs, cr0, cr4, efer, translate};
 
 use super::image::Image;
 use super::symbols::KernelSymbols;
-use super::tables::KERNEL;
+use super::tables::{KERNEL, LARGEST};
 
+/// Where the kernel's image is mapped: `phys_base` counts from here (Linux, `__START_KERNEL_map`).
+pub const KERNEL_MAP: u64 = KERNEL.start;
 /// Kernels begin at multiples of this, in both kinds of addresses (CONFIG_PHYSICAL_ALIGN is at least 2 MiB).
 const STEP: u64 = 2 << 20;
-/// A kernel's read-only data begins at most this far from its first byte.
-const LARGEST: u64 = 512 << 20;
 /// The symbols of the top page table: since 4.13, and before.
 const TOP: [&str; 2] = ["init_top_pgt", "init_level4_pgt"];
 /// With page-table isolation, a process's own tables lie behind those that it has in the kernel.
 const USER_TABLES: u64 = 0x1000;
 
 /// Where a kernel lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// Guest-virtual address of `_text`.
     pub text: u64,
@@ -67,6 +67,13 @@ impl Place {
         address.wrapping_sub(self.text).wrapping_add(self.at)
     }
 
+    /// How many bytes from its first one on are mapped as one piece, in steps of 2 MiB.
+    pub fn mapped<M: ReadMemory>(&self, image: &Image<'_, M>) -> u64 {
+        let there = |n: &u64| self.translate(image, self.text + n * STEP) == Some(self.at.wrapping_add(n * STEP));
+        let most = (KERNEL.end.saturating_sub(self.text) / STEP).min(LARGEST / STEP);
+        (0..most).take_while(there).count().try_into().map_or(0, |steps: u64| steps * STEP)
+    }
+
     /// What `address` is under the kernel's own page tables.
     pub fn translate<M: ReadMemory>(&self, image: &Image<'_, M>, address: u64) -> Option<u64> {
         walk(image, self.cr3, self.levels, address)
@@ -75,28 +82,32 @@ impl Place {
 
 /// The part of physical memory that a kernel is mapped from under one of `cr3s`.
 pub fn mapped<M: ReadMemory>(image: &Image<'_, M>, cr3s: &[u64]) -> Option<(u64, u64)> {
-    both(cr3s).find_map(|(cr3, levels)| {
-        let pages = KERNEL.step_by(usize::try_from(STEP).ok()?);
-        let mut pages = pages.filter_map(|text| walk(image, cr3, levels, text));
-        let first = pages.next()?;
-        let (low, high) = pages.fold((first, first), |(low, high), at| (low.min(at), high.max(at)));
-        (high - low < LARGEST).then_some((low, high + STEP))
+    let place = text_under(image, cr3s)?;
+    Some((place.at, place.at.saturating_add(place.mapped(image))))
+}
+
+/// Where a kernel's image begins to be mapped under one of `cr3s`.
+pub fn text_under<M: ReadMemory>(image: &Image<'_, M>, cr3s: &[u64]) -> Option<Place> {
+    let step = usize::try_from(STEP).ok()?;
+    tables(cr3s).find_map(|(cr3, levels)| {
+        let place = |text| walk(image, cr3, levels, text).map(|at| Place { text, at, cr3, levels });
+        KERNEL.step_by(step).find_map(place)
     })
 }
 
 /// Where `text` is, and under which tables, if `cr3s` say.
 fn from_registers<M: ReadMemory>(image: &Image<'_, M>, cr3s: &[u64], text: u64) -> Option<(u64, u64, u8)> {
-    both(cr3s).find_map(|(cr3, levels)| walk(image, cr3, levels, text).map(|at| (at, cr3, levels)))
+    tables(cr3s).find_map(|(cr3, levels)| walk(image, cr3, levels, text).map(|at| (at, cr3, levels)))
 }
 
 /// All that these may be: a kernel's own tables or a process's, of 4 levels or 5.
-fn both(cr3s: &[u64]) -> impl Iterator<Item = (u64, u8)> {
-    let tables = |cr3: &u64| [cr3 & !0xfff & !USER_TABLES, cr3 & !0xfff];
-    cr3s.iter().flat_map(tables).flat_map(|cr3| [(cr3, 4), (cr3, 5)])
+fn tables(cr3s: &[u64]) -> impl Iterator<Item = (u64, u8)> {
+    let own = |cr3: &u64| [cr3 & !0xfff & !USER_TABLES, cr3 & !0xfff];
+    cr3s.iter().flat_map(own).flat_map(|cr3| [(cr3, 4), (cr3, 5)])
 }
 
 /// How many levels the tables at `cr3` have, if they map `text` to `at`.
-fn levels<M: ReadMemory>(image: &Image<'_, M>, cr3: u64, text: u64, at: u64) -> Option<u8> {
+pub fn levels<M: ReadMemory>(image: &Image<'_, M>, cr3: u64, text: u64, at: u64) -> Option<u8> {
     [4, 5].into_iter().find(|levels| walk(image, cr3, *levels, text) == Some(at))
 }
 

@@ -69,12 +69,13 @@ impl KernelSymbols {
         self.end = self.end.wrapping_add(distance);
     }
 
-    /// Adds the symbols of one chunk, for as long as there are names.
+    /// Adds the symbols of one chunk, if its names end where they should: else each could be another one's.
     fn decode_chunk(&mut self, tables: &Tables, tokens: &Tokens, chunk: usize, addresses: &[u64]) {
-        let Some(mut at) = tables.markers.get(chunk).and_then(|m| usize::try_from(*m).ok()) else { return };
+        let Some(names) = tables.chunk(chunk, addresses.len()) else { return };
+        let mut at = 0;
         for address in addresses {
-            let Some((start, end)) = name(&tables.names, at) else { return };
-            self.add(tokens, &tables.names[start..end], *address);
+            let Some((start, end)) = name(names, at) else { return };
+            self.add(tokens, &names[start..end], *address);
             at = end;
         }
     }
@@ -90,7 +91,7 @@ impl KernelSymbols {
         }
         let len = self.text.len() - before;
         let kind = self.text.as_bytes().get(before).copied();
-        match (kind, u32::try_from(self.text.len() - 1)) {
+        match (kind, u32::try_from(self.text.len().saturating_sub(1))) {
             (Some(kind), Ok(end)) if (2..=LONGEST_NAME).contains(&len) && self.text.len() <= MOST_BYTES => {
                 self.text.remove(before);
                 self.ends.push(end);

@@ -18,8 +18,13 @@ const CHUNK_BYTES: std::ops::RangeInclusive<u64> = 512..=0x2_0000;
 const FEWEST_MARKERS: usize = 4;
 /// So many runs of numbers that look like markers are looked at, for each token table.
 const MOST_RUNS: usize = 64;
+/// So many numbers that could be that of the names are looked at, for each such run.
+const MOST_COUNTS: usize = 16;
 /// Kernels are mapped from here on (Linux, Documentation/arch/x86/x86_64/mm.rst), in at most 1 GiB.
 pub const KERNEL: std::ops::Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_c000_0000;
+
+/// A kernel's image has fewer bytes.
+pub const LARGEST: u64 = 512 << 20;
 
 /// Where everything is.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,9 +63,22 @@ impl Tables {
     }
 }
 
+impl Tables {
+    /// The names of a chunk, of which there are `count`, if they end where the next chunk begins.
+    pub fn chunk(&self, chunk: usize, count: usize) -> Option<&[u8]> {
+        let start = usize::try_from(*self.markers.get(chunk)?).ok()?;
+        let end = self.markers.get(chunk + 1).map_or(Some(self.names.len()), |m| usize::try_from(*m).ok())?;
+        let names = self.names.get(start..end)?;
+        let used = skip(names, 0, count)?;
+        // The last chunk is filled up to where the markers begin.
+        (used == names.len() || chunk + 1 == self.markers.len()).then_some(names)
+    }
+}
+
 /// Where the markers lie in `window`, what they are, where the names lie and how many.
 fn names(window: &[u8]) -> Option<(usize, Vec<u64>, usize, u32)> {
-    let places = (0..window.len() / 8).rev().map(|i| 8 * i).filter(|at| u32_at(window, *at) == Some(0));
+    let begins = |at: &usize| u32_at(window, *at) == Some(0) && u64_at(window, at + 4).is_some_and(|next| next != 0);
+    let places = (0..window.len() / 8).rev().map(|i| 8 * i).filter(begins);
     let runs = places.flat_map(|at| [4, 8].map(|size| (at, run(window, at, size))));
     let mut plausible = runs.filter(|(_, run)| run.len() >= FEWEST_MARKERS).take(MOST_RUNS);
     plausible.find_map(|(at, mut markers)| {
@@ -83,23 +101,23 @@ fn run(window: &[u8], at: usize, size: usize) -> Vec<u64> {
     (0_usize..).map_while(number).take_while(grows).collect()
 }
 
-/// Where the names that `markers` (at `at`) are about begin, and how many they are. The names end where the markers
-/// begin; before them is their number.
+/// Where the names that `markers` (at `at`) are about begin, and how many they are.
 fn names_before(window: &[u8], at: usize, markers: &[u64]) -> Option<(usize, u32)> {
-    let most = usize::try_from(*CHUNK_BYTES.end()).ok()?;
     // What follows the markers may look as if it belonged to them.
-    for used in (markers.len().saturating_sub(2)..=markers.len()).rev().filter(|n| *n >= FEWEST_MARKERS) {
-        let Some(last) = usize::try_from(markers[used - 1]).ok().and_then(|m| at.checked_sub(m)) else { continue };
-        let found =
-            (0..most.min(last) / 8).map(|i| (last & !7) - 8 * i).filter(|names| *names >= 8).find_map(|names| {
-                let count = u32_at(window, names - 8).filter(|n| *n <= MOST_SYMBOLS && chunks(*n) == used)?;
-                fits(window, names, at, &markers[..used], count).then_some((names, count))
-            });
-        if found.is_some() {
-            return found;
-        }
-    }
-    None
+    let lengths = (markers.len().saturating_sub(2)..=markers.len()).rev().filter(|n| *n >= FEWEST_MARKERS);
+    lengths.map(|n| &markers[..n]).find_map(|markers| {
+        let mut places = counted(window, at, markers).take(MOST_COUNTS);
+        places.find(|(names, count)| fits(window, *names, at, markers, *count))
+    })
+}
+
+/// Where the names could begin: they end where the markers begin, and before them is their number.
+fn counted(window: &[u8], at: usize, markers: &[u64]) -> impl Iterator<Item = (usize, u32)> {
+    let last = markers.last().and_then(|m| usize::try_from(*m).ok()).and_then(|m| at.checked_sub(m)).unwrap_or(0);
+    let most = usize::try_from(*CHUNK_BYTES.end()).unwrap_or(0);
+    let places = (last.saturating_sub(most) / 8..=last / 8).rev().map(|i| 8 * i).filter(|names| *names >= 8);
+    let counted = places.filter_map(|names| Some((names, u32_at(window, names - 8)?)));
+    counted.filter(|(_, count)| *count <= MOST_SYMBOLS && chunks(*count) == markers.len())
 }
 
 /// Do the names at `names` go from marker to marker, in the first chunk and in the last?
@@ -118,9 +136,8 @@ fn skip(bytes: &[u8], at: usize, n: usize) -> Option<usize> {
 
 /// Where the tokens of the name at `at` begin and end. A length from 128 on takes two bytes (Linux 6.1 and later).
 pub fn name(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let (first, second) = (usize::from(*bytes.get(at)?), bytes.get(at + 1)?);
-    let (start, len) =
-        if first < 0x80 { (at + 1, first) } else { (at + 2, (first & 0x7f) | usize::from(*second) << 7) };
+    let (first, second) = (usize::from(*bytes.get(at)?), usize::from(*bytes.get(at + 1)?));
+    let (start, len) = if first < 0x80 { (at + 1, first) } else { (at + 2, (first & 0x7f) | second << 7) };
     (len > 0 && start + len <= bytes.len()).then_some((start, start + len))
 }
 
@@ -165,11 +182,12 @@ fn absolute<M: ReadMemory>(image: &Image<'_, M>, at: u64, count: u32) -> Option<
         .filter(|all| all.iter().filter(|a| KERNEL.contains(a)).count() > all.len() / 2)
 }
 
-/// 32-bit distances, each from where it lies.
+/// 32-bit distances, each from where it lies, to somewhere in the same image.
 fn placed<M: ReadMemory>(image: &Image<'_, M>, at: u64, count: u32) -> Option<Vec<u64>> {
     let bytes = image.exactly(at, 4 * u64::from(count))?;
     let places = (at..).step_by(4).zip(bytes.as_chunks().0);
-    sorted(places.map(|(place, chunk)| place.wrapping_add_signed(i64::from(i32::from_le_bytes(*chunk)))).collect())
+    let all = places.map(|(place, chunk)| place.checked_add_signed(i64::from(i32::from_le_bytes(*chunk))));
+    sorted(all.collect::<Option<_>>()?).filter(|all| all.iter().all(|symbol| symbol.abs_diff(at) < LARGEST))
 }
 
 /// These addresses, if they ascend and are not all the same.

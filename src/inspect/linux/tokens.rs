@@ -12,8 +12,8 @@ pub const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
 const TOKENS: usize = 256;
 /// The token of the first digit.
 const ZERO: usize = 0x30;
-/// A table has at most as many bytes as its index of 16-bit numbers can name.
-const LONGEST: u64 = 1 << 16;
+/// A table with its index has fewer bytes; a distribution's has some 1,500.
+const LONGEST: u64 = 8 << 10;
 
 /// A token table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Tokens {
 impl Tokens {
     /// The table whose [`DIGITS`] are at `digits`, if that is one.
     pub fn around<M: ReadMemory>(image: &Image<'_, M>, digits: u64) -> Option<Self> {
-        let rest = image.bytes(digits, digits.checked_add(LONGEST + 1024)?)?;
+        let rest = image.bytes(digits, digits.checked_add(LONGEST)?)?;
         let end = memchr::memchr_iter(0, &rest).nth(TOKENS - ZERO - 1)? + 1;
         // The index is aligned to 8 bytes, as all tables of kallsyms.
         let index_at = (digits + u64::try_from(end).ok()?).next_multiple_of(8);

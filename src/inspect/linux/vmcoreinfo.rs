@@ -8,7 +8,7 @@ use super::place::Place;
 use super::symbols::KernelSymbols;
 
 /// The kernel keeps it in one page.
-const LONGEST: u64 = 0x1000;
+pub const LONGEST: u64 = 0x1000;
 
 /// The text, read from where the kernel keeps it.
 pub fn read<M: ReadMemory>(image: &Image<'_, M>, place: &Place, symbols: &KernelSymbols) -> Option<String> {

@@ -26,7 +26,7 @@ impl Run<'_> {
             Reply::Value(value) => Ok(Some(*value)),
             Reply::Skip | Reply::Bytes(_) => Ok(Some(0)),
             Reply::Default | Reply::Stop if reason == MsrReason::Filter => self.vcpu().msr(index),
-            Reply::Default | Reply::Stop => Ok(None),
+            Reply::Default | Reply::Stop | Reply::Deny => Ok(None),
         }
     }
 
@@ -44,6 +44,7 @@ impl Run<'_> {
     fn msr_taken(&mut self, reply: &Reply, index: u32, data: u64, reason: MsrReason) -> Result<bool> {
         match reply {
             Reply::Skip | Reply::Bytes(_) => Ok(true),
+            Reply::Deny => Ok(false),
             Reply::Value(other) => self.write_msr(index, *other),
             Reply::Default | Reply::Stop => Ok(reason == MsrReason::Filter && self.write_msr(index, data)?),
         }

@@ -44,42 +44,42 @@ fn zeroes(count: usize, each: usize) -> PyResult<Vec<u8>> {
 
 macro_rules! read_many {
     ($($class:ident)+) => {$(
-#[pymethods]
-impl $class {
-    /// The values at many `addresses`, which need no order, as a numpy array of its own and of their shape.
-    ///
-    /// `addresses` is an array of 64-bit integers (the fast way), or any iterable of integers. `dtype` is numpy's, by
-    /// default "<u8", a 64-bit word: `read_many(base + 8 * np.arange(512))`; or a number of bytes, for so many of them in
-    /// one more dimension. An address without memory is a
-    /// GuestMemoryError. Other threads run meanwhile, the guest too: each value is read once, but not all at one moment.
-    #[pyo3(signature = (addresses, dtype = None))]
-    fn read_many<'py>(
-        &self,
-        py: Python<'py>,
-        addresses: &Bound<'py, PyAny>,
-        dtype: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let (numpy, wanted) = (py.import("numpy")?, places(addresses)?);
-        let word = PyString::new(py, "<u8").into_any();
-        let dtype = match dtype.map(|dtype| dtype.extract::<Count>()) {
-            Some(Ok(size)) => numpy.getattr("dtype")?.call1((("u1", (size.0,)),))?,
-            _ => numpy.getattr("dtype")?.call1((dtype.unwrap_or(&word),))?,
-        };
-        if dtype.getattr("hasobject")?.is_truthy()? {
-            return Err(PyTypeError::new_err(
-                "guest memory holds no Python objects: a dtype of numbers, bytes or both",
-            ));
+        #[pymethods]
+        impl $class {
+            /// The values at many `addresses`, which need no order, as a numpy array of its own and of their shape.
+            ///
+            /// `addresses` is an array of 64-bit integers (the fast way), or any iterable of integers. `dtype` is numpy's, by
+            /// default "<u8", a 64-bit word: `read_many(base + 8 * np.arange(512))`; or a number of bytes, for so many of them in
+            /// one more dimension. An address without memory is a
+            /// GuestMemoryError. Other threads run meanwhile, the guest too: each value is read once, but not all at one moment.
+            #[pyo3(signature = (addresses, dtype = None))]
+            fn read_many<'py>(
+                &self,
+                py: Python<'py>,
+                addresses: &Bound<'py, PyAny>,
+                dtype: Option<&Bound<'py, PyAny>>,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                let (numpy, wanted) = (py.import("numpy")?, places(addresses)?);
+                let word = PyString::new(py, "<u8").into_any();
+                let dtype = match dtype.map(|dtype| dtype.extract::<Count>()) {
+                    Some(Ok(size)) => numpy.getattr("dtype")?.call1((("u1", (size.0,)),))?,
+                    _ => numpy.getattr("dtype")?.call1((dtype.unwrap_or(&word),))?,
+                };
+                if dtype.getattr("hasobject")?.is_truthy()? {
+                    return Err(PyTypeError::new_err(
+                        "guest memory holds no Python objects: a dtype of numbers, bytes or both",
+                    ));
+                }
+                let width = dtype.getattr("itemsize")?.extract()?;
+                let mut bytes = zeroes(wanted.list.len(), width)?;
+                detached(py, || self.gather(&wanted.list, width, &mut bytes, &seldom()))?;
+                if bytes.is_empty() {
+                    return numpy.call_method1("zeros", (wanted.shape, dtype)); // which frombuffer refuses
+                }
+                let array = numpy.call_method1("frombuffer", (PyByteArray::new(py, &bytes), dtype))?;
+                if wanted.shape.len() == 1 { Ok(array) } else { array.call_method1("reshape", (wanted.shape,)) }
+            }
         }
-        let width = dtype.getattr("itemsize")?.extract()?;
-        let mut bytes = zeroes(wanted.list.len(), width)?;
-        detached(py, || self.gather(&wanted.list, width, &mut bytes, &seldom()))?;
-        if bytes.is_empty() {
-            return numpy.call_method1("zeros", (wanted.shape, dtype)); // which frombuffer refuses
-        }
-        let array = numpy.call_method1("frombuffer", (PyByteArray::new(py, &bytes), dtype))?;
-        if wanted.shape.len() == 1 { Ok(array) } else { array.call_method1("reshape", (wanted.shape,)) }
-    }
-}
     )+};
 }
 

@@ -18,38 +18,38 @@ fn shown(py: Python<'_>, text: String) -> PyResult<Bound<'_, PyAny>> {
 
 macro_rules! dumps {
     ($($class:ident)+) => {$(
-#[pymethods]
-impl $class {
-    /// `size` bytes from `at` on as text: address, hexadecimal, characters. `??` is where no memory is.
-    ///
-    /// `width` is bytes per line. Lines that repeat the one before are one `*`, except the last; all of them with
-    /// squeeze=False.
-    #[pyo3(
-        signature = (at, size = Count(256), width = 16, *, squeeze = true) -> "str",
-        text_signature = "($self, at, size=256, width=16, *, squeeze=True)"
-    )]
-    fn hexdump<'py>(
-        &self,
-        py: Python<'py>,
-        at: Address,
-        size: Count,
-        width: usize,
-        squeeze: bool,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let dump = Dump { at: at.0.0, size: u64::try_from(size.0).unwrap_or(u64::MAX), width, squeeze };
-        let mut failed = None;
-        let read = |at, cells: &mut [Option<u8>]| {
-            if let Err(error) = self.fill_present(at, cells) {
-                failed.get_or_insert(error);
+        #[pymethods]
+        impl $class {
+            /// `size` bytes from `at` on as text: address, hexadecimal, characters. `??` is where no memory is.
+            ///
+            /// `width` is bytes per line. Lines that repeat the one before are one `*`, except the last; all of them with
+            /// squeeze=False.
+            #[pyo3(
+                signature = (at, size = Count(256), width = 16, *, squeeze = true) -> "str",
+                text_signature = "($self, at, size=256, width=16, *, squeeze=True)"
+            )]
+            fn hexdump<'py>(
+                &self,
+                py: Python<'py>,
+                at: Address,
+                size: Count,
+                width: usize,
+                squeeze: bool,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                let dump = Dump { at: at.0.0, size: u64::try_from(size.0).unwrap_or(u64::MAX), width, squeeze };
+                let mut failed = None;
+                let read = |at, cells: &mut [Option<u8>]| {
+                    if let Err(error) = self.fill_present(at, cells) {
+                        failed.get_or_insert(error);
+                    }
+                };
+                let text = detached(py, || memory::hexdump(dump, read))?;
+                if let Some(error) = failed {
+                    return Err(error.into());
+                }
+                shown(py, text)
             }
-        };
-        let text = detached(py, || memory::hexdump(dump, read))?;
-        if let Some(error) = failed {
-            return Err(error.into());
         }
-        shown(py, text)
-    }
-}
     )+};
 }
 

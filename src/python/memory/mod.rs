@@ -76,7 +76,10 @@ impl Of {
     /// A moment since which nobody can have changed the memory, while it stays the same; `None` if somebody may do so at
     /// any time.
     pub fn quiet_since(&self) -> Option<u64> {
-        None
+        match self {
+            Self::Machine(vm) => vm.get().machine().quiet_since(),
+            Self::Saved(memory) => memory.quiet_since(),
+        }
     }
 
     /// For the garbage collector.
@@ -96,6 +99,11 @@ impl Memory {
     /// The memory itself.
     pub fn core(&self) -> &crate::memory::Memory {
         self.of.core()
+    }
+
+    /// Whose it is.
+    pub(super) fn of(&self) -> &Of {
+        &self.of
     }
 
     /// The memory, to be written.
@@ -184,7 +192,7 @@ impl Memory {
 }
 
 /// The OSError of an operation on a file.
-fn os_error(error: &std::io::Error, path: PathBuf) -> PyErr {
+pub(super) fn os_error(error: &std::io::Error, path: PathBuf) -> PyErr {
     let (errno, text) = (error.raw_os_error().unwrap_or(0), error.to_string());
     let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
     pyo3::exceptions::PyOSError::new_err((errno, words, path.into_os_string()))

@@ -138,7 +138,7 @@ impl Memory {
         if is_plain || file.is_some() && huge.0 != Pages::Host {
             return Err(PyValueError::new_err("offset and shared are for a file; huge is for memory without one"));
         }
-        let source = Source { pages: huge.0, file };
+        let source = Source { pages: huge.0, file: file.map(|(file, map)| (file.into(), map)) };
         let machine = self.of.machine()?;
         let region = detached(py, || {
             let region = machine.add_memory(at.0, size, rom, &source)?;

@@ -13,42 +13,42 @@ use super::{Memory, copied};
 
 macro_rules! plain_bytes {
     ($($class:ident)+) => {$(
-#[pymethods]
-impl $class {
-    /// `size` bytes from `at` on, as a copy.
-    fn read<'py>(&self, py: Python<'py>, at: Address, size: Count) -> PyResult<Bound<'py, PyBytes>> {
-        self.bytes(py, at, size.0)
-    }
-
-    /// Writes `data` (bytes, or anything with the buffer protocol: a numpy array, a ctypes object) at `at`. ROM can be written from here, too.
-    fn write(&self, py: Python<'_>, at: Address, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.write_bytes(py, at, &copied(data)?)
-    }
-
-    fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match index.cast::<PySlice>() {
-            Ok(slice) => {
-                let (at, size) = slice_range(slice)?;
-                Ok(self.bytes(py, at, size)?.into_any())
+        #[pymethods]
+        impl $class {
+            /// `size` bytes from `at` on, as a copy.
+            fn read<'py>(&self, py: Python<'py>, at: Address, size: Count) -> PyResult<Bound<'py, PyBytes>> {
+                self.bytes(py, at, size.0)
             }
-            Err(_) => Ok(self.bytes(py, index.extract()?, 1)?.as_bytes()[0].into_pyobject(py)?.into_any()),
-        }
-    }
 
-    fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.writable()?;
-        let Ok(slice) = index.cast::<PySlice>() else {
-            let (at, byte): (Address, Fitting<u8>) = (index.extract()?, value.extract()?);
-            return Ok(self.put(at.0.0, &[byte.0])?);
-        };
-        let (at, size) = slice_range(slice)?;
-        let bytes = copied(value)?;
-        if bytes.len() != size {
-            return Err(PyValueError::new_err(format!("{} bytes do not fill a slice of {size}", bytes.len())));
+            /// Writes `data` (bytes, or anything with the buffer protocol: a numpy array, a ctypes object) at `at`. ROM can be written from here, too.
+            fn write(&self, py: Python<'_>, at: Address, data: &Bound<'_, PyAny>) -> PyResult<()> {
+                self.write_bytes(py, at, &copied(data)?)
+            }
+
+            fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+                match index.cast::<PySlice>() {
+                    Ok(slice) => {
+                        let (at, size) = slice_range(slice)?;
+                        Ok(self.bytes(py, at, size)?.into_any())
+                    }
+                    Err(_) => Ok(self.bytes(py, index.extract()?, 1)?.as_bytes()[0].into_pyobject(py)?.into_any()),
+                }
+            }
+
+            fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+                self.writable()?;
+                let Ok(slice) = index.cast::<PySlice>() else {
+                    let (at, byte): (Address, Fitting<u8>) = (index.extract()?, value.extract()?);
+                    return Ok(self.put(at.0.0, &[byte.0])?);
+                };
+                let (at, size) = slice_range(slice)?;
+                let bytes = copied(value)?;
+                if bytes.len() != size {
+                    return Err(PyValueError::new_err(format!("{} bytes do not fill a slice of {size}", bytes.len())));
+                }
+                self.write_bytes(py, at, &bytes)
+            }
         }
-        self.write_bytes(py, at, &bytes)
-    }
-}
     )+};
 }
 

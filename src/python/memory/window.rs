@@ -73,7 +73,7 @@ impl Window {
         }
         let length =
             isize::try_from(this.size).map_err(|_| PyBufferError::new_err("a view of more than 2**63 bytes"))?;
-        let export = this.of.core().export(this.at, this.size)?;
+        let export = this.of.core().export(this.at, this.size, this.writable)?;
         let host = export.host_address();
         // SAFETY: the interpreter passes a buffer to fill; ours to write until we return.
         let view = unsafe { &mut *view };

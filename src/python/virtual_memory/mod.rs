@@ -10,14 +10,17 @@ use pyo3::prelude::*;
 use crate::addr::{GuestPhys, GuestVirt};
 use crate::boot::symbols::Symbols;
 use crate::error::Result as CoreResult;
-use crate::inspect::{VirtualMemory as Core, Walks};
-use crate::memory::{Found, Memory as Physical, Needle, Poll, Where};
+use crate::inspect::{Linear, Mappings, Tour, VirtualMemory as Core, Walks};
+use crate::memory::{Found, Memory as Physical, Needle, Poll, Where, search};
 use crate::source::ReadRegs;
 use crate::x86::regs::Paging;
-use crate::x86::{Space, Walk};
+use crate::x86::{Space, Walk, disassemble};
 
-use super::address::Fitting;
+use super::address::{Count, Fitting};
+use super::decode::listing;
 use super::memory::{Bytes, Of};
+use super::running::detached;
+use super::symbols::Symbols as Names;
 use super::translation::{Translation, Wanted};
 use super::vcpu::Vcpu;
 use super::vm::VM;
@@ -71,6 +74,7 @@ impl VirtualMemory {
 
     /// The address space, as it is now.
     pub fn space(&self) -> CoreResult<Space> {
+        self.of.core().check_open()?;
         match (self.whose, &self.of) {
             (Whose::Fixed(space), _) => Ok(space),
             (Whose::Vcpu(id), Of::Machine(vm)) => vm.get().machine().sregs(id).map(|sregs| Space::of(&sregs)),
@@ -91,6 +95,30 @@ impl VirtualMemory {
             *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
         }
         result
+    }
+
+    /// The width of code in it.
+    fn code_bits(&self) -> CoreResult<u32> {
+        match (self.whose, &self.of) {
+            (Whose::Vcpu(id), Of::Machine(vm)) => Ok(vm.get().machine().sregs(id)?.code_bits()),
+            _ => Ok(if matches!(self.space()?.paging, Paging::Level4 | Paging::Level5) { 64 } else { 32 }),
+        }
+    }
+
+    /// Who knows names in it.
+    fn symbols<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match &self.of {
+            Of::Machine(vm) => vm.bind(py).getattr("symbols").map(Some),
+            Of::Saved(_) => {
+                let own = self.symbols.as_ref().map(|table| Bound::new(py, Names::new(Arc::clone(table))));
+                Ok(own.transpose()?.map(Bound::into_any))
+            }
+        }
+    }
+
+    /// All that is mapped in a part of it.
+    pub fn tour(&self, tour: Tour, poll: Poll<'_>) -> CoreResult<Mappings> {
+        Core::new(self.of.core(), self.space()?).mappings(tour, poll)
     }
 
     /// Walks to `at`.
@@ -143,8 +171,12 @@ impl Bytes for VirtualMemory {
         self.look(|memory| memory.gather(addresses, width, into, poll))
     }
 
-    fn find(&self, _needle: &Needle, _place: Where, _poll: Poll<'_>) -> CoreResult<Vec<Found>> {
-        Err(crate::error::Error::Invalid("not yet".into()))
+    fn find(&self, needle: &Needle, place: Where, poll: Poll<'_>) -> CoreResult<Vec<Found>> {
+        self.look(|memory| {
+            let backed = memory.memory().stretches(GuestPhys(0), GuestPhys(u64::MAX));
+            let stretches = memory.stretches(place.first.0, place.end.0, &backed, poll)?;
+            search(&Linear(memory), &stretches, needle, place, poll)
+        })
     }
 }
 
@@ -170,6 +202,30 @@ impl VirtualMemory {
     fn translate(&self, at: Fitting<u64>, write: bool, user: Option<bool>, execute: bool) -> PyResult<Translation> {
         let (space, walk) = self.walk(at.0)?;
         Ok(Translation::of(at.0, space, walk, Wanted { write, user, execute }.by_ring(0, false)))
+    }
+
+    /// `count` instructions from `at` on, as far as they are mapped, with the names that `symbols` has: by default
+    /// vm.symbols.
+    ///
+    /// `bits` is 16, 32 or 64, by default as the vCPU's code segment says, and 64 in a fixed address space of 4 or 5 levels.
+    #[pyo3(
+        signature = (at, count = Count(16), *, bits = None, symbols = None) -> "list[Instruction]",
+        text_signature = "($self, at, count=16, *, bits=None, symbols=None)"
+    )]
+    fn disasm<'py>(
+        &self,
+        py: Python<'py>,
+        at: Fitting<u64>,
+        count: Count,
+        bits: Option<u32>,
+        symbols: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let found = detached(py, || -> CoreResult<_> {
+            let bits = bits.map_or_else(|| self.code_bits(), Ok)?;
+            disassemble(&self.look(|memory| Ok(memory.code(GuestVirt(at.0), count.0)))?, at.0, bits, count.0)
+        })?;
+        let symbols = symbols.map_or_else(|| self.symbols(py), |given| Ok(Some(given)))?;
+        listing(py, found, None, symbols.as_ref())
     }
 
     fn __repr__(&self) -> String {

@@ -1,0 +1,107 @@
+"""drgn on a guest: `vm.drgn()` gives a drgn.Program that reads its memory, live or out of a dump.
+
+Of a Linux guest it knows symbols (kallsyms) and types (BTF) by what the guest itself carries. It never writes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from belljar import _belljar, vmcoreinfo
+from belljar.btf_types import LARGEST, Types
+from belljar.errors import BelljarError, GuestMemoryError, HostError
+
+if TYPE_CHECKING:
+    import drgn
+
+    from belljar._belljar import VM
+    from belljar.dump import Dump
+    from belljar.vmcoreinfo import VmCoreInfo
+
+
+def program(guest: VM | Dump) -> drgn.Program:
+    """Return a drgn.Program on `guest`; see VM.drgn. HostError where drgn is not installed."""
+    try:
+        import drgn
+    except ImportError:
+        raise HostError("drgn is not installed", "pip install drgn, or belljar[forensics]") from None
+    info = guest.vmcoreinfo if hasattr(guest, "vmcoreinfo") else vmcoreinfo.find(guest.memory)
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    for region in guest.memory.regions:
+        prog.add_memory_segment(region.start, region.size, _physical(guest), physical=True)
+    if info is None:
+        _plain(prog, guest)
+    else:
+        _linux(prog, guest, info)
+    prog.cache["belljar"] = guest
+    return prog
+
+
+def _physical(guest: VM | Dump) -> Any:
+    import drgn
+
+    def read(address: int, count: int, _offset: int, _physical: bool) -> bytes:
+        try:
+            return guest.memory.read(address, count)
+        except (GuestMemoryError, BelljarError) as error:
+            raise drgn.FaultError(str(error), address) from None
+
+    return read
+
+
+def _virtual(guest: VM | Dump) -> Any:
+    import drgn
+
+    def read(address: int, count: int, _offset: int, _physical: bool) -> bytes:
+        try:
+            return bytes(guest.cpus[0].virtual.read(address, count))
+        except BelljarError as error:
+            raise drgn.FaultError(str(error), address) from None
+
+    return read
+
+
+def _plain(prog: drgn.Program, guest: VM | Dump) -> None:
+    """Have `prog` read virtual addresses as the first vCPU does, and know the symbols of the image that was booted."""
+    if guest.cpus:
+        prog.add_memory_segment(0, (1 << 64) - 1, _virtual(guest), physical=False)
+    table = guest.symbols
+    if len(table):
+        _symbols(prog, [(name, at, table.size(name)) for name, at in table.items()])
+
+
+def _symbols(prog: drgn.Program, symbols: list[tuple[str, int, int]]) -> None:
+    import drgn
+
+    kinds = drgn.SymbolBinding.GLOBAL, drgn.SymbolKind.UNKNOWN
+    index = drgn.SymbolIndex([drgn.Symbol(name, at, max(size, 1), *kinds) for name, at, size in symbols])
+    prog.register_symbol_finder("belljar", index, enable_index=0)
+
+
+def _linux(prog: drgn.Program, guest: VM | Dump, info: VmCoreInfo) -> None:
+    """Have `prog` be a Linux kernel: its page tables, symbols and types."""
+    from belljar.drgn_types import Finder
+
+    prog.set_linux_kernel_custom(info.raw, is_live=not hasattr(guest, "info"))
+    _kallsyms(prog, guest)
+
+    def address(name: str) -> int | None:
+        try:
+            return int(prog.symbol(name).address)
+        except LookupError:
+            return None
+
+    start, stop = address("__start_BTF"), address("__stop_BTF")
+    if start is not None and stop is not None and 0 < stop - start <= LARGEST:
+        Finder(prog, Types(prog.read(start, stop - start)), address).register()
+
+
+def _kallsyms(prog: drgn.Program, guest: VM | Dump) -> None:
+    """Have `prog` know the kernel's symbols: by VMCOREINFO, which tells their place since Linux 6.0, or found."""
+    from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
+
+    try:
+        prog.register_symbol_finder("kallsyms", load_vmlinux_kallsyms(prog), enable_index=0)
+    except (LookupError, ValueError, OSError):
+        symbols = _belljar.find_kernel(guest.memory, [cpu.cr3 for cpu in guest.cpus]).symbols
+        _symbols(prog, [(name, at, symbols.size(name)) for name, at in symbols.items()])

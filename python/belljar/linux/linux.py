@@ -1,0 +1,305 @@
+"""Linux, as it runs in a guest: its processes, files, sockets, modules and log, read from memory. It never writes.
+
+All that it knows of the kernel's structures comes from the guest itself (symbols and BTF): no profile is needed.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from belljar._belljar import Btf, Kernel, find_kernel
+from belljar.errors import BelljarError, KernelError
+from belljar.linux import files, log, maps, modules, mounts, sockets, tasks
+from belljar.linux.files import Files
+from belljar.linux.log import Messages
+from belljar.linux.maps import Maps
+from belljar.linux.modules import Modules
+from belljar.linux.mounts import Mounts
+from belljar.linux.paths import Paths
+from belljar.linux.reading import TOP, Layouts, Reading, decoded
+from belljar.linux.sockets import Owners, Sockets
+from belljar.linux.table import Partial
+from belljar.linux.tasks import Task, Tasks
+from belljar.linux.version import Version
+from belljar.shown import Shown
+
+MOST_BTF = 64 << 20
+MOST_ARGUMENTS = 1 << 20
+DIRECT_MAP = {4: 0xFFFF_8880_0000_0000, 5: 0xFF11_0000_0000_0000}
+"""Where all of memory is mapped, by levels of page tables, unless KASLR moves it (Documentation/x86/x86_64/mm.rst)."""
+
+
+@dataclass
+class Known:
+    """What was found out about a kernel, and stays so while it runs. It refers to no guest, so that it keeps none."""
+
+    kernel: Kernel
+    layouts: Layouts = field(default_factory=Layouts)
+    btf: Btf | None = None
+    direct_map: int | None = None
+
+
+class Linux(Shown):
+    """The Linux kernel that runs in a guest: ``vm.linux``, or ``Linux(guest)`` for any VM or dump.
+
+    It needs no profile: place and symbols are found in memory, and what structures look like is the kernel's own BTF.
+    What it returns is of the moment of the call; pause the VM for tables that fit together. Damaged memory never hangs
+    it: a table that is not whole says so in ``partial``. KernelError if no Linux runs there, or not yet.
+    """
+
+    _known_of: ClassVar[WeakKeyDictionary[Any, Known]] = WeakKeyDictionary()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, guest: Any, kernel: Any = None) -> None:
+        """Look for the kernel in a guest's memory, or take one that was found (``bj.find_kernel``)."""
+        self.guest = guest
+        self._known = kernel if isinstance(kernel, Known) else Known(find(guest) if kernel is None else kernel)
+
+    @classmethod
+    def of(cls, guest: Any) -> Linux:
+        """Return the Linux of a guest, which is looked for once, and again when another kernel has been booted."""
+        with cls._lock:
+            known = cls._known_of.get(guest)
+        if known is not None and (linux := cls(guest, known)).is_there():
+            return linux
+        linux = cls(guest)
+        with cls._lock:
+            cls._known_of[guest] = linux._known
+        return linux
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel that was found: place, page tables, symbols, VMCOREINFO."""
+        return self._known.kernel
+
+    @property
+    def base(self) -> int:
+        """The guest-virtual address at which the kernel begins (its symbol ``_text``)."""
+        return int(self.kernel.base)
+
+    @property
+    def slide(self) -> int:
+        """How far KASLR has moved the kernel, in bytes."""
+        return int(self.kernel.slide)
+
+    @property
+    def symbols(self) -> Any:
+        """The kernel's symbols: a mapping from names to guest-virtual addresses."""
+        return self.kernel.symbols
+
+    @property
+    def memory(self) -> Any:
+        """All of the kernel's memory at its virtual addresses, whatever process runs: a VirtualMemory."""
+        return self.guest.virtual(self.kernel.cr3)
+
+    @property
+    def btf(self) -> Btf:
+        """The types of the kernel, from its memory. KernelError if it was built without them."""
+        if self._known.btf is None:
+            self._known.btf = self._read_btf()
+        return self._known.btf
+
+    def _read_btf(self) -> Btf:
+        start, stop = self.symbols.get("__start_BTF"), self.symbols.get("__stop_BTF")
+        if start is None or stop is None:
+            raise KernelError(
+                "this kernel carries no BTF (it was built without CONFIG_DEBUG_INFO_BTF), so nothing says what its "
+                "structures look like. Its version and symbols are known; for more, open it with vm.drgn() and the "
+                "kernel's debug information"
+            )
+        if not 0 < stop - start <= MOST_BTF:
+            raise KernelError(f"the kernel's BTF would have {stop - start} bytes: its symbols are damaged", start)
+        try:
+            return Btf(self.memory.read(start, stop - start))
+        except (BelljarError, ValueError) as error:
+            raise KernelError(f"the kernel's BTF cannot be read: {error}", start) from error
+
+    @cached_property
+    def version(self) -> Version:
+        """What the kernel says of itself: the banner, and the parts of `uname`."""
+        banner = self.kernel.banner
+        name = self.symbols.get("init_uts_ns")
+        parts = []
+        with suppress(BelljarError, KeyError):
+            look = self._look()
+            fields = ("sysname", "nodename", "release", "version", "machine", "domainname")
+            layout = look.layout("new_utsname", {field: field for field in fields}, "release")
+            record = look.at(layout, (name or 0) + look.offset("uts_namespace", "name"))
+            parts = [decoded(getattr(record, field)) for field in fields] if record is not None else []
+        return Version(banner, *parts) if parts else Version.of(banner)
+
+    def _look(self) -> Reading:
+        return Reading(self.memory, self.btf, self.symbols, self._known.layouts)
+
+    def _direct_map(self) -> int:
+        if self._known.direct_map is None:
+            at, usual = self.symbols.get("page_offset_base"), DIRECT_MAP[5 if self.kernel.levels == 5 else 4]
+            self._known.direct_map = usual if at is None else int(self.memory.read_u64(at))
+        return self._known.direct_map
+
+    def physical(self, address: int) -> int | None:
+        """Return the guest-physical address of something that the kernel has in its map of all memory, else None."""
+        at = address - self._direct_map()
+        return at if 0 <= at < 1 << 52 else None
+
+    def tasks(self, threads: bool = False) -> Tasks:
+        """Return the processes, from old to new; with ``threads``, every thread of theirs.
+
+        The idle task of each processor is not among them, as in `ps`.
+        """
+        look = self._look()
+        found = tasks.tasks(self, look, tasks.records(look, threads))
+        if not found:
+            self._nothing(look, "the kernel has no processes yet, or its list of them is damaged")
+        return Tasks(found, look.problems)
+
+    def task(self, pid: int) -> Task:
+        """Return the process or thread with that number. KernelError if there is none."""
+        look = self._look()
+        for threads in (False, True):
+            found = [pair for pair in tasks.records(look, threads) if pair[1].pid == pid]
+            if found:
+                return tasks.tasks(self, look, found)[0]
+        raise KernelError(f"no task has the number {pid}; linux.tasks(threads=True) lists all")
+
+    def at(self, address: int) -> Task:
+        """Return the task whose ``struct task_struct`` is at a guest-virtual address."""
+        look = self._look()
+        record = look.at(tasks.layout(look), address)
+        if record is None:
+            raise KernelError("there is no task: no memory", address % TOP)
+        return tasks.tasks(self, look, [(address, record)])[0]
+
+    def current(self, cpu: int = 0) -> Task:
+        """Return the task that the processor ``cpu`` runs now; one with the pid 0 if it is idle."""
+        look = self._look()
+        offsets = self.symbols.get("__per_cpu_offset")
+        offset = look.word(offsets + 8 * cpu) if offsets is not None else 0
+        hot = self.symbols.get("pcpu_hot") if look.has("pcpu_hot", "current_task") else None
+        place = look.symbol("current_task") if hot is None else hot + look.offset("pcpu_hot", "current_task")
+        address = look.word(((offset or 0) + place) % TOP)
+        if not address:
+            raise KernelError(f"processor {cpu} has no current task: it does not run this kernel yet", place)
+        return self.at(address)
+
+    def modules(self) -> Modules:
+        """Return the loaded modules, the newest first, as /proc/modules lists them."""
+        look = self._look()
+        return Modules(modules.modules(look), look.problems)
+
+    def mounts(self, pid: int | None = None) -> Mounts:
+        """Return what is mounted, as the process ``pid`` (by default the first, init) sees it."""
+        look = self._look()
+        return Mounts(mounts.mounts(look, Paths(look), self._record(pid or 1).nsproxy or 0), look.problems)
+
+    def files(self, pid: int) -> Files:
+        """Return the open files of a process, by descriptor."""
+        look = self._look()
+        return Files(files.open_files(look, Paths(look), self._record(pid).files or 0), look.problems)
+
+    def maps(self, pid: int) -> Maps:
+        """Return the parts of a process's address space, as /proc/pid/maps lists them; none for a kernel thread."""
+        look = self._look()
+        mm = self._record(pid).mm
+        return Maps(maps.maps(look, Paths(look), mm) if mm else (), look.problems)
+
+    def sockets(self, pid: int | None = None) -> Sockets:
+        """Return the sockets that a process has open; by default those of all processes, and those that none has."""
+        look = self._look()
+        owners: Owners = {}
+        for task in [self.task(pid)] if pid is not None else self.tasks():
+            if task.record.files:
+                self._sockets_of(look, task, owners)
+        return Sockets(sockets.sockets(look, owners, pid is None), look.problems)
+
+    @staticmethod
+    def _sockets_of(look: Reading, task: Task, owners: Owners) -> None:
+        numbers = files.descriptors(look, task.record.files)
+        records = look.many(look.layout("file", files.FILE, "inode dentry flags"), numbers.values())
+        layout = look.layout("inode", {"mode": "i_mode", "number": "i_ino"}, "mode number")
+        inodes = look.many(layout, (record.inode for record in records.values()))
+        mine = [(r, inodes[r.inode]) for r in records.values() if r.inode in inodes]
+        open_ = [(record.private, inode.number) for record, inode in mine if inode.mode >> 12 == 0o14]
+        sockets.of_files(look, task.tgid, open_, owners)
+
+    def dmesg(self) -> Messages:
+        """Return the kernel's log, from old to new."""
+        look = self._look()
+        return Messages(log.messages(look), look.problems)
+
+    def cmdline(self, pid: int) -> list[str]:
+        """Return the arguments that a process was started with; none for a thread of the kernel."""
+        return self._strings(pid, "arg_start", "arg_end")
+
+    def environ(self, pid: int) -> dict[str, str]:
+        """Return the environment that a process was started with."""
+        pairs = (text.partition("=") for text in self._strings(pid, "env_start", "env_end"))
+        return {name: value for name, _, value in pairs if name}
+
+    def _strings(self, pid: int, start: str, end: str) -> list[str]:
+        look, task = self._look(), self.task(pid)
+        space = look.at(maps.mm_layout(look), task.record.mm) if task.record.mm else None
+        if space is None or task.cr3 is None:
+            return []
+        first, last = getattr(space, start), getattr(space, end)
+        size = min(max(last - first, 0), MOST_ARGUMENTS)
+        try:
+            content = task.memory.read(first, size)
+        except BelljarError as error:
+            raise KernelError(f"the arguments of process {pid} are not in memory: {error}", first) from error
+        return [part.decode("utf-8", "backslashreplace") for part in content.rstrip(b"\0").split(b"\0")] if size else []
+
+    def memory_of(self, task: Task) -> Any:
+        """Return the memory of a task at its own addresses: a VirtualMemory. KernelError if it has none."""
+        if task.cr3 is None:
+            raise KernelError(
+                f"{task.name} ({task.pid}) has no memory of its own: linux.memory is the kernel's", task.address
+            )
+        return self.guest.virtual(task.cr3)
+
+    def parent_of(self, task: Task) -> Task | None:
+        """Return the parent of a task, None for the first ones."""
+        if not task.ppid or task.parent_address in {0, task.address}:
+            return None
+        return self.at(task.parent_address)
+
+    def threads_of(self, task: Task) -> Tasks:
+        """Return the threads of the process that a task belongs to."""
+        look = self._look()
+        signals = look.layout("signal_struct", {"head": "thread_head.next"}, "head")
+        found = list(tasks.group(look, signals, task.record)) or [(task.address, task.record)]
+        return Tasks(tasks.tasks(self, look, found), look.problems)
+
+    def _record(self, pid: int) -> Any:
+        return self.task(pid).record
+
+    @staticmethod
+    def _nothing(look: Reading, reason: str) -> None:
+        first = look.problems[0] if look.problems else Partial("", 0)
+        raise KernelError(f"{reason}: {first}" if look.problems else reason, first.address)
+
+    def is_there(self) -> bool:
+        """Is this kernel still the one in memory? Not after the VM has booted another one."""
+        banner = self.kernel.banner.encode()
+        try:
+            return bool(self.memory.read(self.symbols["linux_banner"], len(banner)) == banner)
+        except (BelljarError, KeyError):
+            return False
+
+    def __repr__(self) -> str:
+        """Show release and place."""
+        return f"<Linux {self.version.release} at {self.base:#x}, slide {self.slide:#x}>"
+
+
+def find(guest: Any) -> Kernel:
+    """Find the kernel in a guest's memory, which need not stand still. KernelError if there is none."""
+    roots = []
+    for cpu in guest.cpus:
+        with suppress(BelljarError):
+            roots.append(int(cpu.cr3))
+    return find_kernel(guest.memory, roots)

@@ -1,0 +1,65 @@
+"""vm.linux on machines: where no Linux runs, and on the test guest, whose kernel carries no types of its own.
+
+The guest is tests/guests/linux/build.sh's; where it is not built, its test is skipped aloud.
+"""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import belljar as bj
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_where_no_linux_runs_the_error_says_so(vm):
+    vm.load(b"\xf4", mode="long")
+    with pytest.raises(bj.KernelError, match="Linux kernel"):
+        _ = vm.linux
+
+
+def test_a_closed_vm_has_no_linux(new_vm):
+    vm = new_vm("1M")
+    vm.close()
+    with pytest.raises(bj.BelljarError):
+        _ = vm.linux
+
+
+def test_looking_for_linux_keeps_no_vm_alive():
+    import gc
+    import weakref
+
+    vm = bj.VM("1M")
+    with pytest.raises(bj.KernelError):
+        _ = vm.linux
+    gone = weakref.ref(vm)
+    vm.close()
+    del vm
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.linux
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_kernel_without_types_still_has_version_and_symbols():
+    build = ROOT / "tests" / "guests" / "linux" / "build.sh"
+    try:
+        where = Path(subprocess.run([build, "--where"], capture_output=True, text=True, check=True).stdout.strip())
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"the Linux guest cannot be looked for: {error}")
+    if not (where / "initrd.cpio").exists():
+        pytest.skip(f"the Linux guest is not built (no initrd.cpio in {where}): make linux-guest")
+    with bj.boot.linux(where / "vmlinux", initrd=where / "initrd.cpio") as vm:
+        vm.start()
+        vm.console.read_until("belljar# ", timeout=200)
+        vm.pause()
+        linux = vm.linux
+        assert linux.version.banner.startswith("Linux version 6.")
+        assert linux.version.numbers >= (5, 0)
+        assert linux.symbols["init_task"] > linux.base
+        assert vm.linux.kernel is linux.kernel
+        for ask in (linux.tasks, linux.modules, linux.dmesg, linux.mounts):
+            with pytest.raises(bj.KernelError, match="carries no BTF"):
+                ask()
