@@ -1,7 +1,7 @@
 """System calls of a Linux guest as values: which there are, what they take, and one that was made. It plants nothing.
 
-Names, parameters and types come from the guest itself: its system-call table, and the metadata that it keeps for its own
-tracer (CONFIG_FTRACE_SYSCALLS). No number is known by heart.
+Names, parameters and types come from the guest itself: its system-call table, and the metadata that it keeps for its
+own tracer (CONFIG_FTRACE_SYSCALLS). No number is known by heart.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import errno
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from belljar.linux.reading import Reading
 from belljar.linux.table import Table
 from belljar.shown import Shown
+
+if TYPE_CHECKING:
+    from belljar.linux.reading import Reading
 
 MOST_CALLS = 1024
 """More entries of a system-call table are not read."""
@@ -164,8 +166,8 @@ class Syscall(Shown):
     """A system call that a process of the guest made.
 
     ``time`` and ``duration`` are in nanoseconds (CLOCK_MONOTONIC of the host); ``result`` is None for one that has not
-    returned, or never does. ``words`` are the registers, ``texts`` what strings and buffers held when the call was made,
-    by the number of the parameter.
+    returned, or never does. ``words`` are the registers, ``texts`` what strings and buffers held when the call was
+    made, by the number of the parameter.
     """
 
     time: int
@@ -221,7 +223,7 @@ class Syscall(Shown):
 
 
 class Syscalls(Table[Syscall]):
-    """System calls in the order in which they were made. Its ``problems`` are empty; ``lost`` counts what was dropped."""
+    """System calls in the order in which they were made; ``lost`` counts records that a full ring dropped."""
 
     COLUMNS: ClassVar[dict[str, str]] = {
         "tid": ">",
@@ -240,7 +242,7 @@ class Syscalls(Table[Syscall]):
 
 
 def text_of(parameters: tuple[Parameter, ...], index: int, words: tuple[int, ...], content: bytes) -> bytes:
-    """Return what of ``content`` belongs to a parameter: up to its length if a count follows it, else up to the zero."""
+    """Return what of ``content`` belongs to a parameter: its length if a count follows it, else up to the zero."""
     after = parameters[index + 1] if index + 1 < len(parameters) else None
     if after is not None and after.type == "size_t":
         return content[: after.value(words[index + 1])]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from belljar.errors import KernelError
 from belljar.expression import reg, virtual
 from belljar.linux.calls import MOST_PARAMETERS, REGISTERS, Prototype, Syscall, Syscalls, error_name, text_of
 
 if TYPE_CHECKING:
-    from belljar._belljar import Expression, Handle
+    from belljar._belljar import Breakpoint, BreakpointHit, Expression
     from belljar.linux import Linux
     from belljar.linux.tasks import Task
     from belljar.trace import Trace
@@ -29,7 +29,8 @@ _COMM = 16
 
 def current_task(linux: Linux) -> Expression:
     """Return the address of the running task as an expression: it holds while the vCPU is in the kernel."""
-    if (at := linux.symbols.get("pcpu_hot")) is not None:
+    at = linux.symbols.get("pcpu_hot")
+    if at is not None and linux.btf.has("pcpu_hot", "current_task"):
         return virtual.u64(reg.gs_base + (at + linux.btf.offset("pcpu_hot", "current_task")))
     if (at := linux.symbols.get("current_task")) is not None:
         return virtual.u64(reg.gs_base + at)
@@ -56,8 +57,8 @@ def _chosen(linux: Linux, names: str | Iterable[str] | None) -> list[Prototype]:
 class SyscallTrace:
     """System calls of a guest, recorded natively while it runs; `linux.syscalls()` makes it.
 
-    ``read()`` gives those that were made since the last one, each with its return, so that one that has not returned yet
-    is given later (``read(pending=True)`` gives these, too). A context manager: at its end nothing is recorded any more.
+    ``read()`` gives those that were made since the last one, each with its return, so that one that has not returned
+    yet is given later (``read(pending=True)`` gives these, too). A context manager: at its end it records no more.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class SyscallTrace:
 
         Waits up to ``wait`` seconds for something if nothing is there. ``pending``: also calls that have not returned.
         """
-        records = self.trace.read() if wait is None else self.trace.take(wait)
+        records = self.trace.read(timeout=wait)
         found = [call for call in (self._paired(record) for record in records) if call is not None]
         if pending:
             found += [self._made(*started, None) for started in self._open.values()]
@@ -149,7 +150,7 @@ class SyscallTrace:
         """End it: its breakpoints are taken out. What was recorded can still be read."""
         self.trace.remove()
 
-    def __enter__(self) -> SyscallTrace:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 
@@ -180,7 +181,7 @@ class Call:
 
     @property
     def args(self) -> dict[str, int]:
-        """The arguments by name, as numbers; of a pointer, the address in the process: :meth:`text` and `memory` read there."""
+        """The arguments by name, as numbers; of a pointer, the address in the process, where `memory` and `text` read."""
         return {p.name: p.value(word) for p, word in zip(self.prototype.takes, self.words, strict=False)}
 
     @property
@@ -228,7 +229,7 @@ Handler = Callable[[Call], object]
 
 def on_syscall(
     linux: Linux, name: str, handler: Handler, *, pid: int | None, when: Expression | None, at_return: bool
-) -> Handle:
+) -> Breakpoint:
     """Have ``handler`` called where the kernel begins to do a system call, or has done it."""
     prototype = linux.prototypes.named(name)
     offsets = [linux.btf.offset("pt_regs", register) for register in REGISTERS]
@@ -238,7 +239,7 @@ def on_syscall(
         regs = cpu.regs.rdi
         return tuple(cpu.virtual.read_u64(regs + offset) for offset in offsets)
 
-    def entered(hit: Any) -> object:
+    def entered(hit: BreakpointHit) -> object:
         cpu = vm.cpus[hit.vcpu]
         call = Call(linux, prototype, cpu, words(cpu), returned=False)
         if not at_return:
@@ -254,6 +255,20 @@ def on_syscall(
         return None
 
     return vm.breakpoint(prototype.address, entered, when=both(of_process(linux, pid), when))
+
+
+def on_switch(linux: Linux, handler: Callable[[Task, Task], object], pid: int | None) -> Breakpoint:
+    """Have ``handler`` called with both tasks at `__switch_to`, whose parameters they are."""
+    vm, when = linux.vm, None
+    if pid is not None:
+        of = linux.btf.offset("task_struct", "tgid")
+        when = (virtual.u32(reg.rdi + of) == pid) | (virtual.u32(reg.rsi + of) == pid)
+
+    def switching(hit: BreakpointHit) -> object:
+        regs = vm.cpus[hit.vcpu].regs
+        return handler(linux.at(regs.rdi), linux.at(regs.rsi))
+
+    return vm.breakpoint(linux.symbols["__switch_to"], switching, when=when)
 
 
 def _signed(word: int) -> int:
