@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from belljar import bits, boot, guest, linux
 from belljar._belljar import (
+    VCPU,
+    VM,
     Action,
     ApResetHold,
     ArrowBatch,
@@ -35,12 +37,12 @@ from belljar._belljar import (
     GuestException,
     Handle,
     Hlt,
-    HyperV,
     Hypercall,
+    HyperV,
     Instruction,
     InternalError,
-    InterruptWindow,
     Interrupted,
+    InterruptWindow,
     IoapicEoi,
     IrqEvent,
     IrqLine,
@@ -55,8 +57,8 @@ from belljar._belljar import (
     MmioRead,
     MmioWrite,
     MsrRead,
-    MsrWrite,
     Msrs,
+    MsrWrite,
     NativeHandler,
     Notify,
     PortIn,
@@ -77,8 +79,6 @@ from belljar._belljar import (
     TprLowered,
     Translation,
     UnknownExit,
-    VCPU,
-    VM,
     VectorRegisters,
     VirtualMemory,
     Watchpoint,
@@ -95,8 +95,8 @@ from belljar.coverage import Coverage
 from belljar.cpuid import Cpuid, CpuidWords
 from belljar.descriptor import DescriptorTable
 from belljar.device import Below, Device
-from belljar.dump import Dump, DumpInfo, DumpNote, open_dump
 from belljar.drcov import Module
+from belljar.dump import Dump, DumpInfo, DumpNote, open_dump
 from belljar.errors import (
     BelljarError,
     ClosedError,
@@ -137,6 +137,11 @@ SKIP = Action.SKIP
 """A handler returns it to prevent the default behaviour: drop a write, read all ones, go on after a halt."""
 
 __all__ = [
+    "DENY",
+    "SKIP",
+    "STOP",
+    "VCPU",
+    "VM",
     "Action",
     "ApResetHold",
     "ArrowBatch",
@@ -154,7 +159,6 @@ __all__ = [
     "Coverage",
     "Cpuid",
     "CpuidWords",
-    "DENY",
     "Debug",
     "DescriptorTable",
     "Device",
@@ -223,8 +227,6 @@ __all__ = [
     "Registers",
     "Reset",
     "RunningError",
-    "SKIP",
-    "STOP",
     "SavedCPU",
     "SavedRegisters",
     "Segment",
@@ -240,8 +242,6 @@ __all__ = [
     "Trace",
     "Translation",
     "UnknownExit",
-    "VCPU",
-    "VM",
     "VectorRegisters",
     "Verdict",
     "VirtualMemory",

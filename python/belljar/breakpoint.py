@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+from belljar.errors import KernelError
 
-def sources(vm: Any) -> list[Mapping[str, int]]:
-    """Return what knows symbols of this guest, the nearest first: those of the image, then those found in the guest."""
-    found = [vm.symbols]
-    linux = getattr(vm, "linux", None)
-    if linux is not None:
-        found.append(linux.symbols)
-    return found
+
+def sources(vm: Any) -> Iterator[Mapping[str, int]]:
+    """Yield what knows symbols of this guest, the nearest first: those of the image, then those found in the guest."""
+    yield vm.symbols
+    with suppress(KernelError):
+        yield vm.linux.symbols
 
 
 def resolve(vm: Any, where: str) -> int:

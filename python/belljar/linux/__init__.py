@@ -4,6 +4,7 @@
 >>> linux.tasks()  # doctest: +SKIP
 """
 
+from belljar.linux.calls import Parameter, Prototype, Prototypes, Syscall, Syscalls
 from belljar.linux.files import File, Files
 from belljar.linux.linux import Linux
 from belljar.linux.log import Message, Messages
@@ -13,9 +14,11 @@ from belljar.linux.mounts import Mount, Mounts
 from belljar.linux.sockets import Socket, Sockets
 from belljar.linux.table import Partial, Table
 from belljar.linux.tasks import Task, Tasks
+from belljar.linux.tracing import Call, SyscallTrace
 from belljar.linux.version import Version
 
 __all__ = [
+    "Call",
     "File",
     "Files",
     "Linux",
@@ -27,9 +30,15 @@ __all__ = [
     "Modules",
     "Mount",
     "Mounts",
+    "Parameter",
     "Partial",
+    "Prototype",
+    "Prototypes",
     "Socket",
     "Sockets",
+    "Syscall",
+    "SyscallTrace",
+    "Syscalls",
     "Table",
     "Task",
     "Tasks",

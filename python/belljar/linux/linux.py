@@ -9,12 +9,12 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 from belljar._belljar import Btf, Kernel, find_kernel
 from belljar.errors import BelljarError, KernelError
-from belljar.linux import files, log, maps, modules, mounts, sockets, tasks
+from belljar.linux import calls, files, log, maps, modules, mounts, sockets, tasks, tracing
 from belljar.linux.files import Files
 from belljar.linux.log import Messages
 from belljar.linux.maps import Maps
@@ -25,8 +25,16 @@ from belljar.linux.reading import TOP, Layouts, Reading, decoded
 from belljar.linux.sockets import Owners, Sockets
 from belljar.linux.table import Partial
 from belljar.linux.tasks import Task, Tasks
+from belljar.linux.tracing import SyscallTrace
 from belljar.linux.version import Version
 from belljar.shown import Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from belljar._belljar import VM, Expression
+    from belljar.linux.calls import Prototypes
+    from belljar.linux.tracing import Handler
 
 MOST_BTF = 64 << 20
 MOST_ARGUMENTS = 1 << 20
@@ -42,6 +50,7 @@ class Known:
     layouts: Layouts = field(default_factory=Layouts)
     btf: Btf | None = None
     direct_map: int | None = None
+    prototypes: Prototypes | None = None
 
 
 class Linux(Shown):
@@ -253,6 +262,69 @@ class Linux(Shown):
         except BelljarError as error:
             raise KernelError(f"the arguments of process {pid} are not in memory: {error}", first) from error
         return [part.decode("utf-8", "backslashreplace") for part in content.rstrip(b"\0").split(b"\0")] if size else []
+
+    @property
+    def vm(self) -> VM:
+        """The VM that it runs in. TypeError for the Linux of a dump, which does not run."""
+        from belljar._belljar import VM
+
+        if not isinstance(self.guest, VM):
+            raise TypeError("this Linux lies in a dump and does nothing any more: only that of a VM makes events")
+        return self.guest
+
+    @property
+    def prototypes(self) -> Prototypes:
+        """The system calls that this kernel offers, with their parameters: the kernel's own table and metadata."""
+        if self._known.prototypes is None:
+            self._known.prototypes = calls.prototypes(self._look())
+        return self._known.prototypes
+
+    def syscalls(
+        self,
+        names: str | Iterable[str] | None = None,
+        *,
+        pid: int | None = None,
+        text: int = 64,
+        capacity: int = 16384,
+        policy: Literal["stop", "drop"] = "stop",
+    ) -> SyscallTrace:
+        """Record system calls, each with its return, from now on: natively, so that the guest waits for no Python.
+
+        ``names`` says which ("openat", or several; by default all), ``pid`` of which process (all its threads). Of the
+        strings and buffers that the first two parameters hand over, ``text`` bytes are recorded, as they are in memory
+        when the call is made (a multiple of 8, up to 128). ``capacity`` counts records of each vCPU, two for a call;
+        ``policy`` says what a full ring does, as in `vm.trace`.
+        """
+        return SyscallTrace(self, names, pid, text, {"capacity": capacity, "policy": policy})
+
+    def on_syscall(
+        self,
+        name: str,
+        handler: Handler | None = None,
+        *,
+        pid: int | None = None,
+        when: Expression | None = None,
+        at_return: bool = False,
+    ) -> Any:
+        """Have ``handler(call)`` called where the kernel is about to do the system call ``name``, or has done it.
+
+        The guest waits. ``call`` has the arguments by name, their strings, the task, and `result`, which may be set: at
+        the entry that answers the call without the kernel, at the return it replaces what the kernel says. The
+        handler's answer is that of a breakpoint: None goes on, bj.STOP ends the run. Without a handler it is a
+        decorator. Returns the breakpoint.
+        """
+        if handler is None:
+            return lambda function: self.on_syscall(name, function, pid=pid, when=when, at_return=at_return)
+        return tracing.on_syscall(self, name, handler, pid=pid, when=when, at_return=at_return)
+
+    def on_switch(self, handler: Callable[[Task, Task], object] | None = None, *, pid: int | None = None) -> Any:
+        """Have ``handler(before, after)`` called where the kernel switches from one task to another, on any processor.
+
+        ``pid`` chooses switches to or from one process. Without a handler it is a decorator. Returns the breakpoint.
+        """
+        if handler is None:
+            return lambda function: self.on_switch(function, pid=pid)
+        return tracing.on_switch(self, handler, pid)
 
     def memory_of(self, task: Task) -> Any:
         """Return the memory of a task at its own addresses: a VirtualMemory. KernelError if it has none."""
