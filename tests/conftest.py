@@ -5,6 +5,7 @@ that there is meant to be no KVM.
 """
 
 import os
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -133,3 +134,17 @@ def seen():
         return " ".join("".join(text.seen).split())
 
     return read
+
+
+@pytest.fixture(scope="session")
+def linux():
+    """Return the folder of the Linux guest that tests/guests/linux/build.sh builds."""
+    build = KVM_TESTS.parent / "guests" / "linux" / "build.sh"
+    try:
+        where = subprocess.run([build, "--where"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"the Linux guest cannot be looked for: {error}")
+    missing = [name for name in ("vmlinux", "initrd.cpio") if not (Path(where) / name).exists()]
+    if missing:
+        pytest.skip(f"the Linux guest is not built (no {', '.join(missing)} in {where}): make linux-guest")
+    return Path(where)

@@ -31,13 +31,13 @@ _EACH = {STRUCT: 12, UNION: 12, ENUM: 8, FUNC_PROTO: 8, DATASEC: 12, ENUM64: 12}
 class Record(NamedTuple):
     """One type: its kind and name, and ``value``, its size in bytes or the number of the type that it refers to.
 
-    ``count`` is how many members it has, ``flag`` its kind flag, ``at`` where in the blob that follows begins.
+    ``length`` is how many members it has, ``flag`` its kind flag, ``at`` where in the blob that follows begins.
     """
 
     kind: int
     name: str
     value: int
-    count: int
+    length: int
     flag: bool
     at: int
 
@@ -119,7 +119,7 @@ class Types:
 
     def _each(self, record: Record) -> Iterator[tuple[int, ...]]:
         words = _WORDS[_EACH[record.kind] // 4]
-        return words.iter_unpack(self._blob[record.at : record.at + words.size * record.count])
+        return words.iter_unpack(self._blob[record.at : record.at + words.size * record.length])
 
     def members(self, record: Record) -> list[Member]:
         """Return the members of a structure or union."""

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from belljar import _belljar, vmcoreinfo
+from belljar import _belljar
 from belljar.btf_types import LARGEST, Types
-from belljar.errors import BelljarError, GuestMemoryError, HostError
+from belljar.errors import BelljarError, HostError
+from belljar.vmcoreinfo import VmCoreInfo
 
 if TYPE_CHECKING:
     import drgn
 
     from belljar._belljar import VM
     from belljar.dump import Dump
-    from belljar.vmcoreinfo import VmCoreInfo
 
 
 def program(guest: VM | Dump) -> drgn.Program:
@@ -25,7 +25,7 @@ def program(guest: VM | Dump) -> drgn.Program:
         import drgn
     except ImportError:
         raise HostError("drgn is not installed", "pip install drgn, or belljar[forensics]") from None
-    info = guest.vmcoreinfo if hasattr(guest, "vmcoreinfo") else vmcoreinfo.find(guest.memory)
+    info = guest.vmcoreinfo or _told(guest)
     prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
     for region in guest.memory.regions:
         prog.add_memory_segment(region.start, region.size, _physical(guest), physical=True)
@@ -37,13 +37,32 @@ def program(guest: VM | Dump) -> drgn.Program:
     return prog
 
 
+def _told(guest: VM | Dump) -> VmCoreInfo | None:
+    """Return what drgn needs of a VMCOREINFO, for a kernel that was built without; None where no Linux runs."""
+    try:
+        kernel = _belljar.find_kernel(guest.memory, [cpu.cr3 for cpu in guest.cpus])
+    except BelljarError:
+        return None
+    tables = kernel.symbols.get("init_top_pgt") or kernel.symbols.get("swapper_pg_dir") or 0
+    lines = [
+        f"OSRELEASE={kernel.release}",
+        "PAGESIZE=4096",
+        f"SYMBOL(swapper_pg_dir)={tables:x}",
+        f"SYMBOL(_stext)={kernel.base:x}",
+        f"KERNELOFFSET={kernel.slide:x}",
+        f"NUMBER(phys_base)={kernel.phys_base - (1 << 64) if kernel.phys_base >> 63 else kernel.phys_base}",
+        f"NUMBER(pgtable_l5_enabled)={int(kernel.levels == 5)}",
+    ]
+    return VmCoreInfo("\n".join(lines).encode()) if tables else None
+
+
 def _physical(guest: VM | Dump) -> Any:
     import drgn
 
     def read(address: int, count: int, _offset: int, _physical: bool) -> bytes:
         try:
             return guest.memory.read(address, count)
-        except (GuestMemoryError, BelljarError) as error:
+        except BelljarError as error:
             raise drgn.FaultError(str(error), address) from None
 
     return read
@@ -98,10 +117,11 @@ def _linux(prog: drgn.Program, guest: VM | Dump, info: VmCoreInfo) -> None:
 
 def _kallsyms(prog: drgn.Program, guest: VM | Dump) -> None:
     """Have `prog` know the kernel's symbols: by VMCOREINFO, which tells their place since Linux 6.0, or found."""
+    import drgn
     from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
     try:
         prog.register_symbol_finder("kallsyms", load_vmlinux_kallsyms(prog), enable_index=0)
-    except (LookupError, ValueError, OSError):
+    except (LookupError, ValueError, OSError, drgn.MissingDebugInfoError, drgn.FaultError):
         symbols = _belljar.find_kernel(guest.memory, [cpu.cr3 for cpu in guest.cpus]).symbols
         _symbols(prog, [(name, at, symbols.size(name)) for name, at in symbols.items()])

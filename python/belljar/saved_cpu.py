@@ -163,7 +163,8 @@ class SavedCPU(Shown):
     def disasm(self, count: int = 1) -> Listing:
         """Return the next `count` instructions at the instruction pointer, as far as they are mapped."""
         base = 0 if self.bits == 64 else int(self._state["cs.base"])
-        return self.virtual.disasm(base + int(self._state["regs.rip"]), count, bits=self.bits)
+        found: Listing = self.virtual.disasm(base + int(self._state["regs.rip"]), count, bits=self.bits)
+        return found
 
     def __dir__(self) -> list[str]:
         """Name the registers, too."""

@@ -6,7 +6,6 @@ The Linux guest is tests/guests/linux/build.sh's; where it is not built, its tes
 import contextlib
 import re
 import struct
-import subprocess
 import time
 from pathlib import Path
 
@@ -187,20 +186,6 @@ def test_the_reset_line_ends_the_run(machine):
     machine.load("mov al, 0xfe; out 0x64, al; l: jmp l", mode="real")
     machine.start()
     assert machine.join(timeout=5) == bj.Reset()
-
-
-@pytest.fixture(scope="session")
-def linux():
-    """The folder of the Linux guest."""
-    build = ROOT / "tests" / "guests" / "linux" / "build.sh"
-    try:
-        where = subprocess.run([build, "--where"], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"the Linux guest cannot be looked for: {error}")
-    missing = [name for name in ("vmlinux", "initrd.cpio") if not (Path(where) / name).exists()]
-    if missing:
-        pytest.skip(f"the Linux guest is not built (no {', '.join(missing)} in {where}): make linux-guest")
-    return Path(where)
 
 
 @pytest.mark.linux

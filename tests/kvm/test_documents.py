@@ -43,7 +43,7 @@ def test_the_readme_and_the_tutorial_have_blocks():
 
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_blocks_of_a_page_print_what_the_page_says(page):
+def test_the_blocks_of_a_page_print_what_the_page_says(page, tmp_path):
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     if any('.load("' in code for code, _ in blocks):
         pytest.importorskip("keystone")
@@ -53,6 +53,7 @@ def test_the_blocks_of_a_page_print_what_the_page_says(page):
         [sys.executable, "-c", RUN],
         input=json.dumps([code for code, _ in blocks]),
         capture_output=True,
+        cwd=tmp_path,
         text=True,
         timeout=100,
         check=False,

@@ -60,6 +60,20 @@ def test_drgn_has_its_types_on_a_dump_too(specimen, drgn, tmp_path):
         assert drgn.Object(prog, "unsigned long", address=0x2000).value_() == specimen.memory.read_u64(0x2000)
 
 
+@pytest.mark.linux
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_drgn_knows_the_symbols_of_a_kernel_that_carries_neither_types_nor_vmcoreinfo(drgn, linux):
+    with bj.boot.linux(linux / "vmlinux", initrd=linux / "initrd.cpio") as vm:
+        vm.start()
+        vm.console.read_until("belljar# ", timeout=200)
+        vm.pause()
+        prog = vm.drgn()
+        assert prog["UTS_RELEASE"].string_().endswith(b"-belljar")
+        assert prog.read_c_string(prog.symbol("linux_banner").address).startswith(b"Linux version 6.")
+        assert "init_task" in str(prog.symbol(prog.symbol("init_task").address + 8))
+
+
 needs_volatility = pytest.mark.skipif(
     not importlib.util.find_spec("volatility3"), reason="volatility3 is not installed"
 )
