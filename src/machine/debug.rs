@@ -156,6 +156,7 @@ impl Machine {
         let wish = &point.wish;
         let found = match wish.place {
             Place::Linear(at) if wish.hardware == Some(true) || wish.watch.is_some() => {
+                self.look_at_data(point, sregs, at);
                 return self
                     .points
                     .change(|plan| if is_pending(plan, point) { plan.take_slot(point, at) } else { Ok(()) });
@@ -183,6 +184,16 @@ impl Machine {
             }
             Ok(())
         })
+    }
+
+    /// Notes what a watchpoint watches as it is now, which is what the first hit tells as before.
+    fn look_at_data(&self, point: &Point, sregs: &Sregs, at: u64) {
+        let mut word = [0; 8];
+        let size = point.wish.watch.map_or(0, |watch| usize::from(watch.size).min(8));
+        let place = locate(sregs, &self.memory, at).map(|(place, _)| place);
+        if place.is_some_and(|place| self.memory.read(place, &mut word[..size]).is_ok()) {
+            point.replace(u64::from_le_bytes(word));
+        }
     }
 
     /// What notices a breakpoint here: by what was probed of this KVM and the ring at hand.
