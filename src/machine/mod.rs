@@ -5,6 +5,7 @@ mod below;
 mod build;
 mod cpu;
 mod doorbell;
+mod hold;
 mod interrupts;
 mod irq_event;
 mod lifecycle;

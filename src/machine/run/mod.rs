@@ -10,6 +10,7 @@
 
 mod coalesced;
 mod consult;
+mod held;
 mod interrupt;
 mod msr;
 mod port;
@@ -143,6 +144,12 @@ impl<'a> Run<'a> {
         loop {
             if self.session.is_stopping() {
                 return Ok(Exit::Interrupted(Interruption::Stop));
+            }
+            if self.slot.holds.are_on() {
+                match self.wait_until_released()? {
+                    Some(exit) => return Ok(exit),
+                    None => continue,
+                }
             }
             self.look_up_hooks();
             if let Some(exit) = self.make_room()? {

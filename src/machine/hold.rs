@@ -1,0 +1,71 @@
+//! Holding vCPUs back between two instructions while the run that they are in goes on: the thread of a held vCPU waits
+//! in place, and its vCPU is put back, to be looked at and changed by anybody. It never ends a run.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::Result;
+
+use super::Machine;
+use super::cpu::Slot;
+
+/// How many want one vCPU to wait. It goes on when nobody does.
+#[derive(Debug, Default)]
+pub struct Holds {
+    any: AtomicBool,
+    count: Mutex<u32>,
+    released: Condvar,
+}
+
+impl Holds {
+    fn count(&self) -> MutexGuard<'_, u32> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self) {
+        let mut count = self.count();
+        *count = count.saturating_add(1);
+        self.any.store(true, Ordering::SeqCst);
+    }
+
+    fn take_away(&self) {
+        let mut count = self.count();
+        *count = count.saturating_sub(1);
+        self.any.store(*count > 0, Ordering::SeqCst);
+        drop(count);
+        self.released.notify_all();
+    }
+
+    /// Is it to wait?
+    pub(super) fn are_on(&self) -> bool {
+        self.any.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it may go on, or for so long; true if it may.
+    pub(super) fn wait(&self, patience: Duration) -> bool {
+        let waited = self.released.wait_timeout_while(self.count(), patience, |count| *count > 0);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
+    }
+}
+
+impl Machine {
+    /// Has vCPU `id` wait before its next instruction, now or in the next run, until it is released as often. Returns
+    /// at once: [`Machine::is_at_rest`] says whether it waits.
+    pub fn hold(&self, id: u32) -> Result<()> {
+        let slot = self.cpu(id)?;
+        slot.holds.add();
+        slot.kick.kick();
+        Ok(())
+    }
+
+    /// Lets vCPU `id` go on, unless somebody else holds it.
+    pub fn release(&self, id: u32) -> Result<()> {
+        self.cpu(id).map(|slot| slot.holds.take_away())
+    }
+
+    /// Does no vCPU run, nor the handler of one? Each is held, or in no run.
+    pub fn is_at_rest(&self) -> bool {
+        self.cpus.iter().all(Slot::is_at_rest)
+    }
+}

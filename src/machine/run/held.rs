@@ -1,0 +1,35 @@
+//! A vCPU that is held: its thread waits between two instructions until it is released or the run ends.
+//! It never looks at the vCPU meanwhile: others may be changing it.
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::exit::Exit;
+
+use super::Run;
+
+/// How often a thread that waits looks for signals and for the end of its time.
+const SLICE: Duration = Duration::from_millis(40);
+
+impl Run<'_> {
+    /// Completes the instruction at hand and waits until nobody holds the vCPU. Hands out the exit that ends the run
+    /// instead, if there is one: it came while the instruction completed, or the time is over.
+    pub(super) fn wait_until_released(&mut self) -> Result<Option<Exit>> {
+        self.complete()?;
+        if let Some(exit) = self.ended.take() {
+            return Ok(Some(exit));
+        }
+        let (slot, session, poll) = (self.slot, self.session, self.poll);
+        self.lease.park(|| {
+            while !slot.holds.wait(SLICE) && !session.is_stopping() {
+                if let Some(poll) = poll {
+                    poll()?;
+                }
+                if session.time_left() == Some(Duration::ZERO) {
+                    return Ok(Some(Exit::Timeout));
+                }
+            }
+            Ok(None)
+        })
+    }
+}
