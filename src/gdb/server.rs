@@ -1,6 +1,7 @@
 //! A server for gdb: a thread that listens, holds the guest while a client is connected, and carries messages between
 //! the client and the machine. It never runs a vCPU and never holds a lock while it reads or writes the socket.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -114,6 +115,28 @@ struct Host {
     starts: bool,
 }
 
+/// The guest is held while it lives.
+struct Visit<'a> {
+    grip: &'a Grip,
+    machine: &'a Machine,
+}
+
+impl<'a> Visit<'a> {
+    fn begin(grip: &'a Grip, machine: &'a Machine) -> Self {
+        grip.forget_stops();
+        grip.hold_all(machine);
+        Self { grip, machine }
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.grip.set_client(None);
+        self.grip.forget_stops();
+        self.grip.release_all(self.machine);
+    }
+}
+
 /// Why a connection is over.
 enum End {
     /// The client let go, or is gone.
@@ -128,7 +151,8 @@ impl Host {
             let ready = self.waiter.wait(TICK);
             Waiter::heard(&self.grip.news);
             if let Some(stream) = self.listener.accept().filter(|_| ready) {
-                self.attend(stream);
+                // A defect of ours or of gdbstub's costs the client its connection, and nobody the guest.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.attend(stream)));
             }
         }
         self.grip.close();
@@ -140,18 +164,14 @@ impl Host {
 
     /// Holds the guest for as long as the client is there, and leaves nothing behind.
     fn attend(&self, stream: Stream) {
-        self.grip.forget_stops();
-        self.grip.hold_all(&self.machine);
+        let _visit = Visit::begin(&self.grip, &self.machine);
         let end = self.debug(stream).unwrap_or_else(|error| {
             log::info!("the connection to gdb is over: {error}");
             End::Detached
         });
-        self.grip.set_client(None);
-        self.grip.forget_stops();
         if matches!(end, End::Killed) {
             self.machine.interrupt(Interruption::Stop);
         }
-        self.grip.release_all(&self.machine);
     }
 
     fn debug(&self, stream: Stream) -> Result<End, String> {
@@ -209,7 +229,10 @@ impl Session<'_> {
             return Err("the server is closed".into());
         }
         match byte {
-            Some(byte) => idle.incoming_data(&mut self.guest, byte).map_err(|e| e.to_string()),
+            Some(byte) => {
+                self.guest.new_packet();
+                idle.incoming_data(&mut self.guest, byte).map_err(|e| e.to_string())
+            }
             None => Ok(idle.into()),
         }
     }
@@ -225,7 +248,10 @@ impl Session<'_> {
             return running.report_stop(&mut self.guest, reason(stop)).map_err(|e| e.to_string());
         }
         match running.borrow_conn().next(TICK).map_err(|e| e.to_string())? {
-            Some(byte) => running.incoming_data(&mut self.guest, byte).map_err(|e| e.to_string()),
+            Some(byte) => {
+                self.guest.new_packet();
+                running.incoming_data(&mut self.guest, byte).map_err(|e| e.to_string())
+            }
             None => Ok(running.into()),
         }
     }

@@ -32,6 +32,9 @@ use super::resume::Plan;
 /// The MSR that SWAPGS exchanges with GS.base (Intel SDM vol. 4, table 2-2).
 const KERNEL_GS_BASE: u32 = 0xc000_0102;
 
+/// The most bytes of memory that one packet reads.
+const MOST_READ: usize = 0x4000;
+
 /// What one client of gdb's protocol debugs.
 pub struct Guest {
     pub(super) machine: Arc<Machine>,
@@ -40,6 +43,8 @@ pub struct Guest {
     layout: &'static Layout,
     has_avx: bool,
     description: String,
+    /// How many bytes of memory the packet in hand may still read: its length is the client's word alone.
+    budget: usize,
 }
 
 /// gdb's number of the thread that stands for a vCPU.
@@ -64,7 +69,12 @@ impl Guest {
         let layout = &XsaveForm::get()?.layout;
         let has_avx = layout.width(Register::Ymm(0)).is_some();
         let plan = Plan::new(machine.cpus.len(), starts);
-        Ok(Self { machine, grip, plan, layout, has_avx, description: description(has_avx) })
+        Ok(Self { machine, grip, plan, layout, has_avx, description: description(has_avx), budget: 0 })
+    }
+
+    /// A new packet begins.
+    pub(super) fn new_packet(&mut self) {
+        self.budget = MOST_READ;
     }
 
     fn file(&self, thread: Tid) -> Result<File> {
@@ -237,6 +247,9 @@ impl MultiThreadBase for Guest {
     }
 
     fn read_addrs(&mut self, start: u64, data: &mut [u8], tid: Tid) -> TargetResult<usize, Self> {
+        let beyond = u128::from(start) + u128::try_from(data.len()).unwrap_or(u128::MAX) > 1 << 64;
+        let left = self.budget.checked_sub(data.len()).filter(|_| !beyond);
+        self.budget = left.ok_or(TargetError::NonFatal)?;
         let sregs = refused(self.machine.sregs(vcpu_of(tid)))?;
         match self.read_with(&sregs, start, data) {
             0 if !data.is_empty() => Err(TargetError::NonFatal),
