@@ -101,7 +101,9 @@ impl MultiThreadResume for Guest {
         for id in &moving {
             self.prepare(*id)?;
         }
-        moving.iter().for_each(|id| self.grip.release(&self.machine, *id));
+        for id in &moving {
+            self.grip.release(&self.machine, *id);
+        }
         if let Err(error) = self.start() {
             log::warn!("gdb cannot have the guest go on: {error}");
             error.unheard(); // what a handler raised in the run before, and nobody has asked for

@@ -1,8 +1,9 @@
 //! Holding vCPUs back between two instructions while the run that they are in goes on: the thread of a held vCPU waits
 //! in place, and its vCPU is put back, to be looked at and changed by anybody. It never ends a run.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Result;
@@ -10,12 +11,26 @@ use crate::error::Result;
 use super::Machine;
 use super::cpu::Slot;
 
+/// Who wants to see one vCPU go on instruction by instruction.
+pub trait Stepper: Send + Sync {
+    /// vCPU `id` has executed one instruction; the next one is at linear address `at`. Is that to be a step, too? Called on
+    /// the thread that runs the vCPU; who says no has held it first, if it is not to go on.
+    fn stepped(&self, id: u32, at: u64) -> bool;
+}
+
 /// How many want one vCPU to wait. It goes on when nobody does.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Holds {
     any: AtomicBool,
     count: Mutex<u32>,
     released: Condvar,
+    stepper: Mutex<Option<Arc<dyn Stepper>>>,
+}
+
+impl fmt::Debug for Holds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Holds").field("count", &self.count).finish_non_exhaustive()
+    }
 }
 
 impl Holds {
@@ -35,6 +50,25 @@ impl Holds {
         self.any.store(*count > 0, Ordering::SeqCst);
         drop(count);
         self.released.notify_all();
+    }
+
+    fn stepper(&self) -> MutexGuard<'_, Option<Arc<dyn Stepper>>> {
+        self.stepper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is it to go on by single steps?
+    pub(super) fn are_steps_wanted(&self) -> bool {
+        self.stepper().is_some()
+    }
+
+    /// Tells that vCPU `id` has taken a step, with no lock held. Is the next one wanted, too?
+    pub(super) fn stepped(&self, id: u32, at: u64) -> bool {
+        let stepper = self.stepper().clone();
+        let goes_on = stepper.is_some_and(|stepper| stepper.stepped(id, at));
+        if !goes_on {
+            drop(self.stepper().take());
+        }
+        goes_on
     }
 
     /// Is it to wait?
@@ -62,6 +96,14 @@ impl Machine {
     /// Lets vCPU `id` go on, unless somebody else holds it.
     pub fn release(&self, id: u32) -> Result<()> {
         self.cpu(id).map(|slot| slot.holds.take_away())
+    }
+
+    /// Has vCPU `id`, which is held or in no run, go on by single steps when it is released or run: `stepper` is told of
+    /// each. Without one, it goes on as ever.
+    pub fn step(&self, id: u32, stepper: Option<Arc<dyn Stepper>>) -> Result<()> {
+        let old = std::mem::replace(&mut *self.cpu(id)?.holds.stepper(), stepper);
+        drop(old);
+        Ok(())
     }
 
     /// Does no vCPU run, nor the handler of one? Each is held, or in no run.

@@ -44,6 +44,7 @@ use build::Routes;
 pub use cpu::{Cpu, Slot};
 pub use doorbell::Doorbell;
 use doorbell::Doorbells;
+pub use hold::Stepper;
 use interrupts::Lines;
 pub use irq_event::InterruptEvent;
 use irq_event::Routing;

@@ -84,7 +84,9 @@ impl VM {
     /// Ends the servers of gdb. Not with the interpreter attached: it waits for their threads.
     fn close_servers(&self) {
         let servers = std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner));
-        servers.iter().for_each(|server| server.close());
+        for server in servers {
+            server.close();
+        }
     }
 
     fn forget_readers(&self) {

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import os
 import random
 import re
 import socket
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -390,7 +390,7 @@ def test_a_port_that_is_taken_is_an_error_and_so_are_two_places_at_once(counting
 
 
 def test_random_bytes_harm_neither_the_server_nor_the_guest(counting):
-    chance = random.Random(6)  # noqa: S311 - bytes to be wrong with
+    chance = random.Random(6)
     starts = [b"", b"$", b"$m", b"$Z0,", b"$vCont;", b"$qRcmd,", b"$G", b"$P", b"$X", b"$H", b"$qXfer:features:read:"]
     with counting.gdbserver() as server:
         for turn in range(60):
@@ -409,15 +409,15 @@ def test_random_bytes_harm_neither_the_server_nor_the_guest(counting):
 def test_servers_leave_no_threads_and_no_descriptors(new_vm):
     vm = new_vm("1M")
     vm.gdbserver().close()
-    before = len(os.listdir("/proc/self/fd")), threads()
+    before = len(list(Path("/proc/self/fd").iterdir())), threads()
     for _ in range(5):
         with vm.gdbserver() as server, Client(server) as client:
             client.ask("?")
-    assert (len(os.listdir("/proc/self/fd")), threads()) == before
+    assert (len(list(Path("/proc/self/fd").iterdir())), threads()) == before
 
 
 def threads():
-    return len(os.listdir("/proc/self/task"))
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def test_a_machine_that_nobody_refers_to_ends_with_its_server():
@@ -439,5 +439,5 @@ client = socket.create_connection(("127.0.0.1", server.port))
 server.wait(10)
 print("held", server.connected)
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == "held True\n"
