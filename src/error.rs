@@ -107,6 +107,14 @@ pub enum Error {
         /// The most that KVM has.
         max: u64,
     },
+    /// This KVM has no way to do it.
+    #[error("{what}")]
+    NoMechanism {
+        /// What does not work.
+        what: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// An argument that means nothing.
     #[error("{0}")]
     Invalid(String),

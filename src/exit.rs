@@ -147,6 +147,20 @@ pub enum Exit {
     HyperV(Box<Paravirtual>),
     /// What a guest asks of Xen that KVM leaves to user space.
     Xen(Box<Paravirtual>),
+    /// A vCPU is about to execute an instruction at which a breakpoint is.
+    Breakpoint {
+        /// The number of the breakpoint.
+        id: u32,
+        /// Linear address of the instruction.
+        at: u64,
+    },
+    /// The guest has accessed what a watchpoint watches.
+    Watchpoint(Box<Watched>),
+    /// One instruction has been executed, and somebody wanted to see each.
+    Step {
+        /// Linear address of the next instruction.
+        at: u64,
+    },
     /// The time given to `run` is over.
     Timeout,
     /// Somebody asked the machine to stop.
@@ -171,6 +185,27 @@ impl PortString {
     pub fn count(&self) -> u32 {
         u32::try_from(self.data.len() / usize::from(self.size.max(1))).unwrap_or(u32::MAX)
     }
+}
+
+/// An access to what a watchpoint watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The number of the watchpoint.
+    pub id: u32,
+    /// The first byte accessed, in the addresses that the watchpoint was given: linear or guest-physical.
+    pub at: u64,
+    /// The same as a guest-physical address, where it has one.
+    pub gpa: Option<u64>,
+    /// 1 to 8 bytes.
+    pub size: u8,
+    /// Written, not read or executed.
+    pub write: bool,
+    /// What was there before, little-endian.
+    pub before: u64,
+    /// What is there afterwards; of a read, the same.
+    pub after: u64,
+    /// Linear address of the instruction, or of the one after it where the processor says no more.
+    pub rip: u64,
 }
 
 /// A hypercall that KVM leaves to user space (`KVM_EXIT_HYPERCALL`).
@@ -285,7 +320,7 @@ macro_rules! exit_kinds {
 exit_kinds! {
     PortIn PortOut PortStringIn PortStringOut MmioRead MmioWrite MsrRead MsrWrite Hlt Shutdown Reset Debug Exception
     InternalError FailEntry MemoryFault SystemEvent Hypercall InterruptWindow TprLowered TprAccess IoapicEoi
-    DirtyRingFull ApResetHold BusLock Notify HyperV Xen Timeout Interrupted Unknown
+    DirtyRingFull ApResetHold BusLock Notify HyperV Xen Timeout Interrupted Unknown Breakpoint Watchpoint Step
 }
 
 impl ExitKind {
@@ -367,6 +402,9 @@ impl Exit {
             Self::HyperV(_) => ExitKind::HyperV,
             Self::Xen(_) => ExitKind::Xen,
             Self::Unknown(_) => ExitKind::Unknown,
+            Self::Breakpoint { .. } => ExitKind::Breakpoint,
+            Self::Watchpoint(_) => ExitKind::Watchpoint,
+            Self::Step { .. } => ExitKind::Step,
         }
     }
 }

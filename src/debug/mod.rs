@@ -1,2 +1,8 @@
-//! What is planted in a guest so that it stops: breakpoints, watchpoints, steps; as data, with what each needs of a vCPU.
-//! It never runs a vCPU: `machine` does what it says.
+//! What is planted in a guest and why: breakpoints and watchpoints, where they lie, and by what mechanism they are noticed.
+//! It never touches guest memory or a vCPU.
+
+mod plan;
+mod point;
+
+pub use plan::{Plan, Points, Role, Site, Slot};
+pub use point::{Mechanism, Place, Point, Watch, Wish};

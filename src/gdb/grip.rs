@@ -108,11 +108,13 @@ impl Grip {
         self.wake();
     }
 
-    /// The first stop that is still one and has not been told, which `is_true` says.
-    pub fn next_stop(&self, is_true: impl Fn(&Stop) -> bool) -> Option<Stop> {
+    /// The first stop that has not been told, of those that are `wanted` now; what comes to light as no stop any more
+    /// on the way, as `is_still` says, is forgotten.
+    pub fn next_stop(&self, wanted: impl Fn(&Stop) -> bool, is_still: impl Fn(&Stop) -> bool) -> Option<Stop> {
         let mut stops = locked(&self.stops);
-        stops.retain(|stop| is_true(stop));
-        stops.pop_front()
+        stops.retain(|stop| !wanted(stop) || is_still(stop));
+        let at = stops.iter().position(wanted)?;
+        stops.remove(at)
     }
 
     /// Is there one?

@@ -94,7 +94,7 @@ impl MultiThreadResume for Guest {
     fn resume(&mut self) -> Result<()> {
         let ids: Vec<u32> = self.machine.cpus.iter().map(|slot| slot.id).collect();
         let moving: Vec<u32> = ids.into_iter().filter(|id| self.plan.moves(*id)).collect();
-        if self.grip.has_stop(|stop| moving.contains(&stop.vcpu)) {
+        if self.grip.has_stop(|stop| moving.contains(&stop.vcpu) && self.is_still(stop)) {
             self.grip.wake(); // one that stopped together with the last one is told first
             return Ok(());
         }

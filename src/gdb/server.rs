@@ -269,7 +269,8 @@ impl Session<'_> {
 
     /// A stop to tell, everything being at rest.
     fn stopped(&mut self) -> Option<Stop> {
-        if !self.host.grip.has_stop(|_| true) && !self.is_run_over() {
+        let is_one = |stop: &Stop| self.guest.plan.moves(stop.vcpu) && self.guest.is_still(stop);
+        if !self.host.grip.has_stop(is_one) && !self.is_run_over() {
             return None;
         }
         self.host.grip.hold_all(&self.host.machine);
@@ -278,7 +279,7 @@ impl Session<'_> {
 
     /// The next stop that is still one: gdb may have taken the breakpoint away since.
     fn next_stop(&self) -> Option<Stop> {
-        self.host.grip.next_stop(|stop| self.guest.plan.moves(stop.vcpu) && self.guest.is_still(stop))
+        self.host.grip.next_stop(|stop| self.guest.plan.moves(stop.vcpu), |stop| self.guest.is_still(stop))
     }
 
     /// Has a run in the background come to its end by itself, since the guest was told to go on?

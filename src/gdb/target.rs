@@ -26,6 +26,7 @@ use crate::x86::{Gpr, Segment, Sregs, translate};
 
 use super::arch::{Number, Packet, X86, description, rows};
 use super::grip::Grip;
+use super::points::Planted;
 use super::registers::File;
 use super::resume::Plan;
 
@@ -40,6 +41,7 @@ pub struct Guest {
     pub(super) machine: Arc<Machine>,
     pub(super) grip: Arc<Grip>,
     pub(super) plan: Plan,
+    pub(super) points: Vec<Planted>,
     layout: &'static Layout,
     has_avx: bool,
     description: String,
@@ -69,7 +71,16 @@ impl Guest {
         let layout = &XsaveForm::get()?.layout;
         let has_avx = layout.width(Register::Ymm(0)).is_some();
         let plan = Plan::new(machine.cpus.len(), starts);
-        Ok(Self { machine, grip, plan, layout, has_avx, description: description(has_avx), budget: 0 })
+        Ok(Self {
+            machine,
+            grip,
+            plan,
+            points: Vec::new(),
+            layout,
+            has_avx,
+            description: description(has_avx),
+            budget: 0,
+        })
     }
 
     /// A new packet begins.

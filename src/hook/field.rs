@@ -30,7 +30,7 @@ fields! {
     Port "port" Address "address" Index "index" Size "size" Count "count" Data "data" Length "length" Vcpu "vcpu"
     Vector "vector" ErrorCode "error_code" Rip "rip" Cr2 "cr2" Number "number" LongMode "long_mode" Kind "kind"
     Flags "flags" Reason "reason" Suberror "suberror" Exception "exception" Pc "pc" Dr6 "dr6" Dr7 "dr7" Cpu "cpu"
-    Tpr "tpr" IsWrite "is_write"
+    Tpr "tpr" IsWrite "is_write" Id "id" Gpa "gpa" Write "write" Before "before" After "after"
 }
 
 impl Field {
@@ -43,7 +43,7 @@ impl Field {
     pub fn of(self, exit: &Exit, vcpu: u32) -> Option<u64> {
         match self {
             Self::Vcpu => Some(u64::from(vcpu)),
-            Self::Port | Self::Address | Self::Index => self.place(exit),
+            Self::Port | Self::Address | Self::Index | Self::Gpa => self.place(exit),
             Self::Size | Self::Count | Self::Data | Self::Length => self.extent(exit),
             _ => self.event(exit),
         }
@@ -59,6 +59,9 @@ impl Field {
             (Self::Address, Exit::MmioRead { at, .. } | Exit::MmioWrite { at, .. } | Exit::MemoryFault { at, .. }) => {
                 at.0
             }
+            (Self::Address, Exit::Breakpoint { at, .. } | Exit::Step { at }) => *at,
+            (Self::Address, Exit::Watchpoint(watched)) => watched.at,
+            (Self::Gpa, Exit::Watchpoint(watched)) => watched.gpa?,
             (Self::Index, Exit::MsrRead { index, .. } | Exit::MsrWrite { index, .. }) => u64::from(*index),
             _ => return None,
         })
@@ -75,6 +78,7 @@ impl Field {
                 | Exit::MmioRead { size, .. }
                 | Exit::MmioWrite { size, .. },
             ) => u64::from(*size),
+            (Self::Size, Exit::Watchpoint(watched)) => u64::from(watched.size),
             (Self::Size, Exit::PortStringOut(string)) => u64::from(string.size),
             (Self::Count, Exit::PortStringIn { count, .. }) => u64::from(*count),
             (Self::Count, Exit::PortStringOut(string)) => u64::from(string.count()),
@@ -110,6 +114,12 @@ impl Field {
             (Self::Dr7, Exit::Debug { dr7, .. }) => *dr7,
             (Self::Cpu, Exit::FailEntry { cpu, .. }) => u64::from(*cpu),
             (Self::Tpr, Exit::TprLowered { tpr }) => u64::from(*tpr),
+            (Self::Id, Exit::Breakpoint { id, .. }) => u64::from(*id),
+            (Self::Id, Exit::Watchpoint(watched)) => u64::from(watched.id),
+            (Self::Write, Exit::Watchpoint(watched)) => u64::from(watched.write),
+            (Self::Before, Exit::Watchpoint(watched)) => watched.before,
+            (Self::After, Exit::Watchpoint(watched)) => watched.after,
+            (Self::Rip, Exit::Watchpoint(watched)) => watched.rip,
             (Self::IsWrite, Exit::TprAccess { is_write, .. }) => u64::from(*is_write),
             _ => return None,
         })

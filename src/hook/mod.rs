@@ -58,6 +58,8 @@ pub enum Subject {
     Msr(Span),
     /// All exits of one kind.
     Kind(K),
+    /// The hits of the breakpoint or watchpoint of that number.
+    Point(u32),
     /// All exits.
     Any,
 }
@@ -192,7 +194,7 @@ impl Hook {
                 Subject::Kind(kind) => kind == exit.kind(),
                 Subject::Port(_) if is_element => !self.wanted.strings,
                 Subject::Port(_) => self.wanted.strings || !matches!(exit.kind(), K::PortStringIn | K::PortStringOut),
-                Subject::Mmio(_) | Subject::Msr(_) => true,
+                Subject::Mmio(_) | Subject::Msr(_) | Subject::Point(_) => true,
             }
     }
 

@@ -168,6 +168,7 @@ impl NativeExit {
             | Exit::MmioRead { size, .. }
             | Exit::MmioWrite { size, .. } => (size, 1),
             Exit::MsrRead { .. } | Exit::MsrWrite { .. } => (8, 1),
+            Exit::Watchpoint(ref watched) => (watched.size, 1),
             Exit::PortStringIn { size, count, .. } => (size, count),
             Exit::PortStringOut(ref string) => (string.size, string.count()),
             _ => (0, 0),
@@ -208,6 +209,9 @@ fn words(exit: &Exit) -> (u64, u64) {
         Exit::MemoryFault { at, size, .. } => (at.0, size),
         Exit::Debug { pc, exception, .. } => (pc, exception.into()),
         Exit::InternalError(ref error) => (error.rip, error.suberror.into()),
+        Exit::Breakpoint { id, at } => (at, id.into()),
+        Exit::Watchpoint(ref watched) => (watched.at, watched.after),
+        Exit::Step { at } => (at, 0),
         _ => (0, 0),
     }
 }

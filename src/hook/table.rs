@@ -21,7 +21,10 @@ pub struct Tables {
     ports: Vec<Option<Arc<Vec<Option<Chain>>>>>,
     mmio: Ranges,
     msrs: Ranges,
-    kinds: [Option<Chain>; ExitKind::COUNT],
+    /// By the number of a breakpoint or watchpoint.
+    points: Ranges,
+    /// By kind; nothing at all where nobody wants a kind.
+    kinds: Vec<Option<Chain>>,
     /// Every hook, oldest first: what the tables are made from.
     all: Vec<Arc<Hook>>,
     /// Those that only record, in tables of their own: they see what others answer, and cost nothing where none are.
@@ -79,9 +82,11 @@ impl Tables {
             Exit::PortStringOut(string) => self.port(string.port),
             Exit::MmioRead { at, .. } | Exit::MmioWrite { at, .. } => self.mmio.get(at.0),
             Exit::MsrRead { index, .. } | Exit::MsrWrite { index, .. } => self.msrs.get(u64::from(*index)),
+            Exit::Breakpoint { id, .. } => self.points.get(u64::from(*id)),
+            Exit::Watchpoint(watched) => self.points.get(u64::from(watched.id)),
             _ => None,
         };
-        specific.or_else(|| self.kinds[exit.kind().index()].as_ref())
+        specific.or_else(|| self.kinds.get(exit.kind().index())?.as_ref())
     }
 
     fn port(&self, port: u16) -> Option<&Chain> {
@@ -138,20 +143,21 @@ impl Tables {
             Subject::Port(span) => self.rebuild_ports(span.first, span.last),
             Subject::Mmio(_) => self.mmio = self.rebuild_mmio(),
             Subject::Msr(_) => self.msrs = self.rebuild_msrs(),
+            Subject::Point(_) => self.points = self.rebuild_points(),
             Subject::Kind(_) | Subject::Any => {
                 self.rebuild_kinds();
                 self.rebuild_ports(0, 0xffff);
                 self.mmio = self.rebuild_mmio();
                 self.msrs = self.rebuild_msrs();
+                self.points = self.rebuild_points();
             }
         }
     }
 
     fn rebuild_kinds(&mut self) {
-        for kind in ExitKind::ALL {
-            let wants = |h: &&Arc<Hook>| matches!(h.subject, Subject::Any) || h.subject == Subject::Kind(*kind);
-            self.kinds[kind.index()] = chain(self.all.iter().filter(wants));
-        }
+        let wants = |h: &Arc<Hook>, kind| matches!(h.subject, Subject::Any) || h.subject == Subject::Kind(kind);
+        let of = |kind: &ExitKind| chain(self.all.iter().filter(|h| wants(h, *kind)));
+        self.kinds = ExitKind::ALL.iter().map(of).collect();
     }
 
     fn rebuild_ports(&mut self, first: u64, last: u64) {
@@ -181,6 +187,13 @@ impl Tables {
     fn rebuild_msrs(&self) -> Ranges {
         self.with_general_ranges(MSR_KINDS, |s| match s {
             Subject::Msr(span) => Some((span.first, span.last)),
+            _ => None,
+        })
+    }
+
+    fn rebuild_points(&self) -> Ranges {
+        self.with_general_ranges(POINT_KINDS, |s| match s {
+            Subject::Point(id) => Some((id.into(), id.into())),
             _ => None,
         })
     }
@@ -215,6 +228,8 @@ fn chain<'a>(hooks: impl DoubleEndedIterator<Item = &'a Arc<Hook>>) -> Option<Ch
 const PORT_KINDS: &[ExitKind] = &[ExitKind::PortIn, ExitKind::PortOut, ExitKind::PortStringIn, ExitKind::PortStringOut];
 const MMIO_KINDS: &[ExitKind] = &[ExitKind::MmioRead, ExitKind::MmioWrite];
 const MSR_KINDS: &[ExitKind] = &[ExitKind::MsrRead, ExitKind::MsrWrite];
+const POINT_KINDS: &[ExitKind] = &[ExitKind::Breakpoint, ExitKind::Watchpoint];
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

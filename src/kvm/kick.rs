@@ -133,7 +133,8 @@ impl<'a> RunGuard<'a> {
     }
 
     /// Moves the next kick of this thread.
-    pub fn tick_in(&self, first: Duration) -> Result<()> {
+    pub fn tick_in(&mut self, first: Duration) -> Result<()> {
+        self.timed = true;
         set_timer(first.max(Duration::from_nanos(1)), TICK)
     }
 }

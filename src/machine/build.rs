@@ -8,17 +8,19 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::addr::Span;
 use crate::boot::layout;
 use crate::bus::{Bus, SharedDevice};
+use crate::debug::Points;
 use crate::devices::{Console, I8042, IoApic, MessageSink, Serial, ioapic};
 use crate::error::{Error, Result};
 use crate::hook::Hooks;
 use crate::kvm::{Host, Irqchip, Kick, MsiMessage, Quirks, Vm};
 use crate::memory::{Memory, Pages, Source};
 
-use super::cpu::{Cpu, Slot};
+use super::cpu::{Cpu, CpuDebug, Slot};
 use super::doorbell::Doorbells;
 use super::interrupts::Lines;
 use super::irq_event::Routing;
 use super::repair::Repair;
+use super::world::World;
 use super::zone::Zones;
 use super::{IrqEvent, Life, Machine, SerialLine};
 
@@ -78,6 +80,7 @@ impl Machine {
         for (at, len) in config.memory.map(layout::ram_ranges).unwrap_or_default() {
             super::memory::add(&vm, &memory, at, len, false, &source)?;
         }
+        let vcpu_total = usize::try_from(vcpus).unwrap_or(usize::MAX);
         let cpus = (0..vcpus).map(|id| make_vcpu(&host, &vm, id, irqchip, &quirks)).collect::<Result<_>>()?;
         let mut machine = Self {
             memory,
@@ -94,6 +97,8 @@ impl Machine {
             vm: Mutex::new(Some(Arc::clone(&vm))),
             doorbells: Doorbells::default(),
             zones: Zones::default(),
+            points: Points::default(),
+            world: World::new(vcpu_total),
             routing: Arc::new(Routing::new(irqchip)),
             filtering: Mutex::default(),
             life: Mutex::new(Life::default()),
@@ -198,7 +203,7 @@ fn make_vcpu(host: &Host, vm: &Vm, id: u32, irqchip: Irqchip, quirks: &Quirks) -
         vcpu.wire_local_interrupts()?;
     }
     vcpu.set_cpuid(&host.cpuid_for(id, quirks)?)?;
-    Ok(Slot::new(id, kick, Cpu { vcpu, shim: None, repair: Repair::new(quirks) }))
+    Ok(Slot::new(id, kick, Cpu { vcpu, shim: None, repair: Repair::new(quirks), debug: CpuDebug::default() }))
 }
 
 /// Sends what the I/O APIC says to KVM.

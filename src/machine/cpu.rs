@@ -8,8 +8,8 @@ use crate::boot::bare::{Place, Shim};
 use crate::error::{Error, Result};
 use crate::kvm::{Kick, Queue, Vcpu};
 
-use super::hold::Holds;
 use super::interrupts::Injections;
+use super::park::Holds;
 use super::repair::Repair;
 use super::stats::Counters;
 
@@ -22,6 +22,21 @@ pub struct Cpu {
     pub shim: Option<Shim>,
     /// What is repaired where KVM cannot go on.
     pub repair: Repair,
+    /// What debugging needs to know of it.
+    pub debug: CpuDebug,
+}
+
+/// What debugging keeps of one vCPU, from one run to the next.
+#[derive(Debug, Default)]
+pub struct CpuDebug {
+    /// The linear address of an instruction that was reported and has not been executed: it is stepped over.
+    pub resume: Option<u64>,
+    /// A step over it ended in an exception of the guest's: where it was, and RSP. Coming back is no new hit.
+    pub returning: Option<(u64, u64)>,
+    /// What KVM was told last: its flags, and DR0 to DR7.
+    pub told: (u32, [u64; 8]),
+    /// The trap flag is ours.
+    pub owns_trap_flag: bool,
 }
 
 #[derive(Debug)]

@@ -4,8 +4,8 @@
 mod below;
 mod build;
 mod cpu;
+mod debug;
 mod doorbell;
-mod hold;
 mod interrupts;
 mod irq_event;
 mod lifecycle;
@@ -13,12 +13,14 @@ mod look;
 mod map;
 mod memory;
 mod merge;
+mod park;
 mod probe;
 pub mod repair;
 mod ring3;
 mod run;
 mod session;
 mod stats;
+mod world;
 mod zone;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -30,6 +32,7 @@ use crate::addr::{GuestPhys, Span};
 use crate::boot::bare::{self, Mode};
 use crate::boot::start::Start;
 use crate::bus::Bus;
+use crate::debug::Points;
 use crate::devices::{Console, IoApic, Serial};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, Interruption};
@@ -44,18 +47,19 @@ use build::Routes;
 pub use cpu::{Cpu, Slot};
 pub use doorbell::Doorbell;
 use doorbell::Doorbells;
-pub use hold::Stepper;
 use interrupts::Lines;
 pub use irq_event::InterruptEvent;
 use irq_event::Routing;
 pub use lifecycle::{Phase, Work};
 pub use look::InSlot;
 pub use map::{Kind, Place, holes};
+pub use park::Stepper;
 pub use probe::{WHOLE, probe};
 pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::{Stats, time_of};
+use world::World;
 use zone::Zones;
 pub use zone::{Reader, Zone};
 
@@ -145,6 +149,9 @@ pub struct Machine {
     vm: Mutex<Option<Arc<Vm>>>,
     doorbells: Doorbells,
     zones: Zones,
+    /// Breakpoints and watchpoints.
+    points: Points,
+    world: World,
     routing: Arc<Routing>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,

@@ -45,6 +45,8 @@ pub struct Limits {
     pub until: Kinds,
     /// Asked after each of them, and every now and then.
     pub condition: Option<Until>,
+    /// After so many instructions.
+    pub steps: Option<u64>,
 }
 
 /// What the vCPUs of one run share.
@@ -57,6 +59,7 @@ pub struct Session {
     deadline: Option<Instant>,
     until: Kinds,
     condition: Option<Until>,
+    steps: Option<u64>,
     /// The thread that waits for the run to end, where it is one.
     caller: Option<ThreadId>,
     /// The vCPU that stands for the whole run, in exits that no single one made.
@@ -81,6 +84,7 @@ impl Session {
             deadline: limits.timeout.and_then(|t| Instant::now().checked_add(t)),
             until: limits.until,
             condition: limits.condition,
+            steps: limits.steps,
             caller,
             first: vcpus.first().copied().unwrap_or(0),
             state: Mutex::new(State { running: vcpus.len(), ..State::default() }),
@@ -152,6 +156,11 @@ impl Session {
     /// The thread that waits for the run to end, and so does nothing else.
     pub(super) fn caller(&self) -> Option<ThreadId> {
         self.caller
+    }
+
+    /// How many instructions it is to have, where they are counted.
+    pub(super) fn steps(&self) -> Option<u64> {
+        self.steps
     }
 
     /// What says whether it is.

@@ -37,14 +37,14 @@ impl Memory {
         }
         let mut last: Option<&GuestRegionMmap<()>> = None;
         for (&at, value) in addresses.iter().zip(into.chunks_exact_mut(width)) {
-            if last.is_some_and(|region| read_of(region, at, value)) {
-                continue;
+            if !last.is_some_and(|region| read_of(region, at, value)) {
+                last = state.map.find_region(GuestAddress(at));
+                let found = last.is_some_and(|region| read_of(region, at, value));
+                if !found && !in_several(&state.map, at, value) {
+                    return Err(state.unbacked(GuestPhys(at), width));
+                }
             }
-            last = state.map.find_region(GuestAddress(at));
-            let found = last.is_some_and(|region| read_of(region, at, value));
-            if !found && !in_several(&state.map, at, value) {
-                return Err(state.unbacked(GuestPhys(at), width));
-            }
+            state.hide(at, value);
         }
         Ok(())
     }

@@ -7,9 +7,11 @@ mod backing;
 mod bulk;
 mod gather;
 mod hexdump;
+mod patches;
 mod region;
 mod search;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -73,6 +75,8 @@ struct State {
     map: GuestMemoryMmap<()>,
     /// In the order of their addresses.
     regions: Vec<Held>,
+    /// What is not what it seems, by address.
+    patches: BTreeMap<u64, patches::Patch>,
     closed: bool,
 }
 
@@ -178,6 +182,7 @@ impl Memory {
         let (map, region) = removed.map_err(|e| Error::Invalid(e.to_string()))?;
         uninstall(&info)?;
         state.map = map;
+        state.patches.retain(|at, _| !info.contains(GuestPhys(*at)));
         state.regions.remove(place);
         Ok((info, Removed(region)))
     }
@@ -230,7 +235,21 @@ impl Memory {
     /// Writes `bytes` at `at`: the one way by which the host changes guest memory.
     pub fn write(&self, at: GuestPhys, bytes: &[u8]) -> Result<()> {
         let state = self.checked(at, bytes.len())?;
+        if state.is_patched(at.0, bytes.len()) {
+            drop(state);
+            return self.write_around(at, bytes);
+        }
         state.map.write_slice(bytes, GuestAddress(at.0)).map_err(|_| state.unbacked(at, bytes.len()))
+    }
+
+    #[cold]
+    fn write_around(&self, at: GuestPhys, bytes: &[u8]) -> Result<()> {
+        let mut state = self.change()?;
+        if !state.map.check_range(GuestAddress(at.0), bytes.len()) {
+            return Err(state.unbacked(at, bytes.len()));
+        }
+        let kept = state.keep_patches(at.0, bytes);
+        state.map.write_slice(&kept, GuestAddress(at.0)).map_err(|_| state.unbacked(at, bytes.len()))
     }
 
     /// The `len` bytes from `at` on. Checks that they exist before it allocates.
@@ -289,7 +308,9 @@ impl ReadMemory for Memory {
     fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<()> {
         let state = self.checked(at, into.len())?;
         let len = into.len();
-        state.map.read_slice(into, GuestAddress(at.0)).map_err(|_| state.unbacked(at, len))
+        state.map.read_slice(into, GuestAddress(at.0)).map_err(|_| state.unbacked(at, len))?;
+        state.hide(at.0, into);
+        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::machine::{Machine, time_of};
 
 use super::address::Fitting;
 use super::error::foreign;
-use super::exit::to_python;
+use super::exit::{class_name, to_python};
 use super::native::NativeHandler;
 use super::vm::VM;
 
@@ -214,7 +214,7 @@ impl Handle {
     }
 
     /// Removes the handler, before the next exit. Does nothing if it has been removed.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn remove(&self, py: Python<'_>) -> PyResult<()> {
         let Some(hook) = self.hook() else { return Ok(()) };
         let machine: Arc<Machine> = Arc::clone(self.vm.get().machine());
         self.vm.get().forget(&hook);
@@ -270,7 +270,8 @@ impl Handle {
             Subject::Port(s) => span(s, "port", "ports"),
             Subject::Mmio(s) => span(s, "address", "addresses"),
             Subject::Msr(s) => span(s, "MSR", "MSRs"),
-            Subject::Kind(kind) => format!("{kind:?}"),
+            Subject::Kind(kind) => class_name(kind).into(),
+            Subject::Point(id) => format!("point {id}"),
             Subject::Any => "every exit".into(),
         };
         let name = match self.function(py) {

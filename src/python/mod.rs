@@ -4,6 +4,7 @@
 mod address;
 mod aliases;
 mod bits;
+mod breakpoint;
 mod coalesced;
 mod console;
 mod decode;
@@ -56,6 +57,8 @@ mod _belljar {
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
+    use super::breakpoint::Breakpoint;
+    #[pymodule_export]
     use super::coalesced::Zone;
     #[pymodule_export]
     use super::console::Console;
@@ -65,10 +68,10 @@ mod _belljar {
     use super::doorbell::Doorbell;
     #[pymodule_export]
     use super::exit::{
-        ApResetHold, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV, Hypercall,
-        InterruptWindow, Interrupted, IoapicEoi, MemoryFault, MmioRead, MmioWrite, MsrRead, MsrWrite, Notify, PortIn,
-        PortOut, PortStringIn, PortStringOut, Reset, Shutdown, SystemEvent, Timeout, TprAccess, TprLowered,
-        UnknownExit, Xen,
+        ApResetHold, BreakpointHit, BusLock, Debug, DirtyRingFull, Exit, FailEntry, GuestException, Hlt, HyperV,
+        Hypercall, InterruptWindow, Interrupted, IoapicEoi, MemoryFault, MmioRead, MmioWrite, MsrRead, MsrWrite,
+        Notify, PortIn, PortOut, PortStringIn, PortStringOut, Reset, Shutdown, Stepped, SystemEvent, Timeout,
+        TprAccess, TprLowered, UnknownExit, WatchpointHit, Xen,
     };
     #[pymodule_export]
     use super::expression::Expression;

@@ -21,6 +21,7 @@ impl Handle {
             Subject::Mmio(_) => "mmio".into(),
             Subject::Msr(_) => "msr".into(),
             Subject::Kind(kind) => class_name(kind).into(),
+            Subject::Point(_) => "point".into(),
             Subject::Any => "Exit".into(),
         }
     }
@@ -30,7 +31,7 @@ impl Handle {
     fn range<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyRange>>> {
         match self.subject {
             Subject::Port(span) | Subject::Mmio(span) | Subject::Msr(span) => Ok(Some(range(py, span)?)),
-            Subject::Kind(_) | Subject::Any => Ok(None),
+            Subject::Kind(_) | Subject::Point(_) | Subject::Any => Ok(None),
         }
     }
 

@@ -43,6 +43,9 @@ VALUES = [
     (bj.Notify, (1,)),
     (bj.HyperV, (1, [2, 3])),
     (bj.Xen, (1, [2, 3])),
+    (bj.BreakpointHit, (1, 0xFFFF_FFFF_8100_0000)),
+    (bj.WatchpointHit, (2, 0x1000, None, 8, True, 1, 2, 0x7C00)),
+    (bj.Stepped, (0x1002,)),
 ]
 every = pytest.mark.parametrize(("kind", "args"), VALUES, ids=[kind.__name__ for kind, _ in VALUES])
 

@@ -69,7 +69,8 @@ def test_an_expression_shows_how_it_is_written_and_reads_back(text):
     bj.MemoryFault(8, 0x1000, 4), bj.SystemEvent(2, []), bj.Hypercall(12, [0] * 6, True), bj.TprLowered(3),
     bj.TprAccess(0x1000, True), bj.IoapicEoi(0x20), bj.Notify(1), bj.HyperV(1, []), bj.Xen(2, []),
     bj.PortStringIn(0x10, 2, 5), bj.PortStringOut(0x10, 2, 2, b"abcd"), bj.MmioRead(1, 2), bj.MsrWrite(1, 2, "filter"),
-    bj.UnknownExit(99, []), bj.PortOut(1, 2, 3, 1),
+    bj.UnknownExit(99, []), bj.PortOut(1, 2, 3, 1), bj.BreakpointHit(1, 2),
+    bj.WatchpointHit(1, 2, 3, 4, True, 5, 6, 7), bj.Stepped(8),
 ])  # fmt: skip
 def test_every_number_of_an_exit_is_a_field(exit):
     numbers = {

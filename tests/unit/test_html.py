@@ -49,6 +49,10 @@ EXITS = [
     (bj.Notify(1), "flags= 1"),
     (bj.HyperV(1, [2]), "kind= 1 data= [2]"),
     (bj.Xen(1, [2]), "kind= 1 data= [2]"),
+    (bj.BreakpointHit(3, 0x1000), "comes to breakpoint 3 at 0x1000"),
+    (bj.WatchpointHit(3, 0x2000, 0x2000, 4, True, 1, 2, 0x1000), "writes 4 bytes at 0x2000: 0x1, then 0x2"),
+    (bj.WatchpointHit(3, 0x2000, None, 1, False, 7, 7, 0x1000), "reads 1 byte at 0x2000: 0x7"),
+    (bj.Stepped(0x1000), "stepped to 0x1000"),
     (bj.UnknownExit(77, []), "reason= 0x4d"),
 ]
 

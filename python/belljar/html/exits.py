@@ -11,6 +11,7 @@ from belljar.html.parts import Markup, code, dim, flags, head, join, pill, plura
 
 MOODS = {"Hlt": "good", "Timeout": "", "Interrupted": "", "Debug": "warn", "GuestException": "warn", "Reset": "warn"}
 MOODS |= {"Shutdown": "bad", "InternalError": "bad", "FailEntry": "bad", "MemoryFault": "bad", "UnknownExit": "bad"}
+MOODS |= {"BreakpointHit": "good", "WatchpointHit": "good", "Stepped": "good"}
 MOODS |= {"BusLock": "warn", "Notify": "warn"}
 SHOWN = 16
 """So many bytes of string I/O are shown."""
@@ -53,6 +54,11 @@ def _msr(exit: Any, verb: str) -> Markup:
     return join([verb, code(msr(exit.index)), dim(f" ({why})")])
 
 
+def _watched(exit: native.WatchpointHit) -> str:
+    verb, then = ("writes", f", then {exit.after:#x}") if exit.write else ("reads", "")
+    return f"{verb} {plural(exit.size, 'byte')} at {exit.address:#x}: {exit.before:#x}{then}"
+
+
 def _elements(exit: Any) -> str:
     return f"{plural(exit.count, 'element')} of {plural(exit.size, 'byte')}"
 
@@ -89,6 +95,9 @@ SENTENCES: dict[str, Callable[[Any], object]] = {
     "TprLowered": lambda e: f"lowered its task priority to {e.tpr}",
     "TprAccess": lambda e: f"{'writes' if e.is_write else 'reads'} its task priority at {e.rip:#x}",
     "IoapicEoi": lambda e: f"ended the service of interrupt {e.vector:#x}",
+    "BreakpointHit": lambda e: f"comes to breakpoint {e.id} at {e.address:#x}",
+    "WatchpointHit": _watched,
+    "Stepped": lambda e: f"stepped to {e.address:#x}",
     "BusLock": lambda _: "locked the bus",
     "DirtyRingFull": lambda _: "the ring of dirty pages is full",
     "Hlt": lambda _: "halts",

@@ -58,7 +58,10 @@ enum {
 	BELLJAR_NOTIFY = 25,
 	BELLJAR_HYPER_V = 26,
 	BELLJAR_XEN = 27,
-	BELLJAR_UNKNOWN = 30
+	BELLJAR_UNKNOWN = 30,
+	BELLJAR_BREAKPOINT = 31,
+	BELLJAR_WATCHPOINT = 32,
+	BELLJAR_STEP = 33
 };
 
 /* exit->registers, in the order of struct kvm_regs. */

@@ -9,6 +9,7 @@ mod instruction;
 mod interrupt;
 mod operand;
 mod ring0;
+mod simple;
 mod syscall;
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,12 @@ use std::collections::BTreeMap;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
+use crate::addr::GuestPhys;
 use crate::error::Result;
 use crate::exit::InternalError;
 use crate::kvm::{Quirks, Vcpu};
 use crate::memory::Memory;
-use crate::x86::{Gpr, Sregs, msr};
+use crate::x86::{Gpr, Regs, Sregs, msr};
 
 use instruction::{Then, execute};
 use ring0::{Ring0, State, Trap};
@@ -146,6 +148,33 @@ impl Repair {
             Then::Next | Then::Jumped => Ok(()),
         }
     }
+}
+
+/// What the registers are after the instruction at RIP, if it is a plain one; what it writes to memory is written.
+pub fn emulate(regs: &Regs, sregs: &Sregs, memory: &Memory) -> Option<Regs> {
+    if regs[Gpr::Rflags] & flags::TF != 0 {
+        return None;
+    }
+    let mut msr = |_| Ok(None);
+    let mut cpu = Ring0::new(regs, sregs, MXCSR, memory, &mut msr);
+    let instruction = one(&cpu, &cpu.code())?;
+    cpu.insist_on_marks();
+    simple::execute(&instruction, &mut cpu).ok()?;
+    Some(cpu.state.regs)
+}
+
+/// The instruction at RIP, where its bytes are mapped.
+pub fn instruction_at(regs: &Regs, sregs: &Sregs, memory: &Memory) -> Option<Instruction> {
+    let mut msr = |_| Ok(None);
+    let cpu = Ring0::new(regs, sregs, MXCSR, memory, &mut msr);
+    one(&cpu, &cpu.code())
+}
+
+/// Where the linear address `at` lies, and whether ring 3 may use it.
+pub fn locate(sregs: &Sregs, memory: &Memory, at: u64) -> Option<(GuestPhys, bool)> {
+    let mut walk = ring0::Walk::new(sregs);
+    let place = walk.to(memory, at).ok()?;
+    Some((place, walk.is_user()))
 }
 
 /// The instruction at RIP, from the bytes that KVM gave or else from memory.

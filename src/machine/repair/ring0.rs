@@ -65,6 +65,8 @@ pub(super) struct State {
 pub(super) struct Ring0<'a> {
     pub(super) state: State,
     memory: &'a Memory,
+    /// Pages without their accessed bit (written to: dirty bit) are left alone.
+    marks: bool,
     msr: &'a mut dyn FnMut(u32) -> Result<Option<u64>>,
 }
 
@@ -76,7 +78,7 @@ impl<'a> Ring0<'a> {
         memory: &'a Memory,
         msr: &'a mut dyn FnMut(u32) -> Result<Option<u64>>,
     ) -> Self {
-        Self { state: State { regs: *regs, sregs: *sregs, mxcsr, flush: false }, memory, msr }
+        Self { state: State { regs: *regs, sregs: *sregs, mxcsr, flush: false }, memory, marks: false, msr }
     }
 
     /// The value of an MSR that every processor has.
@@ -97,6 +99,16 @@ impl<'a> Ring0<'a> {
     /// Sets or clears CF alone.
     pub(super) fn set_carry(&mut self, yes: bool) {
         self.set_flags(flags::CF, u64::from(yes));
+    }
+
+    /// Is it in ring 0 to 2, for which pages of the supervisor are?
+    pub(super) fn is_supervisor(&self) -> bool {
+        self.state.sregs.cpl() != 3
+    }
+
+    /// As the processor would mark each page that it touches: only those that are marked already.
+    pub(super) fn insist_on_marks(&mut self) {
+        self.marks = true;
     }
 
     /// Is a protected mode on (not real mode)?
@@ -165,6 +177,7 @@ impl<'a> Ring0<'a> {
             Err(PageFault::NotCanonical) => Err(Trap::protection(0)),
             Err(PageFault::Unbacked { .. }) => Err(Trap::Unknown),
             Err(PageFault::NotPresent { .. }) => Err(Trap::page(at, false, write)),
+            Ok(_) if self.marks && !walk.is_marked(write) => Err(Trap::Unknown),
             Ok(_) if self.is_forbidden(&walk, write) => Err(Trap::page(at, true, write)),
             Ok(place) => Ok(place),
         }
@@ -172,6 +185,9 @@ impl<'a> Ring0<'a> {
 
     /// Supervisor rights (Intel SDM vol. 3, 4.6.1): CR0.WP for writes, CR4.SMAP and AC for pages of ring 3.
     fn is_forbidden(&self, walk: &Walk, write: bool) -> bool {
+        if !self.is_supervisor() {
+            return !walk.is_user() || write && !walk.is_writable();
+        }
         let smap = self.state.sregs.cr4 & SMAP != 0 && self.state.regs[Gpr::Rflags] & rflags::AC == 0;
         write && self.state.sregs.cr0 & cr0::WP != 0 && !walk.is_writable() || smap && walk.is_user()
     }
@@ -180,8 +196,16 @@ impl<'a> Ring0<'a> {
     pub(super) fn code(&self) -> Vec<u8> {
         let base = if self.is_64bit() { 0 } else { self.state.sregs.cs.base };
         let start = base.wrapping_add(self.state.regs[Gpr::Rip]);
-        let byte = |n| self.read::<1>(start.wrapping_add(n)).ok().map(|[byte]| byte);
-        (0..15).map_while(byte).collect()
+        let mut bytes = vec![0; 15];
+        let split = first_part(start, bytes.len());
+        let (head, tail) = bytes.split_at_mut(split);
+        let got = match (self.read_part(start, head), self.read_part(start.wrapping_add(size(split)), tail)) {
+            (Ok(()), Ok(())) => 15,
+            (Ok(()), Err(_)) => split,
+            (Err(_), _) => 0,
+        };
+        bytes.truncate(got);
+        bytes
     }
 }
 
@@ -190,11 +214,13 @@ pub(super) struct Walk<'a> {
     sregs: &'a Sregs,
     allowed: u64,
     no_execute: bool,
+    /// The entry that holds the address of the page.
+    leaf: u64,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(sregs: &'a Sregs) -> Self {
-        Self { sregs, allowed: pte::WRITE | pte::USER, no_execute: false }
+        Self { sregs, allowed: pte::WRITE | pte::USER, no_execute: false, leaf: pte::ACCESSED | pte::DIRTY }
     }
 
     /// Walks to the linear address `at`.
@@ -207,6 +233,7 @@ impl<'a> Walk<'a> {
         let mut silent = paging == Paging::Pae;
         translate(self.sregs, GuestVirt(at), |slot, size| {
             let entry = read_entry(memory, slot, size)?;
+            self.leaf = entry;
             if !std::mem::take(&mut silent) {
                 self.allowed &= entry;
                 self.no_execute |= entry >> 63 != 0;
@@ -217,6 +244,12 @@ impl<'a> Walk<'a> {
 
     pub(super) fn is_writable(&self) -> bool {
         self.allowed & pte::WRITE != 0
+    }
+
+    /// Has the processor noted that the page was used (written)?
+    fn is_marked(&self, write: bool) -> bool {
+        let wanted = pte::ACCESSED | if write { pte::DIRTY } else { 0 };
+        self.leaf & wanted == wanted
     }
 
     pub(super) fn is_user(&self) -> bool {

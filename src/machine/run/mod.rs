@@ -10,11 +10,13 @@
 
 mod coalesced;
 mod consult;
+mod debug;
 mod held;
 mod interrupt;
 mod msr;
 mod port;
 mod repair;
+mod step;
 mod trace;
 mod until;
 
@@ -33,6 +35,8 @@ use super::cpu::{Cpu, Lease, Slot};
 use super::merge::merged;
 use super::session::Session;
 use super::stats::Stopwatch;
+use debug::Debugger;
+use step::Prepared;
 
 /// Called now and then on a foreground run, to look for signals; its error ends the run.
 pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + std::marker::Sync);
@@ -80,6 +84,7 @@ pub(super) struct Run<'a> {
     is_settling: bool,
     /// Something failed: what is left of the instruction is done without asking handlers.
     has_failed: bool,
+    debug: Debugger,
     /// What came while an instruction was completed, and is to end the run.
     ended: Option<Exit>,
 }
@@ -121,6 +126,7 @@ impl<'a> Run<'a> {
             rewritten,
             is_settling: false,
             has_failed: false,
+            debug: Debugger::new(session.steps()),
             ended: None,
         })
     }
@@ -136,11 +142,14 @@ impl<'a> Run<'a> {
         if let Some(exit) = self.ended.take().filter(|_| result.is_ok()) {
             self.session.also(self.slot.id, exit);
         }
+        let ended = self.end_debugging();
         self.vcpu().end_run();
+        let completed = completed.and(ended);
         result.and_then(|exit| completed.map(|()| exit))
     }
 
     fn turn_until_stop(&mut self) -> Result<Exit> {
+        self.look_for_stepper();
         loop {
             if self.session.is_stopping() {
                 return Ok(Exit::Interrupted(Interruption::Stop));
@@ -159,10 +168,7 @@ impl<'a> Run<'a> {
                 self.inject()?;
             }
             self.pending = false;
-            self.watch.entering();
-            let entered = self.vcpu().enter();
-            self.watch.left();
-            if let Next::Stop(exit) = self.answer_in_order(entered?)? {
+            if let Next::Stop(exit) = self.turn()? {
                 return Ok(exit);
             }
             if let Some(exit) = self.ended.take() {
@@ -171,12 +177,31 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// One entry of the guest, and what comes of it.
+    fn turn(&mut self) -> Result<Next> {
+        let is_debugged = self.is_debugged();
+        let prepared = if is_debugged { self.prepare()? } else { Prepared::Enter };
+        self.watch.entering();
+        let entered = match prepared {
+            Prepared::Enter => self.enter_guest(),
+            Prepared::Entered(entered) => Ok(entered),
+            Prepared::Done(next) => return Ok(next),
+        };
+        self.watch.left();
+        let entered = entered?;
+        if is_debugged && let Some(next) = self.debug_exit(&entered)? {
+            return Ok(next);
+        }
+        self.answer_in_order(entered)
+    }
+
     /// Takes over changes of the hooks.
     fn look_up_hooks(&mut self) {
         let generation = self.machine.hooks.generation();
         if self.generation != Some(generation) {
             self.generation = Some(generation);
             self.tables = self.machine.hooks.tables();
+            self.look_up_steps();
         }
     }
 
@@ -185,7 +210,14 @@ impl<'a> Run<'a> {
         let (exit, stop) = match entered {
             Entered::Interrupted => return self.interrupted(),
             Entered::Port(access) => match self.lease.cpu().ring3_exception(access.port, &self.machine.memory)? {
-                Some(exception) => self.decide(Exit::Exception(Box::new(exception)))?,
+                Some(exception) => {
+                    if self.debug.is_on
+                        && let Some(next) = self.shim_exit(&exception)?
+                    {
+                        return Ok(next);
+                    }
+                    self.decide(Exit::Exception(Box::new(exception)))?
+                }
                 None => return self.port_access(&access),
             },
             Entered::Exit(exit) => self.exit(exit)?,
@@ -193,7 +225,7 @@ impl<'a> Run<'a> {
                 let error = self.describe(suberror, data, instruction)?;
                 if self.repair(&error)? {
                     self.slot.counters.repaired();
-                    return Ok(Next::Go);
+                    return self.after_step();
                 }
                 self.decide(Exit::InternalError(Box::new(error)))?
             }
@@ -228,6 +260,10 @@ impl<'a> Run<'a> {
             self.pending = false;
             let answered = match self.vcpu().complete() {
                 Ok(Entered::Port(access)) => self.rest_of_string(&access),
+                Ok(Entered::Exit(Exit::Debug { exception: 1, .. })) if self.debug.steps() => {
+                    self.debug.has_stepped = true;
+                    Ok(())
+                }
                 Ok(Entered::Exit(exit)) => self.exit(exit).and_then(|(exit, stop)| self.ends_later(exit, stop)),
                 Ok(Entered::Interrupted | Entered::InternalError { .. }) => break,
                 Err(error) => Err(error),

@@ -7,6 +7,8 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
+use crate::exit as core;
+
 use super::{Exit, Show, exit_class, same};
 
 exit_class! {
@@ -154,6 +156,45 @@ exit_class! {
     }
 }
 exit_class! {
+    /// A vCPU is about to execute the instruction at a breakpoint; its RIP points there.
+    ///
+    /// A handler's None goes on, bj.STOP ends the run; a breakpoint without a handler ends the run. `id` is the Breakpoint's.
+    BreakpointHit {
+        /// The number of the breakpoint: its `id`.
+        id: u32,
+        /// Linear address of the instruction.
+        address: u64,
+    }
+}
+exit_class! {
+    /// The guest accessed what a watchpoint watches; otherwise as a BreakpointHit.
+    WatchpointHit {
+        /// The number of the watchpoint: its `id`.
+        id: u32,
+        /// The first byte accessed: linear or guest-physical, as the watchpoint was given.
+        address: u64,
+        /// The same, guest-physical; None where it is not known.
+        gpa: Option<u64>,
+        /// Bytes: 1 to 8.
+        size: u8,
+        /// Written, not read or executed.
+        write: bool,
+        /// What was there before, little-endian.
+        before: u64,
+        /// What is there now; of a read, the same.
+        after: u64,
+        /// Linear address of the instruction; of the next one where the processor reports the access after it (debug registers).
+        rip: u64,
+    }
+}
+exit_class! {
+    /// One instruction has been executed by cpu.step() or one of its relatives, or under a trace of steps.
+    Stepped {
+        /// Linear address of the next instruction.
+        address: u64,
+    }
+}
+exit_class! {
     /// The time given to run() is over; the guest goes on with the next run().
     Timeout {}
 }
@@ -172,5 +213,13 @@ exit_class! {
         reason: u32,
         /// 64-bit words from struct kvm_run, as KVM laid them out.
         data: Vec<u64>,
+    }
+}
+
+impl WatchpointHit {
+    /// As the core has it.
+    pub(super) fn to_core(&self) -> core::Watched {
+        let Self { id, address: at, gpa, size, write, before, after, rip } = *self;
+        core::Watched { id, at, gpa, size, write, before, after, rip }
     }
 }

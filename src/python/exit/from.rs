@@ -7,9 +7,9 @@ use crate::addr::GuestPhys;
 use crate::exit as core;
 
 use super::{
-    Core, Debug, Exit, FailEntry, GuestException, HyperV, Hypercall, InternalError, IoapicEoi, MemoryFault, MmioRead,
-    MmioWrite, MsrRead, MsrReason, MsrWrite, Notify, PortIn, PortOut, PortStringIn, PortStringOut, SystemEvent,
-    TprAccess, TprLowered, UnknownExit, Xen,
+    BreakpointHit, Core, Debug, Exit, FailEntry, GuestException, HyperV, Hypercall, InternalError, IoapicEoi,
+    MemoryFault, MmioRead, MmioWrite, MsrRead, MsrReason, MsrWrite, Notify, PortIn, PortOut, PortStringIn,
+    PortStringOut, Stepped, SystemEvent, TprAccess, TprLowered, UnknownExit, WatchpointHit, Xen,
 };
 
 /// The exit that a Python value stands for, and its vCPU. Exits without a number of their own are all the same here.
@@ -66,6 +66,9 @@ fn event(value: &Bound<'_, PyAny>) -> Option<Core> {
         Notify(e) => Core::Notify { flags: e.flags },
         HyperV(e) => Core::HyperV(call(e.kind, &e.data)),
         Xen(e) => Core::Xen(call(e.kind, &e.data)),
+        BreakpointHit(e) => Core::Breakpoint { id: e.id, at: e.address },
+        WatchpointHit(e) => Core::Watchpoint(e.to_core().into()),
+        Stepped(e) => Core::Step { at: e.address },
         UnknownExit(e) => Core::Unknown(core::Unknown { reason: e.reason, data: e.data.clone() }.into()),
     )
 }

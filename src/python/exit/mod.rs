@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyTuple;
 
-use crate::exit::{Exit as Core, ExitKind, Interruption as CoreInterruption, Kinds, MsrReason};
+use crate::exit::{self as core, Exit as Core, ExitKind, Interruption as CoreInterruption, Kinds, MsrReason};
 use crate::x86::msr;
 
 use super::internal_error::InternalError;
@@ -37,7 +37,7 @@ macro_rules! show_number {
         impl Show for $type {
             fn show(&self, name: &str) -> String {
                 match name {
-                    "size" | "vector" | "kind" | "suberror" | "exception" | "cpu" => format!("{self}"),
+                    "size" | "vector" | "kind" | "suberror" | "exception" | "cpu" | "id" => format!("{self}"),
                     _ => format!("{self:#x}"),
                 }
             }
@@ -54,6 +54,12 @@ impl Show for String {
 }
 
 impl Show for Option<u32> {
+    fn show(&self, name: &str) -> String {
+        self.map_or_else(|| "None".into(), |v| v.show(name))
+    }
+}
+
+impl Show for Option<u64> {
     fn show(&self, name: &str) -> String {
         self.map_or_else(|| "None".into(), |v| v.show(name))
     }
@@ -108,6 +114,7 @@ macro_rules! exit_class {
         impl $name {
             #[new]
             #[pyo3(signature = ($($field,)* vcpu = 0))]
+            #[allow(clippy::too_many_arguments)] // as many as the exit has fields
             fn new($($field: $type,)* vcpu: u32) -> PyClassInitializer<Self> {
                 PyClassInitializer::from(Exit { vcpu }).add_subclass(Self { $($field,)* })
             }
@@ -193,6 +200,12 @@ pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> 
         Core::MemoryFault { flags, at, size } => value!(MemoryFault { flags: *flags, address: at.0, length: *size }),
         Core::SystemEvent { kind, data } => value!(SystemEvent { kind: *kind, data: data.clone() }),
         Core::Timeout => value!(Timeout {}),
+        Core::Breakpoint { id, at } => value!(BreakpointHit { id: *id, address: *at }),
+        Core::Watchpoint(w) => {
+            let core::Watched { id, at: address, gpa, size, write, before, after, rip } = **w;
+            value!(WatchpointHit { id, address, gpa, size, write, before, after, rip })
+        }
+        Core::Step { at } => value!(Stepped { address: *at }),
         Core::Interrupted(by) => value!(Interrupted { by: interruption_name(*by).into() }),
         Core::Hypercall(call) => {
             value!(Hypercall { number: call.number, args: call.args, long_mode: call.long_mode })
@@ -241,7 +254,7 @@ macro_rules! classes {
             SystemEvent => SystemEvent, Hypercall => Hypercall, InterruptWindow => InterruptWindow,
             TprLowered => TprLowered, TprAccess => TprAccess, IoapicEoi => IoapicEoi, DirtyRingFull => DirtyRingFull,
             ApResetHold => ApResetHold, BusLock => BusLock, Notify => Notify, HyperV => HyperV, Xen => Xen,
-            UnknownExit => Unknown,
+            UnknownExit => Unknown, BreakpointHit => Breakpoint, WatchpointHit => Watchpoint, Stepped => Step,
         }
     };
 }

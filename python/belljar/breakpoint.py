@@ -1,0 +1,35 @@
+"""Where a breakpoint named by a symbol is. It never plants one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def sources(vm: Any) -> list[Mapping[str, int]]:
+    """Return what knows symbols of this guest, the nearest first: those of the image, then those found in the guest."""
+    found = [vm.symbols]
+    linux = getattr(vm, "linux", None)
+    if linux is not None:
+        found.append(linux.symbols)
+    return found
+
+
+def resolve(vm: Any, where: str) -> int:
+    """Return the address of "name", "name+0x10" or "name-4"; KeyError says what is like it."""
+    name, sign, distance = where, "", ""
+    for separator in "+-":
+        if separator in where:
+            name, sign, distance = where.rpartition(separator)
+            break
+    try:
+        offset = int(sign + distance, 0) if distance else 0
+    except ValueError:
+        name, offset = where, 0
+    problem: KeyError | None = None
+    for symbols in sources(vm):
+        try:
+            return (symbols[name.strip()] + offset) % 2**64
+        except KeyError as error:
+            problem = problem or error
+    raise problem or KeyError(where)

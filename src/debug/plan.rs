@@ -1,0 +1,261 @@
+//! All points of a machine: which bytes and debug registers they take. Plans are values: a change makes a new one, and a
+//! vCPU keeps what it looked up. They never plant anything themselves.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+
+use super::point::{Mechanism, Point, Wish};
+
+/// What a planted byte is for, beside the points that are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing else.
+    #[default]
+    Points,
+    /// It is the first of the guest's handler of that vector.
+    Gate(u8),
+}
+
+/// One planted byte.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// How it is noticed.
+    pub mechanism: Mechanism,
+    /// What else it is for.
+    pub role: Role,
+    /// The points that want it.
+    pub points: Vec<Arc<Point>>,
+}
+
+/// What one debug register holds.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// The linear address.
+    pub linear: u64,
+    /// Its three bits in DR7: R/W and LEN.
+    pub control: u64,
+    /// Whose it is.
+    pub point: Arc<Point>,
+}
+
+/// All that is planted at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Every point, by its number.
+    pub points: BTreeMap<u32, Arc<Point>>,
+    /// The planted bytes, by guest-physical address.
+    pub sites: BTreeMap<u64, Site>,
+    /// DR0 to DR3.
+    pub slots: [Option<Slot>; 4],
+}
+
+impl Plan {
+    /// Is there nothing at all?
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty() && self.sites.is_empty()
+    }
+
+    /// The points that wait for their page.
+    pub fn pending(&self) -> impl Iterator<Item = &Arc<Point>> {
+        self.points.values().filter(|point| point.mechanism() == Mechanism::Pending && !point.is_removed())
+    }
+
+    /// Is there a site that needs the guest's #BP handler trapped?
+    pub fn wants_gate(&self) -> bool {
+        self.sites.values().any(|site| site.mechanism == Mechanism::Gate)
+    }
+
+    /// Is there a site at which KVM is to report int3?
+    pub fn wants_int3(&self) -> bool {
+        self.sites.values().any(|site| site.mechanism == Mechanism::Int3)
+    }
+
+    /// DR0 to DR7 as KVM takes them for the slots, and whether there are any.
+    pub fn registers(&self, vcpu: u32) -> Option<[u64; 8]> {
+        const FIXED: u64 = 1 << 10;
+        let mut registers = [0; 8];
+        registers[7] = FIXED;
+        let mut any = false;
+        for (n, slot) in self.slots.iter().enumerate() {
+            let Some(slot) = slot.as_ref().filter(|slot| slot.point.wish.vcpu.is_none_or(|only| only == vcpu)) else {
+                continue;
+            };
+            registers[n] = slot.linear;
+            registers[7] |= 2 << (2 * n) | slot.control << (16 + 4 * n);
+            any = true;
+        }
+        any.then_some(registers)
+    }
+}
+
+/// The points of one machine. Changing them takes effect before the next entry of every vCPU; kick those that run.
+#[derive(Debug, Default)]
+pub struct Points {
+    generation: AtomicU64,
+    current: Mutex<(Arc<Plan>, u32)>,
+}
+
+impl Points {
+    /// Changes with every change; 0 before the first.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn current(&self) -> MutexGuard<'_, (Arc<Plan>, u32)> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plan of this moment.
+    pub fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.current().0)
+    }
+
+    /// Changes the plan; what `how` does beside that (planting the byte) is over before anybody else changes it.
+    pub fn change<T>(&self, how: impl FnOnce(&mut Plan) -> Result<T>) -> Result<T> {
+        let mut current = self.current();
+        let result = how(Arc::make_mut(&mut current.0));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        result
+    }
+
+    /// Adds a point, which is nowhere yet.
+    pub fn add(&self, wish: Wish) -> Arc<Point> {
+        let id = wish.id.unwrap_or_else(|| self.number());
+        let mut current = self.current();
+        let point = Arc::new(Point::new(id, wish));
+        Arc::make_mut(&mut current.0).points.insert(point.id, Arc::clone(&point));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        point
+    }
+
+    /// A number for a point that is kept elsewhere: numbers are a machine's, of whatever kind the points are.
+    pub fn number(&self) -> u32 {
+        let mut current = self.current();
+        current.1 += 1;
+        current.1
+    }
+}
+
+impl Plan {
+    /// Gives `point` a debug register. An error where all four are taken.
+    pub fn take_slot(&mut self, point: &Arc<Point>, linear: u64) -> Result<()> {
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) else {
+            return Err(Error::Invalid(
+                "all four debug registers are in use: remove a hardware breakpoint or watchpoint, or ask for one that \
+                 needs none (hw=False)"
+                    .into(),
+            ));
+        };
+        *slot = Some(Slot { linear, control: control(point), point: Arc::clone(point) });
+        point.set_mechanism(Mechanism::Hardware);
+        Ok(())
+    }
+
+    /// Notes that `mechanism` notices `point` at guest-physical `at`. True if its byte is to be planted there now.
+    pub fn take_site(&mut self, point: &Arc<Point>, at: u64, mechanism: Mechanism) -> bool {
+        let is_new = !self.sites.contains_key(&at);
+        let site = self.sites.entry(at).or_insert(Site { mechanism, role: Role::Points, points: Vec::new() });
+        if !site.points.iter().any(|other| Arc::ptr_eq(other, point)) {
+            site.points.push(Arc::clone(point));
+        }
+        point.set_mechanism(if site.role == Role::Points { site.mechanism } else { mechanism });
+        is_new
+    }
+
+    /// Notes that the handler of `vector` begins at guest-physical `at`. True if its byte is to be planted there now.
+    pub fn take_gate(&mut self, at: u64, vector: u8, mechanism: Mechanism) -> bool {
+        let is_new = !self.sites.contains_key(&at);
+        self.sites.entry(at).or_insert(Site { mechanism, role: Role::Points, points: Vec::new() }).role =
+            Role::Gate(vector);
+        is_new
+    }
+
+    /// Forgets `point`, for good or until it is settled again, and says which bytes nobody wants any more.
+    pub fn drop_point(&mut self, point: &Arc<Point>, for_good: bool) -> Vec<u64> {
+        if for_good {
+            point.set_removed(true);
+            self.points.remove(&point.id);
+        }
+        for slot in &mut self.slots {
+            slot.take_if(|slot| Arc::ptr_eq(&slot.point, point));
+        }
+        self.sites.values_mut().for_each(|site| site.points.retain(|other| !Arc::ptr_eq(other, point)));
+        point.set_mechanism(Mechanism::Pending);
+        let gates_are_wanted =
+            self.sites.values().any(|site| site.mechanism == Mechanism::Gate && !site.points.is_empty());
+        let is_idle = |site: &Site| site.points.is_empty() && (site.role == Role::Points || !gates_are_wanted);
+        let idle: Vec<_> = self.sites.iter().filter(|(_, site)| is_idle(site)).map(|(at, _)| *at).collect();
+        idle.iter().for_each(|at| drop(self.sites.remove(at)));
+        idle
+    }
+}
+
+/// The bits of DR7 for what `point` watches: R/W in the low two, LEN above (Intel SDM vol. 3, 19.2.4).
+fn control(point: &Point) -> u64 {
+    let Some(watch) = point.wish.watch else { return 0 };
+    let length = match watch.size {
+        2 => 1,
+        4 => 3,
+        8 => 2,
+        _ => 0,
+    };
+    length << 2 | if watch.reads { 3 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::point::{Place, Watch};
+    use super::*;
+
+    fn wish(at: u64) -> Wish {
+        Wish::at(Place::Linear(at))
+    }
+
+    #[test]
+    fn four_debug_registers_serve_code_and_data_and_a_fifth_is_refused() {
+        let points = Points::default();
+        let data = points.add(Wish { watch: Some(Watch { size: 4, reads: false }), ..wish(0x2000) });
+        let code: Vec<_> = (0..4).map(|n| points.add(wish(n))).collect();
+        points.change(|plan| plan.take_slot(&data, 0x2000)).expect("free");
+        for point in &code[..3] {
+            points.change(|plan| plan.take_slot(point, u64::from(point.id))).expect("free");
+        }
+        assert!(points.change(|plan| plan.take_slot(&code[3], 9)).is_err());
+        let plan = points.plan();
+        assert_eq!(plan.registers(0).map(|r| (r[0], r[7])), Some((0x2000, 0x000d_0400 | 0b1010_1010)));
+        points.change(|plan| Ok(plan.drop_point(&data, true))).expect("there");
+        points.change(|plan| plan.take_slot(&code[3], 9)).expect("free again");
+    }
+
+    #[test]
+    fn a_byte_stays_for_as_long_as_one_of_its_points_does() {
+        let points = Points::default();
+        let (a, b) = (points.add(wish(1)), points.add(wish(1)));
+        let planted = |point| points.change(|plan| Ok(plan.take_site(point, 0x1000, Mechanism::Int3))).expect("done");
+        assert_eq!((planted(&a), planted(&b), planted(&b)), (true, false, false));
+        let dropped = |point| points.change(|plan| Ok(plan.drop_point(point, true))).expect("done");
+        assert_eq!((dropped(&a), dropped(&b)), (vec![], vec![0x1000]));
+        assert!(a.is_removed() && points.plan().is_empty());
+    }
+
+    #[test]
+    fn a_gate_stays_for_as_long_as_a_point_needs_it() {
+        let points = Points::default();
+        let a = points.add(wish(1));
+        points.change(|plan| Ok(plan.take_site(&a, 0x1000, Mechanism::Gate))).expect("done");
+        assert!(points.change(|plan| Ok(plan.take_gate(0x5000, 3, Mechanism::PortRead))).expect("done"));
+        assert!(points.plan().wants_gate());
+        let dropped = points.change(|plan| Ok(plan.drop_point(&a, true))).expect("done");
+        assert_eq!(dropped, [0x1000, 0x5000]);
+    }
+
+    #[test]
+    fn a_point_that_goes_at_its_first_hit_has_one() {
+        let point = Point::new(1, Wish { once: true, ..wish(1) });
+        assert!(point.hit() && !point.hit());
+        assert_eq!(point.hits(), 1);
+    }
+}

@@ -1,0 +1,266 @@
+//! How a debugged vCPU enters the guest: past the breakpoint at which it was stopped, and one instruction at a time where
+//! that is wanted. It never says what a hit means.
+
+use iced_x86::FlowControl;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::hook::Subject;
+use crate::kvm::{Entered, TICK};
+use crate::machine::debug::STEP;
+use crate::machine::repair::{emulate, instruction_at, locate};
+use crate::x86::{Gpr, Regs, Sregs};
+
+use super::debug::linear;
+use super::{Next, Run};
+
+// KVM_GUESTDBG_* (Linux, Documentation/virt/kvm/api.rst, KVM_SET_GUEST_DEBUG).
+const ENABLE: u32 = 1;
+pub(super) const SINGLE_STEP: u32 = 2;
+const SOFTWARE: u32 = 1 << 16;
+const HARDWARE: u32 = 1 << 17;
+const INJECT_BREAKPOINT: u32 = 1 << 19;
+
+const TRAP_FLAG: u64 = 1 << 8;
+
+/// How a run goes on after its preparation.
+pub(super) enum Prepared {
+    /// Into the guest.
+    Enter,
+    /// It has been there: this is what came out.
+    Entered(Entered),
+    /// It has been answered.
+    Done(Next),
+}
+
+impl Run<'_> {
+    /// Is there anything to prepare before an entry, or to look at after one?
+    pub(super) fn is_debugged(&self) -> bool {
+        self.debug.is_on || self.debug.generation != self.machine.points.generation()
+    }
+
+    /// Enters the guest, unless another vCPU is to be alone there.
+    pub(super) fn enter_guest(&mut self) -> Result<Entered> {
+        let (world, id) = (&self.machine.world, self.slot.id);
+        if !world.enter(id) {
+            return Ok(Entered::Interrupted);
+        }
+        let entered = self.lease.cpu().vcpu.enter();
+        world.leave(id);
+        entered
+    }
+
+    /// Takes over changes of the points.
+    pub(super) fn look_up_points(&mut self) {
+        let generation = self.machine.points.generation();
+        if self.debug.generation != generation {
+            self.debug.generation = generation;
+            self.debug.plan = self.machine.points.plan();
+        }
+        self.debug.is_on = self.debug.steps() || !self.debug.plan.is_empty();
+    }
+
+    /// Does a hook or a trace want to see each step?
+    pub(super) fn look_up_steps(&mut self) {
+        let wants = |subject| subject == Subject::Kind(crate::exit::ExitKind::Step);
+        let traced = self.tables.traces().is_some_and(|traces| traces.all().iter().any(|hook| wants(hook.subject)));
+        self.debug.is_traced = traced || self.tables.all().iter().any(|hook| wants(hook.subject));
+        self.debug.is_on |= self.debug.is_traced;
+    }
+
+    /// Before an entry: plants what can be planted by now, tells KVM what is wanted, and gets past the breakpoint at which
+    /// the vCPU was stopped.
+    #[cold]
+    pub(super) fn prepare(&mut self) -> Result<Prepared> {
+        self.look_up_points();
+        if std::mem::take(&mut self.debug.has_stepped) {
+            return self.after_step().map(Prepared::Done);
+        }
+        if self.debug.plan.pending().next().is_some() || self.debug.plan.wants_gate() {
+            let has_shim = self.lease.cpu().shim.is_some();
+            let sregs = self.vcpu().sregs()?;
+            self.machine.settle(&sregs, has_shim)?;
+            self.look_up_points();
+            self.guard.tick_in(self.session.time_left().map_or(TICK, |left| left.min(TICK)))?;
+        }
+        if std::mem::take(&mut self.debug.is_first) {
+            // A step from where a breakpoint is begins behind it.
+            let (regs, sregs) = self.registers()?;
+            self.lease.cpu().debug.resume = Some(linear(&regs, &sregs));
+        }
+        if let Some(at) = self.lease.cpu().debug.resume.take() {
+            let (regs, sregs) = self.registers()?;
+            if linear(&regs, &sregs) == at {
+                return self.pass(at, &regs, &sregs);
+            }
+        }
+        self.tell_control(self.debug.steps())?;
+        Ok(Prepared::Enter)
+    }
+
+    /// Tells KVM what is to be debugged, if it has been told otherwise.
+    fn tell_control(&mut self, steps: bool) -> Result<()> {
+        let quirks = &self.machine.quirks;
+        let registers = self.debug.plan.registers(self.slot.id);
+        let reports = quirks.int3_exits_in_ring0 || quirks.int3_exits_in_ring3;
+        let mut control = if registers.is_some() { HARDWARE } else { 0 };
+        if reports && self.debug.plan.wants_int3() {
+            control |= SOFTWARE;
+        }
+        if steps {
+            let (regs, sregs) = self.registers()?;
+            if self.can_step(&sregs) {
+                control |= SINGLE_STEP;
+            } else {
+                self.set_trap_flag(&regs, &sregs)?;
+            }
+        }
+        self.tell(control, registers.unwrap_or_default())
+    }
+
+    fn tell(&mut self, control: u32, registers: [u64; 8]) -> Result<()> {
+        let control = if control == 0 { 0 } else { control | ENABLE };
+        let cpu = self.lease.cpu();
+        if cpu.debug.told != (control, registers) {
+            cpu.vcpu.set_guest_debug(control, registers)?;
+            cpu.debug.told = (control, registers);
+        }
+        Ok(())
+    }
+
+    /// Does KVM step in the ring at hand?
+    fn can_step(&self, sregs: &Sregs) -> bool {
+        let quirks = &self.machine.quirks;
+        if sregs.cpl() == 3 { quirks.single_step_in_ring3 } else { quirks.single_step_in_ring0 }
+    }
+
+    /// Has the guest's own #DB tell of the end of the step, which is caught on its way.
+    fn set_trap_flag(&mut self, regs: &Regs, sregs: &Sregs) -> Result<()> {
+        let is_caught =
+            sregs.cpl() == 3 && (self.lease.cpu().shim.is_some() || self.machine.plant_gate(STEP, sregs)?);
+        if !is_caught {
+            return Err(Error::NoMechanism {
+                what: "this KVM does not step here",
+                instead: "run to a breakpoint instead (cpu.run_until)",
+            });
+        }
+        self.look_up_points();
+        let mut regs = *regs;
+        if regs[Gpr::Rflags] & TRAP_FLAG == 0 {
+            regs[Gpr::Rflags] |= TRAP_FLAG;
+            let cpu = self.lease.cpu();
+            cpu.debug.owns_trap_flag = true;
+            cpu.vcpu.set_regs(&regs);
+        }
+        Ok(())
+    }
+
+    /// Takes the trap flag away again that a step has set.
+    fn clear_trap_flag(&mut self) -> Result<()> {
+        let cpu = self.lease.cpu();
+        if std::mem::take(&mut cpu.debug.owns_trap_flag) {
+            let mut regs = cpu.vcpu.regs()?;
+            regs[Gpr::Rflags] &= !TRAP_FLAG;
+            cpu.vcpu.set_regs(&regs);
+        }
+        Ok(())
+    }
+
+    /// Gets past the breakpoint at `at`, if there is one: by executing its instruction here, or by a step of this vCPU alone.
+    fn pass(&mut self, at: u64, regs: &Regs, sregs: &Sregs) -> Result<Prepared> {
+        let steps = self.debug.steps();
+        let place = locate(sregs, &self.machine.memory, at).map(|(place, _)| place);
+        let planted = place.filter(|place| self.machine.memory.is_patched(*place));
+        let has_register =
+            self.debug.plan.slots.iter().flatten().any(|slot| slot.linear == at && slot.point.wish.watch.is_none());
+        if planted.is_none() && !has_register {
+            self.tell_control(steps)?;
+            return Ok(Prepared::Enter);
+        }
+        if let Some(after) = emulate(regs, sregs, &self.machine.memory) {
+            self.vcpu().set_regs(&after);
+            return Ok(if steps { Prepared::Done(self.after_step()?) } else { self.entering()? });
+        }
+        if self.can_step(sregs) {
+            self.tell(SINGLE_STEP, [0; 8])?;
+        } else {
+            self.set_trap_flag(regs, sregs)?;
+            self.tell(0, [0; 8])?;
+        }
+        self.debug.is_passing = true;
+        let entered = {
+            let machine = self.machine;
+            let _alone = planted.map(|_| machine.world.alone(self.slot.id, &machine.cpus));
+            planted.map_or(Ok(()), |place| machine.memory.lift(place))?;
+            let entered = self.lease.cpu().vcpu.enter();
+            planted.map_or(Ok(()), |place| machine.memory.lower(place))?;
+            entered?
+        };
+        self.passed(at, regs, entered)
+    }
+
+    fn entering(&mut self) -> Result<Prepared> {
+        self.tell_control(false)?;
+        Ok(Prepared::Enter)
+    }
+
+    /// After a step past the breakpoint at `at`, before which the registers were `before`.
+    fn passed(&mut self, at: u64, before: &Regs, entered: Entered) -> Result<Prepared> {
+        let (regs, sregs) = self.registers()?;
+        let now = linear(&regs, &sregs);
+        if matches!(entered, Entered::Interrupted) && now == at {
+            self.lease.cpu().debug.resume = Some(at); // nothing has been executed
+        } else if matches!(entered, Entered::Exit(Exit::Debug { .. })) {
+            let mut there = *before;
+            there[Gpr::Rip] = before[Gpr::Rip];
+            let next = instruction_at(&there, &sregs, &self.machine.memory)
+                .filter(|instruction| instruction.flow_control() == FlowControl::Next)
+                .map(|instruction| instruction.next_ip());
+            if next.is_some_and(|next| next != regs[Gpr::Rip] && regs[Gpr::Rip] != before[Gpr::Rip]) {
+                self.lease.cpu().debug.returning = Some((at, before[Gpr::Rsp]));
+            }
+        }
+        Ok(Prepared::Entered(entered))
+    }
+
+    /// One instruction has been executed: a step, if anybody wanted one.
+    pub(super) fn after_step(&mut self) -> Result<Next> {
+        self.clear_trap_flag()?;
+        let was_passing = std::mem::take(&mut self.debug.is_passing);
+        if !self.debug.steps() {
+            let _ = was_passing;
+            return Ok(Next::Go);
+        }
+        let (regs, sregs) = self.registers()?;
+        let exit = Exit::Step { at: linear(&regs, &sregs) };
+        self.tell_stepper(linear(&regs, &sregs));
+        if self.debug.is_traced
+            && let Next::Stop(exit) = self.hit(exit.clone(), false)?
+        {
+            return Ok(Next::Stop(exit));
+        }
+        match &mut self.debug.left {
+            Some(left) => {
+                *left = left.saturating_sub(1);
+                Ok(if *left == 0 { Next::Stop(exit) } else { Next::Go })
+            }
+            None => Ok(Next::Go),
+        }
+    }
+
+    /// An int3 of the guest's own, which KVM has reported: the guest gets its #BP.
+    pub(super) fn give_breakpoint_back(&mut self) -> Result<Next> {
+        let cpu = self.lease.cpu();
+        let (control, registers) = cpu.debug.told;
+        cpu.vcpu.set_guest_debug(control | ENABLE | INJECT_BREAKPOINT, registers)?;
+        cpu.debug.told.0 = control;
+        Ok(Next::Go)
+    }
+
+    /// The run is over: nobody is to meet a trap flag of ours, or a KVM that steps.
+    pub(super) fn end_debugging(&mut self) -> Result<()> {
+        let told = self.lease.cpu().debug.told;
+        self.clear_trap_flag()?;
+        if told.0 & SINGLE_STEP != 0 { self.tell(told.0 & !(SINGLE_STEP | ENABLE), told.1) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,97 @@
+//! Which vCPUs are in the guest, so that one of them can be alone there for a moment. Nobody waits with a lock in hand that
+//! a vCPU needs, and a machine of one vCPU takes no part.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::cpu::Slot;
+
+/// How long a wait takes before it looks again: a vCPU that was on its way in has missed its kick.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Who is in the guest, and who wants to be alone there.
+#[derive(Debug)]
+pub(super) struct World {
+    inside: Box<[AtomicBool]>,
+    is_held: AtomicBool,
+    turn: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// While it lives, no other vCPU enters the guest.
+#[must_use = "dropping it lets the others in"]
+pub(super) struct Alone<'a>(&'a World);
+
+impl World {
+    pub(super) fn new(vcpus: usize) -> Self {
+        let inside = (0..vcpus).map(|_| AtomicBool::new(false)).collect();
+        Self { inside, is_held: AtomicBool::new(false), turn: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, bool> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, id: u32) -> Option<&AtomicBool> {
+        usize::try_from(id).ok().and_then(|id| self.inside.get(id)).filter(|_| self.inside.len() > 1)
+    }
+
+    /// vCPU `id` goes in. `false`: somebody is to be alone there; it has waited a little, and is to look at its own reasons
+    /// to stop before it tries again.
+    pub(super) fn enter(&self, id: u32) -> bool {
+        let Some(place) = self.place(id) else { return true };
+        place.store(true, Ordering::SeqCst); // before the look: whoever holds looks at this after it has said so
+        if !self.is_held.load(Ordering::SeqCst) {
+            return true;
+        }
+        self.wait_outside(place);
+        false
+    }
+
+    #[cold]
+    fn wait_outside(&self, place: &AtomicBool) {
+        place.store(false, Ordering::SeqCst);
+        let turn = self.turn();
+        self.changed.notify_all();
+        drop(self.changed.wait_timeout_while(turn, SLICE, |held| *held));
+    }
+
+    /// vCPU `id` has come out.
+    pub(super) fn leave(&self, id: u32) {
+        let Some(place) = self.place(id) else { return };
+        place.store(false, Ordering::SeqCst);
+        if self.is_held.load(Ordering::SeqCst) {
+            drop(self.turn());
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until no vCPU but `id`, which is outside, is in the guest, and keeps them out.
+    pub(super) fn alone(&self, id: u32, slots: &[Slot]) -> Option<Alone<'_>> {
+        self.place(id)?;
+        let mut held = self.turn();
+        while *held {
+            held = self.changed.wait_timeout(held, SLICE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *held = true;
+        self.is_held.store(true, Ordering::SeqCst);
+        loop {
+            let inside = slots.iter().zip(&self.inside).filter(|(_, place)| place.load(Ordering::SeqCst));
+            if inside.map(|(slot, _)| slot.kick.kick()).count() == 0 {
+                return Some(Alone(self));
+            }
+            held = self.changed.wait_timeout(held, SLICE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let mut held = self.0.turn();
+        *held = false;
+        self.0.is_held.store(false, Ordering::SeqCst);
+        drop(held);
+        self.0.changed.notify_all();
+    }
+}
