@@ -91,6 +91,11 @@ impl Host {
         *MOST.get_or_init(|| u64::try_from(self.kvm.get_max_vcpus()).unwrap_or(u64::MAX))
     }
 
+    /// How many memory slots a VM may have.
+    pub fn memory_slots(&self) -> u32 {
+        u32::try_from(self.kvm.check_extension_int(Cap::NrMemslots)).unwrap_or(32)
+    }
+
     /// The CPUID leaves that a guest may be given here; asked once in a process.
     pub fn supported_cpuid(&self) -> Result<CpuId> {
         static SUPPORTED: OnceLock<CpuId> = OnceLock::new();

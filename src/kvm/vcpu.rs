@@ -365,6 +365,12 @@ impl Vcpu {
         self.fd.set_mp_state(state).map_err(Error::host("KVM_SET_MP_STATE"))
     }
 
+    /// Has it wait for an interrupt, as HLT does under an in-kernel interrupt controller.
+    pub fn halt(&self) -> Result<()> {
+        let state = kb::kvm_mp_state { mp_state: kb::KVM_MP_STATE_HALTED };
+        self.fd.set_mp_state(state).map_err(Error::host("KVM_SET_MP_STATE"))
+    }
+
     /// Wires the local APIC as a BIOS does: the PIC to LINT0, NMI to LINT1 (Intel SDM vol. 3, 11.5.1).
     pub fn wire_local_interrupts(&self) -> Result<()> {
         const LINT0: usize = 0x350;

@@ -20,6 +20,7 @@ use super::doorbell::Doorbells;
 use super::interrupts::Lines;
 use super::irq_event::Routing;
 use super::repair::Repair;
+use super::trap::Traps;
 use super::world::World;
 use super::zone::Zones;
 use super::{IrqEvent, Life, Machine, SerialLine};
@@ -101,6 +102,7 @@ impl Machine {
             world: World::new(vcpu_total),
             routing: Arc::new(Routing::new(irqchip)),
             filtering: Mutex::default(),
+            traps: Traps::default(),
             life: Mutex::new(Life::default()),
             others: Mutex::default(),
             changed: Condvar::new(),
@@ -203,7 +205,11 @@ fn make_vcpu(host: &Host, vm: &Vm, id: u32, irqchip: Irqchip, quirks: &Quirks) -
         vcpu.wire_local_interrupts()?;
     }
     vcpu.set_cpuid(&host.cpuid_for(id, quirks)?)?;
-    Ok(Slot::new(id, kick, Cpu { vcpu, shim: None, repair: Repair::new(quirks), debug: CpuDebug::default() }))
+    Ok(Slot::new(
+        id,
+        kick,
+        Cpu { vcpu, shim: None, repair: Repair::new(quirks), debug: CpuDebug::default(), passed: None },
+    ))
 }
 
 /// Sends what the I/O APIC says to KVM.

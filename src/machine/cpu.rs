@@ -24,6 +24,8 @@ pub struct Cpu {
     pub repair: Repair,
     /// What debugging needs to know of it.
     pub debug: CpuDebug,
+    /// The instruction at this address is known to be watched, and is executed next.
+    pub(super) passed: Option<u64>,
 }
 
 /// What debugging keeps of one vCPU, from one run to the next.

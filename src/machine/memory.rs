@@ -49,6 +49,13 @@ impl Machine {
             Phase::Foreground | Phase::Background => return Err(Error::NotAtRest { what: "memory.remove()" }),
             Phase::Closing | Phase::Closed => return Err(Error::Closed),
         }
+        if let Some(region) = self.memory.region_at(at).filter(|region| self.traps.are_in(region)) {
+            return Err(Error::Invalid(format!(
+                "the {} at {:#x} has watchpoints: remove() them first",
+                region.what(),
+                region.at
+            )));
+        }
         let (info, removed) = self.memory.remove(at, |info| vm.remove_memory(info.slot))?;
         drop(life);
         drop(removed); // KVM has let go of it, so that it can be unmapped

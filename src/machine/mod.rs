@@ -20,6 +20,7 @@ mod ring3;
 mod run;
 mod session;
 mod stats;
+mod trap;
 mod world;
 mod zone;
 
@@ -59,6 +60,8 @@ pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::{Stats, time_of};
+use trap::Traps;
+pub use trap::{Accesses, Kind as TrapKind, Part as WatchedPart, Place as WatchedPlace, Terms, Watch};
 use world::World;
 use zone::Zones;
 pub use zone::{Reader, Zone};
@@ -155,6 +158,7 @@ pub struct Machine {
     routing: Arc<Routing>,
     /// Held from the look at what is watched until KVM has it, so that the newest filter is the last.
     filtering: Mutex<()>,
+    traps: Traps,
     life: Mutex<Life>,
     /// Exits that would have ended the last run beside the one that did.
     others: Mutex<Vec<(u32, Exit)>>,

@@ -1,5 +1,5 @@
-//! Which vCPUs are in the guest, so that one of them can be alone there for a moment. Nobody waits with a lock in hand that
-//! a vCPU needs, and a machine of one vCPU takes no part.
+//! Which vCPUs are in the guest, so that one of them can be alone there for a moment, or none is while memory changes its
+//! shape. Nobody waits with a lock in hand that a vCPU needs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ impl World {
     }
 
     fn place(&self, id: u32) -> Option<&AtomicBool> {
-        usize::try_from(id).ok().and_then(|id| self.inside.get(id)).filter(|_| self.inside.len() > 1)
+        usize::try_from(id).ok().and_then(|id| self.inside.get(id))
     }
 
     /// vCPU `id` goes in. `false`: somebody is to be alone there; it has waited a little, and is to look at its own reasons
@@ -67,9 +67,14 @@ impl World {
         }
     }
 
-    /// Waits until no vCPU but `id`, which is outside, is in the guest, and keeps them out.
-    pub(super) fn alone(&self, id: u32, slots: &[Slot]) -> Option<Alone<'_>> {
-        self.place(id)?;
+    /// Waits until no vCPU but the caller's, which is outside, is in the guest, and keeps them out; where there are others.
+    pub(super) fn alone(&self, slots: &[Slot]) -> Option<Alone<'_>> {
+        (slots.len() > 1).then(|| self.hold(slots))
+    }
+
+    /// Waits until no vCPU is in the guest, and keeps all out but the one that the caller enters by itself. Not twice by one
+    /// thread, and not while a handler is asked.
+    pub(super) fn hold(&self, slots: &[Slot]) -> Alone<'_> {
         let mut held = self.turn();
         while *held {
             held = self.changed.wait_timeout(held, SLICE).unwrap_or_else(PoisonError::into_inner).0;
@@ -79,7 +84,7 @@ impl World {
         loop {
             let inside = slots.iter().zip(&self.inside).filter(|(_, place)| place.load(Ordering::SeqCst));
             if inside.map(|(slot, _)| slot.kick.kick()).count() == 0 {
-                return Some(Alone(self));
+                return Alone(self);
             }
             held = self.changed.wait_timeout(held, SLICE).unwrap_or_else(PoisonError::into_inner).0;
         }

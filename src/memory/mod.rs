@@ -277,6 +277,16 @@ impl Memory {
         Ok(Export { host, views: Arc::clone(&region.views) })
     }
 
+    /// Where the host sees the byte at `at`: for the kernel's slots, which go before the region does.
+    pub fn host_address(&self, at: GuestPhys) -> Option<*mut u8> {
+        self.state().map.get_host_address(GuestAddress(at.0)).ok()
+    }
+
+    /// Is there ROM (true) or RAM (false) at `at`?
+    pub fn is_rom(&self, at: GuestPhys) -> Option<bool> {
+        self.state().infos().find(|r| r.contains(at)).map(|r| r.rom)
+    }
+
     /// How many windows are exported now.
     pub fn exports(&self) -> usize {
         self.state().views()

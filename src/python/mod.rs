@@ -40,6 +40,7 @@ mod trace;
 mod typed;
 mod vcpu;
 mod vm;
+mod watch;
 mod wide;
 
 use pyo3::prelude::*;
@@ -113,4 +114,6 @@ mod _belljar {
     use super::vcpu::Vcpu;
     #[pymodule_export]
     use super::vm::VM;
+    #[pymodule_export]
+    use super::watch::Watchpoint;
 }

@@ -67,8 +67,7 @@ impl Run<'_> {
             Reply::Skip => false,
             Reply::Default | Reply::Value(_) | Reply::Bytes(_) => stops,
         };
-        self.slot.counters.count(exit.kind());
-        if self.session.count() || stop { Ok(Next::Stop(exit)) } else { self.wait_for(exit) }
+        self.finish(exit, stop)
     }
 
     pub(super) fn registers(&mut self) -> Result<(Regs, Sregs)> {
@@ -114,6 +113,7 @@ impl Run<'_> {
             Some(Site { role: Role::Gate(vector), points, .. }) => self.at_gate(vector, at, &points).map(Some),
             Some(site) => self.at_points(at, &site.points).map(Some),
             // It was there when the vCPU came here.
+            None if self.machine.traps.is_trapped(place) => Ok(None),
             None if self.machine.memory.raw_byte(place) != Some(INT3) => Ok(Some(Next::Go)),
             None => Ok(None),
         }

@@ -8,6 +8,7 @@
 //!         <- answer in the run page <-
 //! ```
 
+mod around;
 mod coalesced;
 mod consult;
 mod debug;
@@ -16,8 +17,10 @@ mod interrupt;
 mod msr;
 mod port;
 mod repair;
+mod settle;
 mod step;
 mod trace;
+mod trap;
 mod until;
 
 use std::sync::Arc;
@@ -32,7 +35,6 @@ use crate::x86::Regs;
 
 use super::Machine;
 use super::cpu::{Cpu, Lease, Slot};
-use super::merge::merged;
 use super::session::Session;
 use super::stats::Stopwatch;
 use debug::Debugger;
@@ -87,6 +89,8 @@ pub(super) struct Run<'a> {
     debug: Debugger,
     /// What came while an instruction was completed, and is to end the run.
     ended: Option<Exit>,
+    /// Accesses to what is watched, of an instruction that is not complete yet.
+    hits: Vec<trap::Hit>,
 }
 
 /// Most entries that one instruction may take to complete: a string of the longest prefix-laden kind.
@@ -128,6 +132,7 @@ impl<'a> Run<'a> {
             has_failed: false,
             debug: Debugger::new(session.steps()),
             ended: None,
+            hits: Vec::new(),
         })
     }
 
@@ -138,7 +143,7 @@ impl<'a> Run<'a> {
     fn until_the_end(mut self) -> Result<Exit> {
         let result = self.turn_until_stop();
         self.has_failed |= result.is_err();
-        let completed = self.complete();
+        let completed = self.complete().and_then(|()| self.last_hits());
         if let Some(exit) = self.ended.take().filter(|_| result.is_ok()) {
             self.session.also(self.slot.id, exit);
         }
@@ -168,7 +173,9 @@ impl<'a> Run<'a> {
                 self.inject()?;
             }
             self.pending = false;
-            if let Next::Stop(exit) = self.turn()? {
+            let next = self.turn()?;
+            let next = if self.hits.is_empty() { next } else { self.hand_out_hits(next)? };
+            if let Next::Stop(exit) = next {
                 return Ok(exit);
             }
             if let Some(exit) = self.ended.take() {
@@ -220,9 +227,13 @@ impl<'a> Run<'a> {
                 }
                 None => return self.port_access(&access),
             },
+            Entered::Exit(exit) if self.trapped(&exit)? => return Ok(Next::Go),
             Entered::Exit(exit) => self.exit(exit)?,
             Entered::InternalError { suberror, data, instruction } => {
                 let error = self.describe(suberror, data, instruction)?;
+                if let Some(next) = self.around_traps(&error)? {
+                    return Ok(next);
+                }
                 if self.repair(&error)? {
                     self.slot.counters.repaired();
                     return self.after_step();
@@ -230,6 +241,11 @@ impl<'a> Run<'a> {
                 self.decide(Exit::InternalError(Box::new(error)))?
             }
         };
+        self.finish(exit, stop)
+    }
+
+    /// Counts an exit that has been answered. `stop`: it ends the run.
+    fn finish(&mut self, exit: Exit, stop: bool) -> Result<Next> {
         self.slot.counters.count(exit.kind());
         if self.session.count() || stop { Ok(Next::Stop(exit)) } else { self.wait_for(exit) }
     }
@@ -258,13 +274,13 @@ impl<'a> Run<'a> {
                 break;
             }
             self.pending = false;
-            let answered = match self.vcpu().complete() {
+            let answered = match self.complete_inside() {
                 Ok(Entered::Port(access)) => self.rest_of_string(&access),
                 Ok(Entered::Exit(Exit::Debug { exception: 1, .. })) if self.debug.steps() => {
                     self.debug.has_stepped = true;
                     Ok(())
                 }
-                Ok(Entered::Exit(exit)) => self.exit(exit).and_then(|(exit, stop)| self.ends_later(exit, stop)),
+                Ok(Entered::Exit(exit)) => self.exit_on_the_way(exit),
                 Ok(Entered::Interrupted | Entered::InternalError { .. }) => break,
                 Err(error) => Err(error),
             };
@@ -374,34 +390,5 @@ impl<'a> Run<'a> {
         self.record_answer(exit, is_element, Some(data));
         answer(self.vcpu(), data);
         read.map(|(_, verdict)| verdict)
-    }
-
-    /// Settles an access whose answer may have failed: then no handler is asked any more, and that error comes out.
-    fn settle_after<T>(&mut self, exit: &Exit, answered: Result<T>) -> Result<T> {
-        self.has_failed |= answered.is_err();
-        let settled = self.settle(exit);
-        answered.and_then(|answer| settled.map(|()| answer))
-    }
-
-    /// After an access has been answered: a handler that set registers means the state after the instruction. Then the
-    /// instruction completes first, since KVM's emulator would overwrite RIP, and drops the data of a read whose
-    /// registers were set. Accesses that come on the way are part of it; it never calls itself.
-    fn settle(&mut self, exit: &Exit) -> Result<()> {
-        if let Some((now, wanted)) = self.vcpu().take_rewritten() {
-            let before = self.rewritten.map_or(now, |(before, _)| before);
-            self.rewritten = Some((before, wanted));
-        }
-        if self.rewritten.is_none() || self.is_settling {
-            return Ok(());
-        }
-        self.is_settling = true;
-        let completed = self.complete();
-        self.is_settling = false;
-        let Some((before, wanted)) = self.rewritten.take() else { return completed };
-        completed?;
-        let vcpu = self.vcpu();
-        let regs = merged(exit, &before, &vcpu.regs()?, &wanted);
-        vcpu.set_regs(&regs);
-        Ok(())
     }
 }

@@ -50,6 +50,15 @@ impl Run<'_> {
         entered
     }
 
+    /// Completes an access inside KVM, unless another vCPU is to be alone: it looks at memory, as the guest does.
+    pub(super) fn complete_inside(&mut self) -> Result<Entered> {
+        let (world, id) = (&self.machine.world, self.slot.id);
+        while !world.enter(id) {}
+        let entered = self.lease.cpu().vcpu.complete();
+        world.leave(id);
+        entered
+    }
+
     /// Takes over changes of the points.
     pub(super) fn look_up_points(&mut self) {
         let generation = self.machine.points.generation();
@@ -118,7 +127,7 @@ impl Run<'_> {
         self.tell(control, registers.unwrap_or_default())
     }
 
-    fn tell(&mut self, control: u32, registers: [u64; 8]) -> Result<()> {
+    pub(super) fn tell(&mut self, control: u32, registers: [u64; 8]) -> Result<()> {
         let control = if control == 0 { 0 } else { control | ENABLE };
         let cpu = self.lease.cpu();
         if cpu.debug.told != (control, registers) {
@@ -129,13 +138,13 @@ impl Run<'_> {
     }
 
     /// Does KVM step in the ring at hand?
-    fn can_step(&self, sregs: &Sregs) -> bool {
+    pub(super) fn can_step(&self, sregs: &Sregs) -> bool {
         let quirks = &self.machine.quirks;
         if sregs.cpl() == 3 { quirks.single_step_in_ring3 } else { quirks.single_step_in_ring0 }
     }
 
     /// Has the guest's own #DB tell of the end of the step, which is caught on its way.
-    fn set_trap_flag(&mut self, regs: &Regs, sregs: &Sregs) -> Result<()> {
+    pub(super) fn set_trap_flag(&mut self, regs: &Regs, sregs: &Sregs) -> Result<()> {
         let is_caught =
             sregs.cpl() == 3 && (self.lease.cpu().shim.is_some() || self.machine.plant_gate(STEP, sregs)?);
         if !is_caught {
@@ -156,7 +165,7 @@ impl Run<'_> {
     }
 
     /// Takes the trap flag away again that a step has set.
-    fn clear_trap_flag(&mut self) -> Result<()> {
+    pub(super) fn clear_trap_flag(&mut self) -> Result<()> {
         let cpu = self.lease.cpu();
         if std::mem::take(&mut cpu.debug.owns_trap_flag) {
             let mut regs = cpu.vcpu.regs()?;
@@ -190,7 +199,7 @@ impl Run<'_> {
         self.debug.is_passing = true;
         let entered = {
             let machine = self.machine;
-            let _alone = planted.map(|_| machine.world.alone(self.slot.id, &machine.cpus));
+            let _alone = planted.and_then(|_| machine.world.alone(&machine.cpus));
             planted.map_or(Ok(()), |place| machine.memory.lift(place))?;
             let entered = self.lease.cpu().vcpu.enter();
             planted.map_or(Ok(()), |place| machine.memory.lower(place))?;

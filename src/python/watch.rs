@@ -1,0 +1,305 @@
+//! Watchpoints: `vm.watch`, `vm.on_watch` and the class `Watchpoint`. They never decide what is a hit.
+
+use std::sync::Arc;
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::addr::{GuestPhys, GuestVirt};
+use crate::error::Result as CoreResult;
+use crate::hook::{Subject, Wanted};
+use crate::machine::{Accesses, Machine, Slot, Terms, TrapKind, Watch, WatchedPlace};
+
+use super::address::Fitting;
+use super::expression::{Expression, filter};
+use super::hook::Handle;
+use super::vm::VM;
+
+/// A watched range of guest memory. Keep it to remove the watch later, or use it as a context manager.
+#[pyclass(frozen, weakref, module = "belljar")]
+pub struct Watchpoint {
+    watch: Arc<Watch>,
+    address: u64,
+    len: u64,
+    is_virtual: bool,
+    /// Who is asked about its hits; waits for its function where there is none.
+    handle: Py<Handle>,
+}
+
+impl Watchpoint {
+    fn machine(&self) -> &Arc<Machine> {
+        self.handle.get().vm().get().machine()
+    }
+
+    /// The number of its hits, for traces.
+    pub fn id(&self) -> u32 {
+        self.watch.id
+    }
+}
+
+/// What `access` names, seen from the guest.
+fn accesses(access: &str) -> PyResult<Accesses> {
+    let of = |reads, writes, executes| Ok(Accesses { reads, writes, executes });
+    match access {
+        "r" => of(true, false, false),
+        "w" => of(false, true, false),
+        "rw" => of(true, true, false),
+        "x" => of(false, false, true),
+        "rwx" => of(true, true, true),
+        _ => Err(PyValueError::new_err(format!(
+            "access is \"r\", \"w\", \"rw\", \"x\" or \"rwx\", seen from the guest, not {access:?}"
+        ))),
+    }
+}
+
+/// The number that `address` is, or the value of the symbol of that name.
+fn address_of(vm: &VM, address: &Bound<'_, PyAny>, is_virtual: bool) -> PyResult<u64> {
+    if !address.is_instance_of::<PyString>() {
+        return address.extract::<Fitting<u64>>().map(|at| at.0);
+    }
+    let name: String = address.extract()?;
+    if !is_virtual {
+        return Err(PyTypeError::new_err(format!("symbols are linear addresses: watch {name:?} with virtual=True")));
+    }
+    let symbols = Arc::clone(&vm.symbols.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let found = symbols.get(&name).map(|symbol| symbol.address);
+    found.ok_or_else(|| PyValueError::new_err(format!("no symbol {name:?} in vm.symbols")))
+}
+
+/// Where the watch is to be: a linear address is translated as the vCPU does in whose handler this is, or the first one.
+fn place(machine: &Machine, at: u64, is_virtual: bool, cr3: Option<u64>) -> CoreResult<WatchedPlace> {
+    if !is_virtual {
+        return Ok(WatchedPlace::Physical(GuestPhys(at)));
+    }
+    let slot = machine.cpus.iter().find(|slot| slot.is_in_handler()).or(machine.cpus.first());
+    let slot: &Slot = slot.ok_or(crate::error::Error::Closed)?;
+    let mut sregs = slot.with(|cpu| cpu.vcpu.sregs())?;
+    sregs.cr3 = cr3.unwrap_or(sregs.cr3);
+    Ok(WatchedPlace::Linear(GuestVirt(at), sregs))
+}
+
+struct Request<'a, 'py> {
+    address: &'a Bound<'py, PyAny>,
+    size: u64,
+    handler: Option<&'a Bound<'py, PyAny>>,
+    access: &'a str,
+    is_virtual: bool,
+    when: Option<&'a Bound<'py, PyAny>>,
+    cr3: Option<u64>,
+    once: bool,
+    hw: Option<bool>,
+    /// A hit without an opinion of a handler's ends the run.
+    stops: bool,
+}
+
+fn watch(vm: &Bound<'_, VM>, request: Request<'_, '_>) -> PyResult<Watchpoint> {
+    let Request { size: len, handler, is_virtual, once, stops, cr3, .. } = request;
+    let terms = Terms { accesses: accesses(request.access)?, when: filter(request.when)?, once, stops };
+    if request.hw == Some(true) {
+        return Err(PyValueError::new_err(
+            "no debug register is used for watchpoints here: leave hw out, for a memory trap",
+        ));
+    }
+    if cr3.is_some() && !is_virtual {
+        return Err(PyValueError::new_err("cr3 says how a linear address translates: give virtual=True, too"));
+    }
+    let at = address_of(vm.get(), request.address, is_virtual)?;
+    let (py, machine) = (vm.py(), vm.get().machine());
+    let id = machine.points().number();
+    let handle = Handle::new(vm.clone().unbind(), Subject::Point(id), Wanted::ALL, None);
+    let handle = Bound::new(py, handle)?;
+    if let Some(function) = handler {
+        handle.get().arm(py, function)?; // before the first hit
+    }
+    match py.detach(|| machine.add_watch(id, place(machine, at, is_virtual, cr3)?, len, terms)) {
+        Ok(watch) => Ok(Watchpoint { watch, address: at, len, is_virtual, handle: handle.unbind() }),
+        Err(error) => {
+            handle.call_method0("remove")?;
+            Err(error.into())
+        }
+    }
+}
+
+#[pymethods]
+impl VM {
+    /// Watches `size` bytes of guest memory from `address` on: the guest's accesses to them are WatchpointHits.
+    ///
+    /// `access` is "w" (writes), "r", "rw", "x" (instructions in the range) or "rwx", seen from the guest. `address` is
+    /// guest-physical; with `virtual=True` it is linear, or a symbol's name, translated once, as vCPU 0 (in a handler: its
+    /// vCPU) does, or through the tables at `cr3`; what is watched is the memory found there, however it is reached.
+    /// `handler(exit)` is asked about each hit, after the access; None goes on, bj.STOP ends the run. Without a handler a hit
+    /// ends the run. `when` is an expression: accesses at which it does not hold are no hits. With `once` the first hit is the last.
+    /// `hw=False` never takes a debug register, `hw=True` nothing else. Any number, any size, while the VM runs, too.
+    /// Raises GuestMemoryError where there is no memory.
+    #[pyo3(signature = (
+        address: "int | str", size = Fitting(8), handler: "collections.abc.Callable[[WatchpointHit], object] | NativeHandler | None" = None, *,
+        access: "typing.Literal['r', 'w', 'rw', 'x', 'rwx']" = "w", r#virtual = false, when: "Expression | None" = None,
+        cr3 = None, once = false, hw = None
+    ), text_signature = "($self, address, size=8, handler=None, *, access='w', virtual=False, when=None, cr3=None, once=False, hw=None)")]
+    #[allow(clippy::too_many_arguments)] // keyword arguments
+    fn watch(
+        slf: &Bound<'_, Self>,
+        address: &Bound<'_, PyAny>,
+        size: Fitting<u64>,
+        handler: Option<&Bound<'_, PyAny>>,
+        access: &str,
+        r#virtual: bool,
+        when: Option<&Bound<'_, PyAny>>,
+        cr3: Option<Fitting<u64>>,
+        once: bool,
+        hw: Option<bool>,
+    ) -> PyResult<Watchpoint> {
+        let (cr3, size) = (cr3.map(|at| at.0), size.0);
+        let stops = handler.is_none();
+        watch(slf, Request { address, size, handler, access, is_virtual: r#virtual, when, cr3, once, hw, stops })
+    }
+
+    /// As watch, for use as a decorator: the watch begins at once, and the function that it decorates is its handler.
+    ///
+    /// Until it has one, a hit goes on.
+    #[pyo3(signature = (
+        address: "int | str", size = Fitting(8), *, access: "typing.Literal['r', 'w', 'rw', 'x', 'rwx']" = "w", r#virtual = false,
+        when: "Expression | None" = None, cr3 = None, once = false, hw = None
+    ), text_signature = "($self, address, size=8, *, access='w', virtual=False, when=None, cr3=None, once=False, hw=None)")]
+    #[allow(clippy::too_many_arguments)] // keyword arguments
+    fn on_watch(
+        slf: &Bound<'_, Self>,
+        address: &Bound<'_, PyAny>,
+        size: Fitting<u64>,
+        access: &str,
+        r#virtual: bool,
+        when: Option<&Bound<'_, PyAny>>,
+        cr3: Option<Fitting<u64>>,
+        once: bool,
+        hw: Option<bool>,
+    ) -> PyResult<Watchpoint> {
+        let (cr3, size, handler) = (cr3.map(|at| at.0), size.0, None);
+        watch(slf, Request { address, size, handler, access, is_virtual: r#virtual, when, cr3, once, hw, stops: false })
+    }
+}
+
+#[pymethods]
+impl Watchpoint {
+    /// As a decorator, makes the function its handler; afterwards, calls it.
+    #[pyo3(signature = (*args: "object", **kwargs: "object"))]
+    fn __call__(
+        slf: &Bound<'_, Self>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        if let Some(function) = this.handle.get().function(py) {
+            return function.call(py, args, kwargs);
+        }
+        this.handle.get().arm(py, &args.get_item(0)?)?;
+        this.watch.set_stops(false);
+        Ok(slf.clone().into_any().unbind())
+    }
+
+    /// Watches no more, from the next entry into the guest on; does nothing if it has been removed.
+    ///
+    /// With the last watchpoint of a page, accesses to it are as fast as before.
+    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.machine().remove_watch(&self.watch))?;
+        self.handle.bind(py).call_method0("remove").map(drop)
+    }
+
+    /// Its number, which its hits carry.
+    #[getter(id)]
+    fn number(&self) -> u32 {
+        self.watch.id
+    }
+
+    /// The first address watched, as it was given.
+    #[getter]
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// How many bytes are watched.
+    #[getter]
+    fn size(&self) -> u64 {
+        self.len
+    }
+
+    /// Is the address a linear one?
+    #[getter]
+    fn r#virtual(&self) -> bool {
+        self.is_virtual
+    }
+
+    /// "r", "w", "rw", "x" or "rwx", seen from the guest.
+    #[getter]
+    fn access(&self) -> String {
+        let Accesses { reads, writes, executes } = self.watch.accesses;
+        [(reads, 'r'), (writes, 'w'), (executes, 'x')].iter().filter(|(is, _)| *is).map(|(_, letter)| letter).collect()
+    }
+
+    /// How accesses are noticed: "memory trap (read-only page)" or "memory trap (hole)".
+    #[getter]
+    fn mechanism(&self) -> &'static str {
+        match self.watch.kind() {
+            TrapKind::ReadOnly => "memory trap (read-only page)",
+            TrapKind::Hole => "memory trap (hole)",
+        }
+    }
+
+    /// Its filter, or None.
+    #[getter]
+    fn when(&self) -> Option<Expression> {
+        self.watch.when.clone().map(Expression)
+    }
+
+    /// How often it was hit; kept when it has been removed.
+    #[getter]
+    fn hits(&self) -> u64 {
+        self.watch.hits()
+    }
+
+    /// Are there hits? Settable; what is switched off keeps its pages trapped, and so slow.
+    #[getter]
+    fn enabled(&self) -> bool {
+        self.watch.is_enabled()
+    }
+
+    #[setter]
+    fn set_enabled(&self, yes: bool) -> PyResult<()> {
+        if yes && !self.machine().is_watched(&self.watch) {
+            return Err(PyValueError::new_err("this watchpoint has been removed: make a new one by vm.watch()"));
+        }
+        self.watch.enable(yes);
+        Ok(())
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception: "object"))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.remove(py)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = match (self.machine().is_watched(&self.watch), self.enabled()) {
+            (false, _) => ", removed",
+            (true, false) => ", disabled",
+            (true, true) => "",
+        };
+        let kind = if self.is_virtual { " virtual" } else { "" };
+        let (id, access, hits) = (self.watch.id, self.access(), self.hits());
+        let end = u128::from(self.address) + u128::from(self.len);
+        format!(
+            "<Watchpoint {id}{kind} {:#x}..{end:#x} {access}, {}, {hits} hits{state}>",
+            self.address,
+            self.mechanism()
+        )
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.handle)
+    }
+}
