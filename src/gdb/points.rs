@@ -8,11 +8,13 @@ use gdbstub::target::ext::breakpoints::{
     Breakpoints, HwBreakpoint, HwBreakpointOps, HwWatchpoint, HwWatchpointOps, SwBreakpoint, SwBreakpointOps, WatchKind,
 };
 
+use crate::addr::GuestVirt;
 use crate::debug::{Place, Point, Watch, Wish};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::{Exit, Reply};
 use crate::hook::{Callback, Hook, Subject, Wanted};
-use crate::machine::{Machine, Stepper};
+use crate::machine::{self, Accesses, Machine, Stepper, Terms, WatchedPlace};
+use crate::source::ReadRegs;
 
 use super::grip::{Grip, Stop, Why};
 use super::resume::Action;
@@ -20,6 +22,9 @@ use super::target::Guest;
 
 /// The most points that a client may have: each costs every planting and every hit a little.
 const MOST: usize = 4096;
+
+/// The most bytes of one watchpoint.
+const MOST_WATCHED: u64 = 1 << 20;
 
 /// What gdb asked for, which it names again to have it removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +41,16 @@ pub enum Asked {
 #[derive(Debug)]
 pub struct Planted {
     asked: Asked,
-    parts: Vec<(Arc<Point>, Arc<Hook>)>,
+    parts: Vec<(Part, Arc<Hook>)>,
+}
+
+/// What notices a part of it.
+#[derive(Debug)]
+enum Part {
+    /// A planted byte or a debug register.
+    Point(Arc<Point>),
+    /// Its pages are trapped.
+    Trap(Arc<machine::Watch>),
 }
 
 /// What is called on the vCPU's thread when a point is hit.
@@ -100,45 +114,83 @@ impl Guest {
         if self.points.len() >= MOST {
             return Ok(false);
         }
-        let (why, wishes) = match asked {
-            Asked::Software(at) => (Why::Software(at), vec![wish(at, None, None)]),
-            Asked::Hardware(at) => (Why::Hardware(at), vec![wish(at, Some(true), None)]),
-            Asked::Watched(at, len, kind) => {
-                let reads = kind != WatchKind::Write;
-                let pieces = aligned(at, len).into_iter();
-                let watch = |(at, size)| wish(at, Some(true), Some(Watch { size, reads }));
-                (Why::Watched(kind, at), pieces.map(watch).collect())
-            }
+        let planted = match asked {
+            Asked::Software(at) => self.plant_all(asked, Why::Software(at), vec![wish(at, None, None)]),
+            Asked::Hardware(at) => self.plant_all(asked, Why::Hardware(at), vec![wish(at, Some(true), None)]),
+            Asked::Watched(at, len, kind) => self.watch(asked, at, len, kind),
         };
+        match planted {
+            Ok(planted) => self.points.push(planted),
+            Err(error) => {
+                log::info!("gdb's {asked:?} cannot be planted: {error}");
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn plant_all(&self, asked: Asked, why: Why, wishes: Vec<Wish>) -> Result<Planted> {
         let mut planted = Planted { asked, parts: Vec::new() };
         for wish in wishes {
             match self.plant_one(wish, why) {
                 Ok(part) => planted.parts.push(part),
                 Err(error) => {
-                    log::info!("gdb's {asked:?} cannot be planted: {error}");
                     self.uproot(&planted);
-                    return Ok(false);
+                    return Err(error);
                 }
             }
         }
-        let is_some = !planted.parts.is_empty();
-        self.points.extend(is_some.then_some(planted));
-        Ok(is_some)
+        Ok(planted)
     }
 
-    fn plant_one(&self, wish: Wish, why: Why) -> Result<(Arc<Point>, Arc<Hook>)> {
+    fn plant_one(&self, wish: Wish, why: Why) -> Result<(Part, Arc<Hook>)> {
         let point = self.machine.add_point(wish)?;
-        let hit = Hit { machine: Arc::downgrade(&self.machine), grip: Arc::clone(&self.grip), why };
-        let hook = Hook::new(Subject::Point(point.id), Wanted::ALL, None, Box::new(hit));
-        match self.machine.add_hook(Arc::clone(&hook)) {
-            Ok(()) => Ok((point, hook)),
+        match self.tell_of(point.id, why) {
+            Ok(hook) => Ok((Part::Point(point), hook)),
             Err(error) => self.machine.remove_point(&point).and(Err(error)),
         }
     }
 
+    /// Has hits of point `id` tell gdb `why`.
+    fn tell_of(&self, id: u32, why: Why) -> Result<Arc<Hook>> {
+        let hit = Hit { machine: Arc::downgrade(&self.machine), grip: Arc::clone(&self.grip), why };
+        let hook = Hook::new(Subject::Point(id), Wanted::ALL, None, Box::new(hit));
+        self.machine.add_hook(Arc::clone(&hook)).map(|()| hook)
+    }
+
+    /// Watches `len` bytes by debug registers where they work and suffice, else by traps of the pages that vCPU sees there
+    /// of which gdb asked last.
+    fn watch(&self, asked: Asked, at: u64, len: u64, kind: WatchKind) -> Result<Planted> {
+        if len > MOST_WATCHED {
+            return Err(Error::Invalid(format!("gdb watches at most {MOST_WATCHED:#x} bytes at once, not {len:#x}")));
+        }
+        let why = Why::Watched(kind, at);
+        let reads = kind != WatchKind::Write;
+        let pieces = aligned(at, len);
+        if self.machine.quirks.hardware_watchpoints && !pieces.is_empty() && kind != WatchKind::Read {
+            let wishes = pieces.into_iter().map(|(at, size)| wish(at, Some(true), Some(Watch { size, reads })));
+            let planted = self.plant_all(asked, why, wishes.collect());
+            if planted.is_ok() {
+                return planted;
+            }
+        }
+        let place = WatchedPlace::Linear(GuestVirt(at), self.machine.sregs(self.looked_from)?);
+        let accesses = Accesses { reads, writes: kind != WatchKind::Read, executes: false };
+        let id = self.machine.points().number();
+        let hook = self.tell_of(id, why)?;
+        match self.machine.add_watch(id, place, len, Terms { accesses, when: None, once: false, stops: false }) {
+            Ok(watch) => Ok(Planted { asked, parts: vec![(Part::Trap(watch), hook)] }),
+            Err(error) => self.machine.remove_hook(&hook).and(Err(error)),
+        }
+    }
+
+    /// Takes a point away. A machine that is closed has none any more.
     fn uproot(&self, planted: &Planted) {
-        for (point, hook) in &planted.parts {
-            let _ = self.machine.remove_point(point); // a machine that is closed has none any more
+        for (part, hook) in &planted.parts {
+            let _ = match part {
+                Part::Point(point) => self.machine.remove_point(point),
+                Part::Trap(watch) => self.machine.remove_watch(watch),
+            };
             let _ = self.machine.remove_hook(hook);
         }
     }

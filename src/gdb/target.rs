@@ -42,6 +42,8 @@ pub struct Guest {
     pub(super) grip: Arc<Grip>,
     pub(super) plan: Plan,
     pub(super) points: Vec<Planted>,
+    /// The vCPU through whose page tables gdb looked last.
+    pub(super) looked_from: u32,
     layout: &'static Layout,
     has_avx: bool,
     description: String,
@@ -76,6 +78,7 @@ impl Guest {
             grip,
             plan,
             points: Vec::new(),
+            looked_from: 0,
             layout,
             has_avx,
             description: description(has_avx),
@@ -261,6 +264,7 @@ impl MultiThreadBase for Guest {
         let beyond = u128::from(start) + u128::try_from(data.len()).unwrap_or(u128::MAX) > 1 << 64;
         let left = self.budget.checked_sub(data.len()).filter(|_| !beyond);
         self.budget = left.ok_or(TargetError::NonFatal)?;
+        self.looked_from = vcpu_of(tid);
         let sregs = refused(self.machine.sregs(vcpu_of(tid)))?;
         match self.read_with(&sregs, start, data) {
             0 if !data.is_empty() => Err(TargetError::NonFatal),
