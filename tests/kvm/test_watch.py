@@ -1,14 +1,10 @@
 """Watchpoints: accesses of the guest to watched memory come out with the value before and after, and nothing else changes."""
 
-import threading
-import time
-
 import pytest
 
 import belljar as bj
 
 DATA = 0x8000
-
 
 
 MODES = pytest.mark.parametrize("mode", ["long", "user"])
@@ -97,7 +93,8 @@ def test_an_executed_hit_that_ends_the_run_is_told_once(vm):
 
 
 LOADS_AND_STORES = pytest.mark.parametrize(
-    "instruction", ["fld qword ptr [rbx]", "fstp qword ptr [rbx]", "fxsave [rbx]", "vmovdqu [rbx], ymm0", "vmovdqu ymm0, [rbx]"]
+    "instruction",
+    ["fld qword ptr [rbx]", "fstp qword ptr [rbx]", "fxsave [rbx]", "vmovdqu [rbx], ymm0", "vmovdqu ymm0, [rbx]"],
 )
 
 
@@ -113,7 +110,7 @@ def check_vectors(vm, wp, seen, instruction):
     hit = seen[0]
     assert (hit.address, hit.size, hit.before) == (DATA, 8, int.from_bytes(bytes(range(8)), "little"))
     assert hit.after == vm.memory.read_u64(DATA)
-    assert hit.write == ("[rbx]," in instruction or instruction.startswith("f") and not instruction.startswith("fld"))
+    assert hit.write == ("[rbx]," in instruction or (instruction.startswith("f") and not instruction.startswith("fld")))
 
 
 @pytest.mark.needs(ring0_is_native=True)

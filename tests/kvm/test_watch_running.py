@@ -15,9 +15,12 @@ MODES = pytest.mark.parametrize("mode", ["long", "user"])
 def counting(vm, vcpu, operation, mode="long"):
     """Have a vCPU do `operation` on [rbx] some rounds, and then halt (in ring 3: end by int3)."""
     end = "int3" if mode == "user" else "hlt"
-    vm.load(f"mov rbx, {DATA}; mov rcx, {ROUNDS}; again: {operation}; dec rcx; jnz again; {end}", mode, at=0x1000 + 0x1000 * vcpu, vcpu=vcpu)
-
-
+    vm.load(
+        f"mov rbx, {DATA}; mov rcx, {ROUNDS}; again: {operation}; dec rcx; jnz again; {end}",
+        mode,
+        at=0x1000 + 0x1000 * vcpu,
+        vcpu=vcpu,
+    )
 
 
 @MODES
@@ -75,7 +78,11 @@ def test_hits_of_two_vcpus_are_each_told_once(new_vm, mode):
             done.wait(30)
         return bj.STOP
 
-    with vm.watch(DATA, 16, lambda hit: seen[hit.vcpu].append(hit)), vm.on_exit(bj.Hlt, at_end), vm.on_exit(bj.GuestException, at_end):
+    with (
+        vm.watch(DATA, 16, lambda hit: seen[hit.vcpu].append(hit)),
+        vm.on_exit(bj.Hlt, at_end),
+        vm.on_exit(bj.GuestException, at_end),
+    ):
         vm.run(timeout=60)
     for vcpu, hits in enumerate(seen):
         assert [hit.after for hit in hits] == list(range(ROUNDS, 0, -1))
