@@ -68,7 +68,8 @@ impl Guest {
             Phase::Stopped | Phase::Paused => "in no run",
             Phase::Closing | Phase::Closed => "closed",
         };
-        let mut text = format!("{} vCPUs, {state}\n", self.machine.cpus.len());
+        let count = self.machine.cpus.len();
+        let mut text = format!("{count} vCPU{}, {state}\n", if count == 1 { "" } else { "s" });
         for slot in &self.machine.cpus {
             let (regs, sregs) = (self.machine.regs(slot.id)?, self.machine.sregs(slot.id)?);
             let (bits, ring) = (sregs.code_bits(), sregs.cpl());

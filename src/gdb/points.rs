@@ -110,9 +110,9 @@ impl Guest {
         }
     }
 
-    fn plant(&mut self, asked: Asked) -> TargetResult<bool, Self> {
+    fn plant(&mut self, asked: Asked) -> bool {
         if self.points.len() >= MOST {
-            return Ok(false);
+            return false;
         }
         let planted = match asked {
             Asked::Software(at) => self.plant_all(asked, Why::Software(at), vec![wish(at, None, None)]),
@@ -123,10 +123,10 @@ impl Guest {
             Ok(planted) => self.points.push(planted),
             Err(error) => {
                 log::info!("gdb's {asked:?} cannot be planted: {error}");
-                return Ok(false);
+                return false;
             }
         }
-        Ok(true)
+        true
     }
 
     fn plant_all(&self, asked: Asked, why: Why, wishes: Vec<Wish>) -> Result<Planted> {
@@ -248,7 +248,7 @@ impl Breakpoints for Guest {
 
 impl SwBreakpoint for Guest {
     fn add_sw_breakpoint(&mut self, at: u64, _: usize) -> TargetResult<bool, Self> {
-        self.plant(Asked::Software(at))
+        Ok(self.plant(Asked::Software(at)))
     }
 
     fn remove_sw_breakpoint(&mut self, at: u64, _: usize) -> TargetResult<bool, Self> {
@@ -258,7 +258,7 @@ impl SwBreakpoint for Guest {
 
 impl HwBreakpoint for Guest {
     fn add_hw_breakpoint(&mut self, at: u64, _: usize) -> TargetResult<bool, Self> {
-        self.plant(Asked::Hardware(at))
+        Ok(self.plant(Asked::Hardware(at)))
     }
 
     fn remove_hw_breakpoint(&mut self, at: u64, _: usize) -> TargetResult<bool, Self> {
@@ -268,7 +268,7 @@ impl HwBreakpoint for Guest {
 
 impl HwWatchpoint for Guest {
     fn add_hw_watchpoint(&mut self, at: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
-        self.plant(Asked::Watched(at, len, kind))
+        Ok(self.plant(Asked::Watched(at, len, kind)))
     }
 
     fn remove_hw_watchpoint(&mut self, at: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {

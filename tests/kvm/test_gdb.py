@@ -1,4 +1,4 @@
-"""vm.gdbserver() and the real gdb, in batch mode: what its users type. test_gdb_protocol.py asks the server without it."""
+"""vm.gdbserver() and the real gdb in batch mode: what its users type. test_gdb_protocol.py asks without gdb."""
 
 import os
 import re
