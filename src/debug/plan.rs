@@ -63,9 +63,9 @@ impl Plan {
         self.points.values().filter(|point| point.mechanism() == Mechanism::Pending && !point.is_removed())
     }
 
-    /// Is there a site that needs the guest's #BP handler trapped?
+    /// Is there a site that needs the guest's #BP handler trapped, unless that is belljar's own?
     pub fn wants_gate(&self) -> bool {
-        self.sites.values().any(|site| site.mechanism == Mechanism::Gate)
+        self.sites.values().any(|site| matches!(site.mechanism, Mechanism::Gate | Mechanism::Shim))
     }
 
     /// Is there a site at which KVM is to report int3?
@@ -184,8 +184,8 @@ impl Plan {
         }
         self.sites.values_mut().for_each(|site| site.points.retain(|other| !Arc::ptr_eq(other, point)));
         point.set_mechanism(Mechanism::Pending);
-        let gates_are_wanted =
-            self.sites.values().any(|site| site.mechanism == Mechanism::Gate && !site.points.is_empty());
+        let needs_gate = |site: &Site| matches!(site.mechanism, Mechanism::Gate | Mechanism::Shim);
+        let gates_are_wanted = self.sites.values().any(|site| needs_gate(site) && !site.points.is_empty());
         let is_idle = |site: &Site| site.points.is_empty() && (site.role == Role::Points || !gates_are_wanted);
         let idle: Vec<_> = self.sites.iter().filter(|(_, site)| is_idle(site)).map(|(at, _)| *at).collect();
         idle.iter().for_each(|at| drop(self.sites.remove(at)));

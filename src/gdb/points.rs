@@ -92,12 +92,12 @@ impl Guest {
     /// Readies vCPU `id`, which is held, for what it is to do.
     pub(super) fn prepare(&self, id: u32) -> Result<()> {
         let within = match self.plan.of(id) {
-            Action::AsOthers | Action::Continue => return self.machine.step(id, None),
+            Action::AsOthers | Action::Continue => return self.machine.step_with(id, None),
             Action::Step => (0, 0),
             Action::StepWithin(start, end) => (start, end),
         };
         let steps = Steps { machine: Arc::downgrade(&self.machine), grip: Arc::clone(&self.grip), within };
-        self.machine.step(id, Some(Arc::new(steps)))
+        self.machine.step_with(id, Some(Arc::new(steps)))
     }
 
     /// Is a stop that has not been told still one? gdb may have taken its point away since.
@@ -210,7 +210,7 @@ impl Drop for Guest {
             self.uproot(&planted);
         }
         for slot in &self.machine.cpus {
-            let _ = self.machine.step(slot.id, None);
+            let _ = self.machine.step_with(slot.id, None);
         }
     }
 }

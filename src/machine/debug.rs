@@ -130,8 +130,9 @@ impl Machine {
     fn settle_from_anywhere(&self) -> Result<()> {
         for slot in &self.cpus {
             let seen = slot.with(|cpu| Ok((cpu.vcpu.sregs()?, cpu.shim.is_some())));
+            let id = slot.id;
             match seen {
-                Ok((sregs, has_shim)) => self.settle(&sregs, has_shim)?,
+                Ok((sregs, has_shim)) => self.settle(id, &sregs, has_shim)?,
                 Err(Error::Running { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -139,13 +140,13 @@ impl Machine {
         Ok(())
     }
 
-    /// Plants what is pending and mapped, as a vCPU with `sregs` sees it; and the trap at its #BP handler if one is wanted.
-    pub(super) fn settle(&self, sregs: &Sregs, has_shim: bool) -> Result<()> {
+    /// Plants what is pending and mapped, as vCPU `id` with `sregs` sees it; and the trap at its #BP handler if one is wanted.
+    pub(super) fn settle(&self, id: u32, sregs: &Sregs, has_shim: bool) -> Result<()> {
         let plan = self.points.plan();
-        for point in plan.pending() {
+        for point in plan.pending().filter(|point| point.wish.vcpu.is_none_or(|only| only == id)) {
             self.settle_one(point, sregs, has_shim)?;
         }
-        if self.points.plan().wants_gate() {
+        if !has_shim && self.points.plan().wants_gate() {
             self.plant_gate(BREAKPOINT, sregs)?;
         }
         Ok(())

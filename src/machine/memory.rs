@@ -49,6 +49,7 @@ impl Machine {
             Phase::Foreground | Phase::Background => return Err(Error::NotAtRest { what: "memory.remove()" }),
             Phase::Closing | Phase::Closed => return Err(Error::Closed),
         }
+        let _slots = self.traps.keep(); // nobody traps it meanwhile
         if let Some(region) = self.memory.region_at(at).filter(|region| self.traps.are_in(region)) {
             return Err(Error::Invalid(format!(
                 "the {} at {:#x} has watchpoints: remove() them first",

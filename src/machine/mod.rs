@@ -21,6 +21,7 @@ mod run;
 mod session;
 mod stats;
 mod trap;
+mod stepping;
 mod world;
 mod zone;
 
@@ -60,6 +61,7 @@ pub use run::Poll;
 use session::Session;
 pub use session::{Limits, Outcome};
 pub use stats::{Stats, time_of};
+pub use stepping::Goal;
 use trap::Traps;
 pub use trap::{Accesses, Kind as TrapKind, Part as WatchedPart, Place as WatchedPlace, Terms, Watch};
 use world::World;

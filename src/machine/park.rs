@@ -100,7 +100,7 @@ impl Machine {
 
     /// Has vCPU `id`, which is held or in no run, go on by single steps when it is released or run: `stepper` is told of
     /// each. Without one, it goes on as ever.
-    pub fn step(&self, id: u32, stepper: Option<Arc<dyn Stepper>>) -> Result<()> {
+    pub fn step_with(&self, id: u32, stepper: Option<Arc<dyn Stepper>>) -> Result<()> {
         let old = std::mem::replace(&mut *self.cpu(id)?.holds.stepper(), stepper);
         drop(old);
         Ok(())

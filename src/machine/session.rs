@@ -47,6 +47,8 @@ pub struct Limits {
     pub condition: Option<Until>,
     /// After so many instructions.
     pub steps: Option<u64>,
+    /// Before a call or a return, where steps are counted.
+    pub to_flow: bool,
 }
 
 /// What the vCPUs of one run share.
@@ -59,7 +61,7 @@ pub struct Session {
     deadline: Option<Instant>,
     until: Kinds,
     condition: Option<Until>,
-    steps: Option<u64>,
+    steps: Option<(u64, bool)>,
     /// The thread that waits for the run to end, where it is one.
     caller: Option<ThreadId>,
     /// The vCPU that stands for the whole run, in exits that no single one made.
@@ -84,7 +86,7 @@ impl Session {
             deadline: limits.timeout.and_then(|t| Instant::now().checked_add(t)),
             until: limits.until,
             condition: limits.condition,
-            steps: limits.steps,
+            steps: limits.steps.map(|steps| (steps, limits.to_flow)),
             caller,
             first: vcpus.first().copied().unwrap_or(0),
             state: Mutex::new(State { running: vcpus.len(), ..State::default() }),
@@ -158,8 +160,8 @@ impl Session {
         self.caller
     }
 
-    /// How many instructions it is to have, where they are counted.
-    pub(super) fn steps(&self) -> Option<u64> {
+    /// How many instructions it is to have, where they are counted; and whether a call or a return ends it too.
+    pub(super) fn steps(&self) -> Option<(u64, bool)> {
         self.steps
     }
 

@@ -107,6 +107,11 @@ impl Memory {
         state.patches.get(&at.0).is_some_and(|patch| state.byte(at) == Some(patch.byte))
     }
 
+    /// Is a patch wanted at `at`, whether it is lifted, overwritten or there?
+    pub fn has_patch(&self, at: GuestPhys) -> bool {
+        self.state().patches.contains_key(&at.0)
+    }
+
     /// The byte that the guest meets at `at`: the patch, where one is.
     pub fn raw_byte(&self, at: GuestPhys) -> Option<u8> {
         self.state().byte(at)

@@ -34,6 +34,7 @@ mod shutdown;
 mod size;
 mod state;
 mod stats;
+mod step;
 mod subject;
 mod symbols;
 mod trace;

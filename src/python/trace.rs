@@ -89,7 +89,7 @@ impl VM {
     /// Records accesses natively, with no Python per event; returns a Trace, which is read as numpy arrays.
     ///
     /// `port`, `mmio` and `msr` are as for on_port, on_mmio and on_msr, and may be combined; `exits` is a class of exits or a
-    /// tuple of them. A read is recorded with its answer, after the handlers; anything else before them. `when` is an
+    /// tuple of them; `watch` is a Watchpoint or several, alone, whose hits are recorded. A read is recorded with its answer, after the handlers; anything else before them. `when` is an
     /// expression: only exits at which it holds are recorded.
     ///
     /// `fields` are names ("time" in nanoseconds of time.monotonic_ns(), "sequence", the exit's "kind", its own fields such
@@ -100,7 +100,7 @@ impl VM {
     /// readable when `wake` records wait, and `every` so many seconds.
     #[pyo3(signature = (
         *, port: "int | range | None" = None, mmio: "int | range | None" = None, msr: "str | int | range | None" = None,
-        exits: "type[Exit] | tuple[type[Exit], ...] | None" = None, access: "typing.Literal['r', 'w', 'rw']" = "rw",
+        watch: "Watchpoint | tuple[Watchpoint, ...] | None" = None, exits: "type[Exit] | tuple[type[Exit], ...] | None" = None, access: "typing.Literal['r', 'w', 'rw']" = "rw",
         fields: "Sequence[str | Expression | tuple[str, Expression]] | None" = None, when: "Expression | None" = None,
         capacity = 65536, policy: "typing.Literal['stop', 'drop', 'spill']" = "stop",
         spill: "str | os.PathLike[str] | None" = None, wake = 1, every = None
@@ -111,6 +111,7 @@ impl VM {
         port: Option<&Bound<'py, PyAny>>,
         mmio: Option<&Bound<'py, PyAny>>,
         msr: Option<&Bound<'py, PyAny>>,
+        watch: Option<&Bound<'py, PyAny>>,
         exits: Option<&Bound<'py, PyAny>>,
         access: &str,
         fields: Option<&Bound<'py, PyAny>>,
@@ -121,6 +122,13 @@ impl VM {
         wake: u64,
         every: Option<f64>,
     ) -> PyResult<PyTrace<'py>> {
+        let hits = watch.map(|watch| super::watch::hits(watch, when)).transpose()?;
+        if hits.is_some() && (port.is_some() || mmio.is_some() || msr.is_some() || exits.is_some()) {
+            return Err(PyValueError::new_err(
+                "watch= is traced by itself: make another trace for ports, mmio, msr or exits",
+            ));
+        }
+        let (exits, when) = hits.as_ref().map_or((exits, when), |(exits, when)| (Some(exits), Some(when)));
         let first = (slf, port, mmio, msr, exits, access, fields, when, capacity, policy, spill, wake);
         let arguments = first.into_pyobject(slf.py())?.add((every,))?;
         PyTrace::of(slf.py(), "_of", arguments.cast_into::<PyTuple>()?)

@@ -9,11 +9,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::addr::{GuestPhys, GuestVirt};
-use crate::error::Result as CoreResult;
+use crate::debug::{Place, Point, Watch as Data, Wish};
+use crate::error::{Error, Result as CoreResult};
 use crate::hook::{Subject, Wanted};
 use crate::machine::{Accesses, Machine, Slot, Terms, TrapKind, Watch, WatchedPlace};
 
 use super::address::Fitting;
+use super::exit::WatchpointHit;
 use super::expression::{Expression, filter};
 use super::hook::Handle;
 use super::vm::VM;
@@ -21,12 +23,22 @@ use super::vm::VM;
 /// A watched range of guest memory. Keep it to remove the watch later, or use it as a context manager.
 #[pyclass(frozen, weakref, module = "belljar")]
 pub struct Watchpoint {
-    watch: Arc<Watch>,
+    planted: Planted,
+    accesses: Accesses,
+    when: Option<crate::hook::Expression>,
     address: u64,
     len: u64,
     is_virtual: bool,
     /// Who is asked about its hits; waits for its function where there is none.
     handle: Py<Handle>,
+    /// A hit ends the run if no hook says otherwise.
+    stops: bool,
+}
+
+/// How accesses are noticed.
+enum Planted {
+    Trap(Arc<Watch>),
+    Register(Arc<Point>),
 }
 
 impl Watchpoint {
@@ -36,7 +48,17 @@ impl Watchpoint {
 
     /// The number of its hits, for traces.
     pub fn id(&self) -> u32 {
-        self.watch.id
+        match &self.planted {
+            Planted::Trap(watch) => watch.id,
+            Planted::Register(point) => point.id,
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        match &self.planted {
+            Planted::Trap(watch) => self.machine().is_watched(watch),
+            Planted::Register(point) => !point.is_removed(),
+        }
     }
 }
 
@@ -69,16 +91,17 @@ fn address_of(vm: &VM, address: &Bound<'_, PyAny>, is_virtual: bool) -> PyResult
     found.ok_or_else(|| PyValueError::new_err(format!("no symbol {name:?} in vm.symbols")))
 }
 
-/// Where the watch is to be: a linear address is translated as the vCPU does in whose handler this is, or the first one.
-fn place(machine: &Machine, at: u64, is_virtual: bool, cr3: Option<u64>) -> CoreResult<WatchedPlace> {
-    if !is_virtual {
-        return Ok(WatchedPlace::Physical(GuestPhys(at)));
-    }
+/// Where a watch is to be: a linear address is translated as the vCPU does in whose handler this is, or the first one.
+fn place(machine: &Machine, at: Place, cr3: Option<u64>) -> CoreResult<WatchedPlace> {
+    let at = match at {
+        Place::Physical(at) => return Ok(WatchedPlace::Physical(at)),
+        Place::Linear(at) => GuestVirt(at),
+    };
     let slot = machine.cpus.iter().find(|slot| slot.is_in_handler()).or(machine.cpus.first());
-    let slot: &Slot = slot.ok_or(crate::error::Error::Closed)?;
-    let mut sregs = slot.with(|cpu| cpu.vcpu.sregs())?;
+    let slot: &Slot = slot.ok_or(Error::Closed)?;
+    let mut sregs = slot.with(|cpu| cpu.vcpu.sregs().map(Box::new))?;
     sregs.cr3 = cr3.unwrap_or(sregs.cr3);
-    Ok(WatchedPlace::Linear(GuestVirt(at), sregs))
+    Ok(WatchedPlace::Linear(at, sregs))
 }
 
 struct Request<'a, 'py> {
@@ -96,31 +119,105 @@ struct Request<'a, 'py> {
 }
 
 fn watch(vm: &Bound<'_, VM>, request: Request<'_, '_>) -> PyResult<Watchpoint> {
-    let Request { size: len, handler, is_virtual, once, stops, cr3, .. } = request;
-    let terms = Terms { accesses: accesses(request.access)?, when: filter(request.when)?, once, stops };
-    if request.hw == Some(true) {
-        return Err(PyValueError::new_err(
-            "no debug register is used for watchpoints here: leave hw out, for a memory trap",
-        ));
-    }
+    let Request { size: len, handler, is_virtual, stops, cr3, .. } = request;
+    let (accesses, when) = (accesses(request.access)?, filter(request.when)?);
     if cr3.is_some() && !is_virtual {
         return Err(PyValueError::new_err("cr3 says how a linear address translates: give virtual=True, too"));
     }
-    let at = address_of(vm.get(), request.address, is_virtual)?;
+    let address = address_of(vm.get(), request.address, is_virtual)?;
     let (py, machine) = (vm.py(), vm.get().machine());
     let id = machine.points().number();
-    let handle = Handle::new(vm.clone().unbind(), Subject::Point(id), Wanted::ALL, None);
-    let handle = Bound::new(py, handle)?;
+    let wish = Wish {
+        id: Some(id),
+        cr3: cr3.map(|at| at & !0xfff),
+        when: when.clone(),
+        once: request.once,
+        stops,
+        ..Wish::at(if is_virtual { Place::Linear(address) } else { Place::Physical(GuestPhys(address)) })
+    };
+    let wanted = Sought { wish, accesses, len, cr3, hw: request.hw };
+    let handle = Bound::new(py, Handle::new(vm.clone().unbind(), Subject::Point(id), Wanted::ALL, None))?;
     if let Some(function) = handler {
         handle.get().arm(py, function)?; // before the first hit
     }
-    match py.detach(|| machine.add_watch(id, place(machine, at, is_virtual, cr3)?, len, terms)) {
-        Ok(watch) => Ok(Watchpoint { watch, address: at, len, is_virtual, handle: handle.unbind() }),
+    match py.detach(|| wanted.plant(machine)) {
+        Ok(planted) => {
+            Ok(Watchpoint { planted, accesses, when, address, len, is_virtual, handle: handle.unbind(), stops })
+        }
         Err(error) => {
-            handle.call_method0("remove")?;
+            handle.get().remove(py)?;
             Err(error.into())
         }
     }
+}
+
+/// What is to be watched.
+struct Sought {
+    wish: Wish,
+    accesses: Accesses,
+    len: u64,
+    cr3: Option<u64>,
+    hw: Option<bool>,
+}
+
+impl Sought {
+    /// By a debug register where one works, fits and is free (or is insisted on), else by a trap.
+    fn plant(self, machine: &Machine) -> CoreResult<Planted> {
+        let Self { wish, accesses, len, cr3, hw } = self;
+        let insists = hw == Some(true);
+        let data = data_of(&wish, accesses, len);
+        if insists && data.is_none() {
+            return Err(Error::Invalid(
+                "a debug register watches 1, 2, 4 or 8 bytes at a linear address (virtual=True) that is a multiple of them, \
+                 with access=\"w\" or \"rw\": leave hw out, for a memory trap"
+                    .into(),
+            ));
+        }
+        let is_free = machine.points().plan().slots.iter().any(Option::is_none);
+        let works = hw.is_none() && is_free && machine.quirks.hardware_watchpoints;
+        if let (Place::Linear(at), Some(data), true) = (wish.place, data, insists || works) {
+            return register(machine, at, data, cr3, wish);
+        }
+        let (id, at) = (wish.id.unwrap_or_default(), wish.place);
+        let terms = Terms { accesses, when: wish.when, once: wish.once, stops: wish.stops };
+        machine.add_watch(id, place(machine, at, cr3)?, len, terms).map(Planted::Trap)
+    }
+}
+
+/// What a debug register would be told; none for what none can watch (Intel SDM vol. 3, 19.2.4).
+fn data_of(wish: &Wish, accesses: Accesses, len: u64) -> Option<Data> {
+    let Place::Linear(at) = wish.place else { return None };
+    let fits = matches!(len, 1 | 2 | 4 | 8) && at.is_multiple_of(len) && accesses.writes && !accesses.executes;
+    fits.then_some(Data { size: u8::try_from(len).ok()?, reads: accesses.reads })
+}
+
+fn register(machine: &Machine, at: u64, data: Data, cr3: Option<u64>, wish: Wish) -> CoreResult<Planted> {
+    let now = value(machine, at, data.size, cr3); // of what is not mapped yet, nothing is known
+    let point = machine.add_hardware(at, Some(data), wish)?;
+    now.map(|now| point.replace(now));
+    Ok(Planted::Register(point))
+}
+
+/// What is at a linear address.
+fn value(machine: &Machine, at: u64, size: u8, cr3: Option<u64>) -> Option<u64> {
+    let WatchedPlace::Linear(at, sregs) = place(machine, Place::Linear(at), cr3).ok()? else { return None };
+    machine.value_at(&sregs, at, size)
+}
+
+/// The class of hits, and a filter that lets those of `watch` (one or several) through at which `when` holds.
+pub(super) fn hits<'py>(
+    watch: &Bound<'py, PyAny>,
+    when: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let py = watch.py();
+    let one = watch.cast::<Watchpoint>().map(|one| vec![one.clone()]);
+    let all = one.or_else(|_| watch.extract::<Vec<Bound<'py, Watchpoint>>>()).map_err(|_| {
+        PyTypeError::new_err("watch= is a Watchpoint, or several: what vm.on_watch() or vm.watch() return")
+    })?;
+    let ids: Vec<_> = all.iter().map(|watch| watch.get().id()).collect();
+    let ours = py.import("belljar")?.getattr("exit")?.getattr("id")?.call_method1("isin", (ids,))?;
+    let when = when.map_or_else(|| Ok(ours.clone()), |when| ours.bitand(when))?;
+    Ok((py.get_type::<WatchpointHit>().into_any(), when))
 }
 
 #[pymethods]
@@ -194,8 +291,12 @@ impl Watchpoint {
         if let Some(function) = this.handle.get().function(py) {
             return function.call(py, args, kwargs);
         }
+        if this.stops {
+            return Err(PyTypeError::new_err(
+                "this watchpoint ends the run: give vm.watch() the function, or decorate it with @vm.on_watch(...)",
+            ));
+        }
         this.handle.get().arm(py, &args.get_item(0)?)?;
-        this.watch.set_stops(false);
         Ok(slf.clone().into_any().unbind())
     }
 
@@ -203,14 +304,17 @@ impl Watchpoint {
     ///
     /// With the last watchpoint of a page, accesses to it are as fast as before.
     fn remove(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.machine().remove_watch(&self.watch))?;
-        self.handle.bind(py).call_method0("remove").map(drop)
+        py.detach(|| match &self.planted {
+            Planted::Trap(watch) => self.machine().remove_watch(watch),
+            Planted::Register(point) => self.machine().remove_point(point),
+        })?;
+        self.handle.get().remove(py)
     }
 
     /// Its number, which its hits carry.
     #[getter(id)]
     fn number(&self) -> u32 {
-        self.watch.id
+        self.id()
     }
 
     /// The first address watched, as it was given.
@@ -234,43 +338,53 @@ impl Watchpoint {
     /// "r", "w", "rw", "x" or "rwx", seen from the guest.
     #[getter]
     fn access(&self) -> String {
-        let Accesses { reads, writes, executes } = self.watch.accesses;
+        let Accesses { reads, writes, executes } = self.accesses;
         [(reads, 'r'), (writes, 'w'), (executes, 'x')].iter().filter(|(is, _)| *is).map(|(_, letter)| letter).collect()
     }
 
-    /// How accesses are noticed: "memory trap (read-only page)" or "memory trap (hole)".
+    /// How accesses are noticed: "debug register", "memory trap (read-only page)" or "memory trap (hole)".
     #[getter]
     fn mechanism(&self) -> &'static str {
-        match self.watch.kind() {
-            TrapKind::ReadOnly => "memory trap (read-only page)",
-            TrapKind::Hole => "memory trap (hole)",
+        match &self.planted {
+            Planted::Register(_) => "debug register",
+            Planted::Trap(watch) if watch.kind() == TrapKind::ReadOnly => "memory trap (read-only page)",
+            Planted::Trap(_) => "memory trap (hole)",
         }
     }
 
     /// Its filter, or None.
     #[getter]
     fn when(&self) -> Option<Expression> {
-        self.watch.when.clone().map(Expression)
+        self.when.clone().map(Expression)
     }
 
     /// How often it was hit; kept when it has been removed.
     #[getter]
     fn hits(&self) -> u64 {
-        self.watch.hits()
+        match &self.planted {
+            Planted::Trap(watch) => watch.hits(),
+            Planted::Register(point) => point.hits(),
+        }
     }
 
     /// Are there hits? Settable; what is switched off keeps its pages trapped, and so slow.
     #[getter]
     fn enabled(&self) -> bool {
-        self.watch.is_enabled()
+        match &self.planted {
+            Planted::Trap(watch) => watch.is_enabled(),
+            Planted::Register(point) => !point.is_removed() && self.machine().is_enabled(point),
+        }
     }
 
     #[setter]
-    fn set_enabled(&self, yes: bool) -> PyResult<()> {
-        if yes && !self.machine().is_watched(&self.watch) {
+    fn set_enabled(&self, py: Python<'_>, yes: bool) -> PyResult<()> {
+        if !self.is_there() {
             return Err(PyValueError::new_err("this watchpoint has been removed: make a new one by vm.watch()"));
         }
-        self.watch.enable(yes);
+        match &self.planted {
+            Planted::Trap(watch) => watch.enable(yes),
+            Planted::Register(point) => py.detach(|| self.machine().enable_point(point, yes))?,
+        }
         Ok(())
     }
 
@@ -284,13 +398,13 @@ impl Watchpoint {
     }
 
     fn __repr__(&self) -> String {
-        let state = match (self.machine().is_watched(&self.watch), self.enabled()) {
+        let state = match (self.is_there(), self.enabled()) {
             (false, _) => ", removed",
             (true, false) => ", disabled",
             (true, true) => "",
         };
         let kind = if self.is_virtual { " virtual" } else { "" };
-        let (id, access, hits) = (self.watch.id, self.access(), self.hits());
+        let (id, access, hits) = (self.id(), self.access(), self.hits());
         let end = u128::from(self.address) + u128::from(self.len);
         format!(
             "<Watchpoint {id}{kind} {:#x}..{end:#x} {access}, {}, {hits} hits{state}>",

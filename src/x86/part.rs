@@ -1,6 +1,6 @@
 //! Parts of general registers by name: EAX, AX, AL, AH, R8D and their like. It never touches a register.
 
-use super::regs::Regs;
+use super::regs::{Gpr, Regs};
 
 /// Some bits of a general register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,12 @@ pub struct Part {
 }
 
 impl Part {
+    /// All 64 bits of a register.
+    #[allow(clippy::as_conversions)] // a fieldless enum's discriminant
+    pub const fn whole(which: Gpr) -> Self {
+        Self { at: which as usize, shift: 0, bits: 64 }
+    }
+
     /// The part of that name, in small letters.
     pub fn named(name: &str) -> Option<Self> {
         let whole = |name: &str| Regs::NAMES.iter().position(|n| *n == name);

@@ -183,7 +183,9 @@ impl Run<'_> {
         for _ in 0..MOST_TRIES {
             self.guard.tick_in(PATIENCE)?;
             entered = self.vcpu().enter();
-            if !matches!(entered, Ok(Entered::Interrupted)) || !is_at(regs, &self.vcpu().regs()?) {
+            // By the trap flag, the step is over when the guest's handler of it is caught.
+            let is_on_its_way = self.lease.cpu().debug.owns_trap_flag || is_at(regs, &self.vcpu().regs()?);
+            if !matches!(entered, Ok(Entered::Interrupted)) || !is_on_its_way {
                 break;
             }
             self.vcpu().acknowledge_kick();

@@ -29,22 +29,24 @@ pub(super) struct Debugger {
     pub(super) is_on: bool,
     /// Instructions left, where they are counted.
     pub(super) left: Option<u64>,
+    /// A call or a return is where to stop.
+    pub(super) to_flow: bool,
     /// No instruction has been counted yet.
     pub(super) is_first: bool,
     /// Somebody wants to see each step.
     pub(super) is_traced: bool,
     /// Somebody has this vCPU go on by steps: its place knows who.
     pub(super) is_stepped: bool,
-    /// The last entry was to get past a breakpoint: its step is nobody's.
-    pub(super) is_passing: bool,
+    /// RIP before the step.
+    pub(super) from: u64,
     /// A step ended while an access was completed.
     pub(super) has_stepped: bool,
 }
 
 impl Debugger {
-    pub(super) fn new(steps: Option<u64>) -> Self {
-        let counts = steps.is_some();
-        Self { left: steps, is_on: counts, is_first: counts, ..Self::default() }
+    pub(super) fn new(steps: Option<(u64, bool)>) -> Self {
+        let (counts, to_flow) = (steps.is_some(), steps.is_some_and(|(_, to_flow)| to_flow));
+        Self { left: steps.map(|(n, _)| n), to_flow, is_on: counts, is_first: counts, ..Self::default() }
     }
 
     /// Is each instruction to be seen?

@@ -38,7 +38,6 @@ use super::cpu::{Cpu, Lease, Slot};
 use super::session::Session;
 use super::stats::Stopwatch;
 use debug::Debugger;
-use step::Prepared;
 
 /// Called now and then on a foreground run, to look for signals; its error ends the run.
 pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + std::marker::Sync);
@@ -182,24 +181,6 @@ impl<'a> Run<'a> {
                 return Ok(exit);
             }
         }
-    }
-
-    /// One entry of the guest, and what comes of it.
-    fn turn(&mut self) -> Result<Next> {
-        let is_debugged = self.is_debugged();
-        let prepared = if is_debugged { self.prepare()? } else { Prepared::Enter };
-        self.watch.entering();
-        let entered = match prepared {
-            Prepared::Enter => self.enter_guest(),
-            Prepared::Entered(entered) => Ok(entered),
-            Prepared::Done(next) => return Ok(next),
-        };
-        self.watch.left();
-        let entered = entered?;
-        if is_debugged && let Some(next) = self.debug_exit(&entered)? {
-            return Ok(next);
-        }
-        self.answer_in_order(entered)
     }
 
     /// Takes over changes of the hooks.

@@ -1,7 +1,7 @@
 //! How a debugged vCPU enters the guest: past the breakpoint at which it was stopped, and one instruction at a time where
 //! that is wanted. It never says what a hit means.
 
-use iced_x86::FlowControl;
+use iced_x86::{FlowControl, Instruction, Mnemonic};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -9,6 +9,7 @@ use crate::hook::Subject;
 use crate::kvm::{Entered, TICK};
 use crate::machine::debug::STEP;
 use crate::machine::repair::{emulate, instruction_at, locate};
+use crate::machine::stepping::is_of_flow;
 use crate::x86::{Gpr, Regs, Sregs};
 
 use super::debug::linear;
@@ -34,6 +35,28 @@ pub(super) enum Prepared {
 }
 
 impl Run<'_> {
+    /// One entry of the guest, and what comes of it.
+    pub(super) fn turn(&mut self) -> Result<Next> {
+        let is_debugged = self.is_debugged();
+        let prepared = if is_debugged { self.prepare()? } else { Prepared::Enter };
+        self.watch.entering();
+        let entered = match prepared {
+            Prepared::Enter => self.enter_guest(),
+            Prepared::Entered(entered) => Ok(entered),
+            Prepared::Done(next) => return Ok(next),
+        };
+        self.watch.left();
+        let entered = entered?;
+        if is_debugged && let Some(next) = self.debug_exit(&entered)? {
+            return Ok(next);
+        }
+        let next = self.answer_in_order(entered)?;
+        if self.pending && self.debug.steps() && matches!(next, Next::Go) {
+            self.complete_step()?;
+        }
+        Ok(next)
+    }
+
     /// Is there anything to prepare before an entry, or to look at after one?
     pub(super) fn is_debugged(&self) -> bool {
         self.debug.is_on || self.debug.generation != self.machine.points.generation()
@@ -66,7 +89,7 @@ impl Run<'_> {
             self.debug.generation = generation;
             self.debug.plan = self.machine.points.plan();
         }
-        self.debug.is_on = self.debug.steps() || !self.debug.plan.is_empty();
+        self.debug.is_on = self.debug.steps() || !self.debug.plan.is_empty() || self.lease.cpu().debug.owns_trap_flag;
     }
 
     /// Does a hook or a trace want to see each step?
@@ -88,7 +111,7 @@ impl Run<'_> {
         if self.debug.plan.pending().next().is_some() || self.debug.plan.wants_gate() {
             let has_shim = self.lease.cpu().shim.is_some();
             let sregs = self.vcpu().sregs()?;
-            self.machine.settle(&sregs, has_shim)?;
+            self.machine.settle(self.slot.id, &sregs, has_shim)?;
             self.look_up_points();
             self.guard.tick_in(self.session.time_left().map_or(TICK, |left| left.min(TICK)))?;
         }
@@ -103,8 +126,40 @@ impl Run<'_> {
                 return self.pass(at, &regs, &sregs);
             }
         }
-        self.tell_control(self.debug.steps())?;
+        self.enter_or_step()
+    }
+
+    fn enter_or_step(&mut self) -> Result<Prepared> {
+        let steps = self.debug.steps();
+        if steps && let Some(next) = self.step_here()? {
+            return Ok(Prepared::Done(next));
+        }
+        self.tell_control(steps)?;
         Ok(Prepared::Enter)
+    }
+
+    /// A step that is made here: of an instruction behind which an interpreted ring 0 does not stop.
+    fn step_here(&mut self) -> Result<Option<Next>> {
+        let (regs, sregs) = self.registers()?;
+        self.debug.from = regs[Gpr::Rip];
+        if self.machine.quirks.ring0_is_native || sregs.cpl() != 0 {
+            return Ok(None);
+        }
+        let is_one = |found: &Instruction| matches!(found.mnemonic(), Mnemonic::Endbr64 | Mnemonic::Endbr32);
+        if instruction_at(&regs, &sregs, &self.machine.memory).as_ref().is_none_or(|found| !is_one(found)) {
+            return Ok(None);
+        }
+        let Some(after) = emulate(&regs, &sregs, &self.machine.memory) else { return Ok(None) };
+        self.vcpu().set_regs(&after);
+        self.after_step().map(Some)
+    }
+
+    /// After an access of a step has been answered: completes its instruction, which ends the step.
+    pub(super) fn complete_step(&mut self) -> Result<()> {
+        self.complete()?;
+        let rip = self.vcpu().regs()?[Gpr::Rip];
+        self.debug.has_stepped |= rip != self.debug.from;
+        Ok(())
     }
 
     /// Tells KVM what is to be debugged, if it has been told otherwise.
@@ -179,12 +234,11 @@ impl Run<'_> {
     fn pass(&mut self, at: u64, regs: &Regs, sregs: &Sregs) -> Result<Prepared> {
         let steps = self.debug.steps();
         let place = locate(sregs, &self.machine.memory, at).map(|(place, _)| place);
-        let planted = place.filter(|place| self.machine.memory.is_patched(*place));
+        let planted = place.filter(|place| self.machine.memory.has_patch(*place));
         let has_register =
             self.debug.plan.slots.iter().flatten().any(|slot| slot.linear == at && slot.point.wish.watch.is_none());
         if planted.is_none() && !has_register {
-            self.tell_control(steps)?;
-            return Ok(Prepared::Enter);
+            return self.enter_or_step();
         }
         if let Some(after) = emulate(regs, sregs, &self.machine.memory) {
             self.vcpu().set_regs(&after);
@@ -196,7 +250,6 @@ impl Run<'_> {
             self.set_trap_flag(regs, sregs)?;
             self.tell(0, [0; 8])?;
         }
-        self.debug.is_passing = true;
         let entered = {
             let machine = self.machine;
             let _alone = planted.and_then(|_| machine.world.alone(&machine.cpus));
@@ -217,17 +270,18 @@ impl Run<'_> {
     fn passed(&mut self, at: u64, before: &Regs, entered: Entered) -> Result<Prepared> {
         let (regs, sregs) = self.registers()?;
         let now = linear(&regs, &sregs);
-        if matches!(entered, Entered::Interrupted) && now == at {
-            self.lease.cpu().debug.resume = Some(at); // nothing has been executed
-        } else if matches!(entered, Entered::Exit(Exit::Debug { .. })) {
-            let mut there = *before;
-            there[Gpr::Rip] = before[Gpr::Rip];
-            let next = instruction_at(&there, &sregs, &self.machine.memory)
-                .filter(|instruction| instruction.flow_control() == FlowControl::Next)
-                .map(|instruction| instruction.next_ip());
-            if next.is_some_and(|next| next != regs[Gpr::Rip] && regs[Gpr::Rip] != before[Gpr::Rip]) {
-                self.lease.cpu().debug.returning = Some((at, before[Gpr::Rsp]));
+        let is_step = matches!(entered, Entered::Exit(Exit::Debug { .. }));
+        let straight = instruction_at(before, &sregs, &self.machine.memory)
+            .filter(|instruction| instruction.flow_control() == FlowControl::Next);
+        let debug = &mut self.lease.cpu().debug;
+        match straight {
+            // Nothing has been executed, or one round of a string.
+            _ if now == at && matches!(entered, Entered::Interrupted) => debug.resume = Some(at),
+            Some(_) if now == at && is_step => debug.resume = Some(at),
+            Some(straight) if is_step && straight.next_ip() != regs[Gpr::Rip] => {
+                debug.returning = Some((at, before[Gpr::Rsp]));
             }
+            _ => {}
         }
         Ok(Prepared::Entered(entered))
     }
@@ -235,9 +289,7 @@ impl Run<'_> {
     /// One instruction has been executed: a step, if anybody wanted one.
     pub(super) fn after_step(&mut self) -> Result<Next> {
         self.clear_trap_flag()?;
-        let was_passing = std::mem::take(&mut self.debug.is_passing);
         if !self.debug.steps() {
-            let _ = was_passing;
             return Ok(Next::Go);
         }
         let (regs, sregs) = self.registers()?;
@@ -248,7 +300,10 @@ impl Run<'_> {
         {
             return Ok(Next::Stop(exit));
         }
+        let is_there = self.debug.to_flow
+            && instruction_at(&regs, &sregs, &self.machine.memory).is_some_and(|found| is_of_flow(&found));
         match &mut self.debug.left {
+            Some(_) if is_there => Ok(Next::Stop(exit)),
             Some(left) => {
                 *left = left.saturating_sub(1);
                 Ok(if *left == 0 { Next::Stop(exit) } else { Next::Go })

@@ -70,7 +70,7 @@ impl Run<'_> {
             Some(data) => self.write_trapped(Written { at, size, data })?,
             None => self.value_at(at, size).map(|value| (value, value)).into(),
         };
-        self.pending = !(is_rom && data.is_some()) && !matches!(made, Made::Nothing);
+        self.pending = !(matches!(made, Made::Nothing) || is_rom && data.is_some());
         match made {
             Made::Nothing => return Ok(false),
             Made::Without => {}
@@ -167,7 +167,7 @@ impl Run<'_> {
         if !self.is_let_through(&watch, &exit) || !watch.hit() {
             return Ok(Next::Go);
         }
-        let next = self.hit(exit, watch.stops());
+        let next = self.hit(exit, watch.stops);
         if watch.once {
             self.machine.remove_watch(&watch)?;
         }

@@ -158,7 +158,9 @@ mod tests {
 
     fn regs(set: &[(Gpr, u64)]) -> Regs {
         let mut regs = Regs::default();
-        set.iter().for_each(|(register, value)| regs[*register] = *value);
+        for (register, value) in set {
+            regs[*register] = *value;
+        }
         regs
     }
 

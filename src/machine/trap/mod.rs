@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::addr::{GuestPhys, GuestVirt, PAGE, Span, page_floor};
 use crate::error::{Error, Result};
 use crate::memory::RegionInfo;
+use crate::source::ReadMemory;
 use crate::x86::{PageFault, Sregs, translate};
 
 use super::Machine;
@@ -42,12 +43,12 @@ pub(super) struct Traps {
 }
 
 /// Where a watch is to be, before it is known what is there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Place {
     /// Guest-physical.
     Physical(GuestPhys),
     /// Linear, under the tables of a vCPU, or under those at an address.
-    Linear(GuestVirt, Sregs),
+    Linear(GuestVirt, Box<Sregs>),
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,6 +76,11 @@ impl Traps {
         self.are_used() && self.table().kind_at(at).is_some()
     }
 
+    /// While it lives, no slot changes.
+    pub(super) fn keep(&self) -> impl Drop + '_ {
+        locked(&self.slots)
+    }
+
     /// Does a watch lie in `region`?
     pub(super) fn are_in(&self, region: &RegionInfo) -> bool {
         self.table().pages_in(region).next().is_some()
@@ -85,7 +91,7 @@ impl Machine {
     /// Watches `len` bytes at `place`: from the next entry of every vCPU on, accesses to them are hits of number `id`.
     pub fn add_watch(&self, id: u32, place: Place, len: u64, terms: Terms) -> Result<Arc<Watch>> {
         let vm = self.vm()?;
-        let watch = Arc::new(Watch::new(id, self.parts(place, len)?, terms));
+        let watch = Arc::new(Watch::new(id, self.parts(&place, len)?, terms));
         vm.report_emulation_failures();
         self.traps.used.store(true, Ordering::Release);
         self.change_traps(|watches| watches.push(Arc::clone(&watch)))?;
@@ -104,6 +110,14 @@ impl Machine {
     /// Is it watched, and not removed?
     pub fn is_watched(&self, watch: &Arc<Watch>) -> bool {
         self.vm().is_ok() && self.traps.table().watches().iter().any(|w| Arc::ptr_eq(w, watch))
+    }
+
+    /// The `size` bytes at linear address `at`, if they are mapped in one page.
+    pub fn value_at(&self, sregs: &Sregs, at: GuestVirt, size: u8) -> Option<u64> {
+        let gpa = self.physical(sregs, at.0).ok()?;
+        let mut word = [0; 8];
+        self.memory.read(gpa, word.get_mut(..usize::from(size))?).ok()?;
+        Some(u64::from_le_bytes(word))
     }
 
     fn change_traps(&self, how: impl FnOnce(&mut Vec<Arc<Watch>>)) -> Result<()> {
@@ -133,7 +147,7 @@ impl Machine {
     }
 
     /// Where in guest-physical memory `len` bytes at `place` are, in pieces.
-    fn parts(&self, place: Place, len: u64) -> Result<Vec<Part>> {
+    fn parts(&self, place: &Place, len: u64) -> Result<Vec<Part>> {
         let first = match place {
             Place::Physical(at) => at.0,
             Place::Linear(at, _) => at.0,
@@ -152,7 +166,7 @@ impl Machine {
         let mut at = first;
         loop {
             let last = (page_floor(at) + (PAGE - 1)).min(span.last);
-            let gpa = self.physical(&sregs, at)?;
+            let gpa = self.physical(sregs, at)?;
             self.memory.check(gpa, last - at + 1)?;
             parts.push(Part { span: Span { first: gpa.0, last: gpa.0 + (last - at) }, at });
             if last == span.last {

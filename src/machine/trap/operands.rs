@@ -201,7 +201,9 @@ mod tests {
         let (mut regs, mut sregs) = (Regs::default(), Sregs::default());
         (sregs.cs.db, sregs.cs.present, sregs.cr0) = (1, 1, 1); // 32-bit code, no paging
         regs[Gpr::Rip] = 0x1000;
-        set.iter().for_each(|(register, value)| regs[*register] = *value);
+        for (register, value) in set {
+            regs[*register] = *value;
+        }
         Operands::of(&regs, &sregs, &Code(code.to_vec()))
     }
 

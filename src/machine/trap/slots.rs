@@ -57,8 +57,7 @@ impl Slots {
         }
         for (done, (piece, slot)) in new.iter().enumerate() {
             if let Err(error) = install(vm, memory, *piece, *slot) {
-                new[..done].iter().for_each(|(_, slot)| drop(vm.remove_memory(*slot)));
-                old.iter().for_each(|(piece, slot)| drop(install(vm, memory, *piece, *slot)));
+                go_back(vm, memory, &new[..done], &old);
                 return Err(error);
             }
         }
@@ -96,6 +95,16 @@ impl Slots {
             )));
         }
         Ok(numbers)
+    }
+}
+
+/// Shows what was there before, as far as the kernel lets us.
+fn go_back(vm: &Vm, memory: &Memory, new: &[(Piece, u32)], old: &[(Piece, u32)]) {
+    for (_, slot) in new {
+        let _ = vm.remove_memory(*slot);
+    }
+    for (piece, slot) in old {
+        let _ = install(vm, memory, *piece, *slot);
     }
 }
 

@@ -56,7 +56,8 @@ pub struct Watch {
     pub when: Option<Expression>,
     /// The first hit is the last.
     pub once: bool,
-    stops: AtomicBool,
+    /// A hit ends the run, if no hook says otherwise.
+    pub stops: bool,
     enabled: AtomicBool,
     hits: AtomicU64,
 }
@@ -64,7 +65,7 @@ pub struct Watch {
 impl Watch {
     pub(super) fn new(id: u32, parts: Vec<Part>, terms: Terms) -> Self {
         let Terms { accesses, when, once, stops } = terms;
-        let (stops, enabled, hits) = (AtomicBool::new(stops), AtomicBool::new(true), AtomicU64::new(0));
+        let (enabled, hits) = (AtomicBool::new(true), AtomicU64::new(0));
         Self { id, parts, accesses, when, once, stops, enabled, hits }
     }
 
@@ -85,16 +86,6 @@ impl Watch {
     /// How its pages are trapped.
     pub fn kind(&self) -> Kind {
         if self.accesses.reads || self.accesses.executes { Kind::Hole } else { Kind::ReadOnly }
-    }
-
-    /// Does a hit end the run, if no hook says otherwise?
-    pub fn stops(&self) -> bool {
-        self.stops.load(Ordering::Relaxed)
-    }
-
-    /// From now on, a hit ends the run, or no more.
-    pub fn set_stops(&self, yes: bool) {
-        self.stops.store(yes, Ordering::Relaxed);
     }
 
     /// Are there hits?
