@@ -188,7 +188,7 @@ impl Plan {
         let gates_are_wanted = self.sites.values().any(|site| needs_gate(site) && !site.points.is_empty());
         let is_idle = |site: &Site| site.points.is_empty() && (site.role == Role::Points || !gates_are_wanted);
         let idle: Vec<_> = self.sites.iter().filter(|(_, site)| is_idle(site)).map(|(at, _)| *at).collect();
-        idle.iter().for_each(|at| drop(self.sites.remove(at)));
+        self.sites.retain(|at, _| !idle.contains(at));
         idle
     }
 }

@@ -174,7 +174,7 @@ impl Guest {
                 return planted;
             }
         }
-        let place = WatchedPlace::Linear(GuestVirt(at), self.machine.sregs(self.looked_from)?);
+        let place = WatchedPlace::Linear(GuestVirt(at), Box::new(self.machine.sregs(self.looked_from)?));
         let accesses = Accesses { reads, writes: kind != WatchKind::Read, executes: false };
         let id = self.machine.points().number();
         let hook = self.tell_of(id, why)?;

@@ -175,7 +175,7 @@ impl Machine {
                 return Ok(()); // another vCPU was faster
             }
             let has_room = point.linear().is_some() && plan.slots.iter().any(Option::is_none);
-            let mechanism = self.mechanism(found, has_room, wish.hardware)?;
+            let mechanism = self.mechanism(found, has_room, wish.hardware);
             match (mechanism.byte(), point.linear()) {
                 (None, Some(linear)) => return plan.take_slot(point, linear),
                 (Some(byte), _) if plan.take_site(point, found.at.0, mechanism) => self.memory.patch(found.at, byte)?,
@@ -186,17 +186,17 @@ impl Machine {
     }
 
     /// What notices a breakpoint here: by what was probed of this KVM and the ring at hand.
-    fn mechanism(&self, found: Found, has_room: bool, hardware: Option<bool>) -> Result<Mechanism> {
+    fn mechanism(&self, found: Found, has_room: bool, hardware: Option<bool>) -> Mechanism {
         let quirks = &self.quirks;
         let may_use_register = has_room && hardware != Some(false);
-        Ok(match found.is_user {
+        match found.is_user {
             false if quirks.int3_exits_in_ring0 || !quirks.ring0_is_native => Mechanism::Int3,
             false => Mechanism::PortRead,
             true if quirks.int3_exits_in_ring3 => Mechanism::Int3,
             true if found.has_shim => Mechanism::Shim,
             true if quirks.hardware_breakpoints_in_ring3 && may_use_register => Mechanism::Hardware,
             true => Mechanism::Gate,
-        })
+        }
     }
 
     /// Traps the guest's handler of `vector`, where its IDT has one in 64-bit mode. Says whether it is trapped.

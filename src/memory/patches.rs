@@ -122,7 +122,6 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::memory::Source;
-    use crate::source::ReadMemory;
 
     fn memory() -> Memory {
         let memory = Memory::default();

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,19 +33,19 @@ def in_ring_3_with_its_own_handlers(new_vm, code):
 def test_a_hit_ends_the_run_before_the_instruction_and_the_next_run_goes_on(new_vm, mode):
     code = LOOP if mode != "protected" else bytes.fromhex("90 40 90 90 ebfa")
     vm, at = loaded(new_vm, code, mode)
-    breakpoint = vm.breakpoint(at + PLACE)
+    point = vm.breakpoint(at + PLACE)
     for n in range(3):
-        assert vm.run(5) == bj.BreakpointHit(breakpoint.id, at + PLACE)
+        assert vm.run(5) == bj.BreakpointHit(point.id, at + PLACE)
         assert (vm.cpu.regs.rip, vm.cpu.regs.rax) == (at + PLACE, n)
-    assert breakpoint.hits == 3 and breakpoint.mechanism in ("int3", "in", "shim", "hardware")
+    assert point.hits == 3 and point.mechanism in ("int3", "in", "shim", "hardware")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_instruction_that_is_not_emulated_is_stepped_over(new_vm, mode):
     vm, at = loaded(new_vm, HARD, mode)
-    breakpoint = vm.breakpoint(at + PLACE)
+    point = vm.breakpoint(at + PLACE)
     for n in range(20):
-        assert vm.run(5) == bj.BreakpointHit(breakpoint.id, at + PLACE)
+        assert vm.run(5) == bj.BreakpointHit(point.id, at + PLACE)
         assert vm.cpu.regs.rbx == n
 
 
@@ -92,10 +93,10 @@ def test_what_a_handler_raises_comes_out_and_the_hit_is_not_repeated(vm):
 def test_a_filter_is_computed_natively_and_only_its_hits_count(vm):
     vm.load(LOOP, mode="long")
     vm.cpu.regs.rax = 0
-    breakpoint = vm.breakpoint(vm.cpu.regs.rip + PLACE, when=bj.reg.rax == 300)
-    assert vm.run(10) == bj.BreakpointHit(breakpoint.id, breakpoint.address)
-    assert vm.cpu.regs.rax == 300 and breakpoint.hits == 1
-    assert "BreakpointHit" in type(vm.run(0.05)).__name__ or breakpoint.hits == 1
+    point = vm.breakpoint(vm.cpu.regs.rip + PLACE, when=bj.reg.rax == 300)
+    assert vm.run(10) == bj.BreakpointHit(point.id, point.address)
+    assert vm.cpu.regs.rax == 300 and point.hits == 1
+    assert "BreakpointHit" in type(vm.run(0.05)).__name__ or point.hits == 1
 
 
 def test_another_address_space_and_another_vcpu_are_no_hits(vm):
@@ -110,10 +111,10 @@ def test_another_address_space_and_another_vcpu_are_no_hits(vm):
 
 def test_once_goes_with_its_first_hit(vm):
     vm.load(LOOP, mode="long")
-    with vm.breakpoint(vm.cpu.regs.rip + PLACE, once=True) as breakpoint:
+    with vm.breakpoint(vm.cpu.regs.rip + PLACE, once=True) as point:
         assert isinstance(vm.run(5), bj.BreakpointHit)
         assert vm.run(0.05) == bj.Timeout()
-    assert breakpoint.hits == 1 and not breakpoint.enabled
+    assert point.hits == 1 and not point.enabled
 
 
 def test_two_breakpoints_at_one_address_are_two_hits(vm):
@@ -147,16 +148,16 @@ def test_nobody_reads_a_planted_byte_and_writes_change_what_it_hides(vm):
 
 def test_a_breakpoint_is_switched_off_and_on(vm):
     vm.load(LOOP, mode="long")
-    breakpoint = vm.breakpoint(vm.cpu.regs.rip + PLACE)
-    assert breakpoint.enabled
-    breakpoint.enabled = False
-    assert vm.run(0.05) == bj.Timeout() and not breakpoint.enabled
-    breakpoint.enabled = True
+    point = vm.breakpoint(vm.cpu.regs.rip + PLACE)
+    assert point.enabled
+    point.enabled = False
+    assert vm.run(0.05) == bj.Timeout() and not point.enabled
+    point.enabled = True
     assert isinstance(vm.run(5), bj.BreakpointHit)
-    breakpoint.remove()
-    breakpoint.remove()
+    point.remove()
+    point.remove()
     with pytest.raises(ValueError, match="removed"):
-        breakpoint.enabled = True
+        point.enabled = True
 
 
 def test_on_exit_sees_hits_and_skip_goes_on(vm):
@@ -184,8 +185,8 @@ def test_a_page_that_is_mapped_later_gets_its_breakpoint_then(vm):
     # mov [pte], rbx; nop...; call rcx
     vm.load(bytes.fromhex("48891a 0f20d8 0f22d8 ffd1 f4"), mode="long")
     entry = 0xFFFF_8000_0000_1000
-    breakpoint = vm.breakpoint(entry)
-    assert breakpoint.pending and breakpoint.mechanism == "pending"
+    point = vm.breakpoint(entry)
+    assert point.pending and point.mechanism == "pending"
     table, root = 0x80000, vm.cpu.cr3
     for n, index in enumerate((256, 0, 0)):
         at = (root if n == 0 else table + 0x1000 * n) + 8 * index
@@ -194,19 +195,17 @@ def test_a_page_that_is_mapped_later_gets_its_breakpoint_then(vm):
     leaf = table + 0x3000 + 8
     vm.cpu.regs.rdx, vm.cpu.regs.rbx, vm.cpu.regs.rcx = leaf, 0x90003, entry
     exit = vm.run(1)  # what nobody told belljar of is noticed at the next exit or tick
-    assert exit in (bj.Hlt(), bj.BreakpointHit(breakpoint.id, entry))
-    assert not breakpoint.pending or vm.run(0.01) is not None
+    assert exit in (bj.Hlt(), bj.BreakpointHit(point.id, entry))
+    assert not point.pending or vm.run(0.01) is not None
     vm.cpu.regs.rip = vm.cpu.regs.rip if isinstance(exit, bj.BreakpointHit) else 0x1000
 
 
 def test_a_symbol_names_a_place_and_an_unknown_one_is_a_key_error(vm):
     from belljar import breakpoint as places
 
-    class Guest:
-        symbols = {"do_it": 0x1000}
-
-    assert places.resolve(Guest(), "do_it+0x10") == 0x1010
-    assert places.resolve(Guest(), "do_it-1") == 0xFFF
+    guest = SimpleNamespace(symbols={"do_it": 0x1000})
+    assert places.resolve(guest, "do_it+0x10") == 0x1010
+    assert places.resolve(guest, "do_it-1") == 0xFFF
     with pytest.raises(KeyError):
         vm.breakpoint("nothing_of_that_name")
 
@@ -214,8 +213,8 @@ def test_a_symbol_names_a_place_and_an_unknown_one_is_a_key_error(vm):
 def test_a_physical_breakpoint_is_hit_wherever_it_is_mapped(vm):
     vm.load(LOOP, mode="long")
     at = vm.cpu.regs.rip + PLACE
-    breakpoint = vm.breakpoint(at, physical=True)
-    assert vm.run(5) == bj.BreakpointHit(breakpoint.id, at)
+    point = vm.breakpoint(at, physical=True)
+    assert vm.run(5) == bj.BreakpointHit(point.id, at)
     with pytest.raises(bj.GuestMemoryError):
         vm.breakpoint(0x8000_0000, physical=True)
 
@@ -239,9 +238,9 @@ def test_four_debug_registers_and_no_fifth(vm):
 @pytest.mark.needs(hardware_breakpoints_in_ring0=True)
 def test_a_hardware_breakpoint_is_passed_by_a_step_where_it_has_to_be(new_vm):
     vm, at = loaded(new_vm, HARD)
-    breakpoint = vm.breakpoint(at + PLACE, hw=True)
+    point = vm.breakpoint(at + PLACE, hw=True)
     for n in range(5):
-        assert vm.run(5) == bj.BreakpointHit(breakpoint.id, at + PLACE)
+        assert vm.run(5) == bj.BreakpointHit(point.id, at + PLACE)
         assert vm.cpu.regs.rbx == n
 
 
@@ -253,18 +252,18 @@ def test_a_gate_catches_breakpoints_of_ring_3(new_vm, code):
     taken = (
         [vm.breakpoint(0x300000 + n, hw=True) for n in range(4)] if bj.host.quirks.hardware_breakpoints_in_ring3 else []
     )
-    breakpoint = vm.breakpoint(at + PLACE, vcpu=1)
+    point = vm.breakpoint(at + PLACE, vcpu=1)
     assert len(taken) in (0, 4)
     for n in range(5):
-        assert cpu.run(5) == bj.BreakpointHit(breakpoint.id, at + PLACE, vcpu=1)
+        assert cpu.run(5) == bj.BreakpointHit(point.id, at + PLACE, vcpu=1)
         assert (cpu.cpl, cpu.regs.rip, cpu.regs.rflags & 0x100) == (3, at + PLACE, 0)
         assert (cpu.regs.rax if code is LOOP else cpu.regs.rbx) == n
 
 
 def test_the_guests_own_int3_is_delivered_to_it(new_vm):
     vm, cpu, at = in_ring_3_with_its_own_handlers(new_vm, bytes.fromhex("48ffc0 cc f4"))
-    breakpoint = vm.breakpoint(at, vcpu=1)
-    assert cpu.run(5) == bj.BreakpointHit(breakpoint.id, at, vcpu=1)
+    point = vm.breakpoint(at, vcpu=1)
+    assert cpu.run(5) == bj.BreakpointHit(point.id, at, vcpu=1)
     writes = []
     vm.on_exit(bj.PortOut, lambda exit: writes.append(exit.port))
     assert cpu.run(5) == bj.Hlt(vcpu=1)
@@ -326,13 +325,12 @@ def test_planting_and_removing_while_vcpus_run_loses_none(new_vm):
     vm, at = loaded(new_vm, HARD, vcpus=2)
     vm.cpus[1].restore(vm.cpu.state())
     vm.start()
-    for n in range(30):
-        breakpoint = vm.breakpoint(at + PLACE, lambda hit: None)
-        while breakpoint.hits < 3:
+    for _ in range(30):
+        point = vm.breakpoint(at + PLACE, lambda hit: None)
+        while point.hits < 3:
             pass
-        breakpoint.remove()
-        hits = breakpoint.hits
+        point.remove()
+        hits = point.hits
         assert vm.memory.read(at, len(HARD)) == HARD
-        assert breakpoint.hits == hits
+        assert point.hits == hits
     vm.stop()
-    assert n == 29

@@ -58,8 +58,8 @@ def test_running_until_an_address_leaves_nothing_behind(cpu, vm):
 
 def test_a_breakpoint_inside_a_call_that_is_stepped_over_ends_the_step(cpu, vm):
     at = cpu.regs.rip
-    with vm.breakpoint(at + G) as breakpoint:
-        assert cpu.step_over(timeout=5) == bj.BreakpointHit(breakpoint.id, at + G)
+    with vm.breakpoint(at + G) as point:
+        assert cpu.step_over(timeout=5) == bj.BreakpointHit(point.id, at + G)
         assert cpu.step(timeout=5) == bj.Stepped(at + G + 3)
 
 

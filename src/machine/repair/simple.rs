@@ -19,12 +19,11 @@ pub(super) fn execute(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
     if instruction.has_lock_prefix() || !is_wide && (cpu.state.sregs.ss.db == 0 || !cpu.is_protected()) {
         return Err(Trap::Unknown);
     }
-    let next = match target(instruction, cpu)? {
-        Some(target) => target,
-        None => {
-            straight(instruction, cpu)?;
-            instruction.next_ip()
-        }
+    let next = if let Some(target) = target(instruction, cpu)? {
+        target
+    } else {
+        straight(instruction, cpu)?;
+        instruction.next_ip()
     };
     if is_wide && !cpu.is_canonical(next) {
         return Err(Trap::Unknown); // where the processor faults: it is to do so itself
@@ -56,7 +55,6 @@ fn target(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step<Option<u64>> {
             let size = word(cpu);
             Some(value(instruction, 0, size, cpu)?)
         }
-        M::Jmp | M::Call => return Err(Trap::Unknown),
         M::Ret if matches!(instruction.code(), Code::Retnq | Code::Retnd | Code::Retnq_imm16 | Code::Retnd_imm16) => {
             let size = word(cpu);
             let back = pop(cpu, size)?;
@@ -65,7 +63,7 @@ fn target(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step<Option<u64>> {
             set_stack(cpu, top);
             Some(back)
         }
-        M::Ret => return Err(Trap::Unknown),
+        M::Jmp | M::Call | M::Ret => return Err(Trap::Unknown),
         _ => None,
     })
 }
@@ -107,13 +105,26 @@ fn straight(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
             cpu.state.regs[Gpr::Rbp] = value;
             Ok(())
         }
-        M::Cld => flag(cpu, DF, 0),
-        M::Std => flag(cpu, DF, DF),
-        M::Clc => flag(cpu, flags::CF, 0),
-        M::Stc => flag(cpu, flags::CF, flags::CF),
+        M::Cld => {
+            cpu.set_flags(DF, 0);
+            Ok(())
+        }
+        M::Std => {
+            cpu.set_flags(DF, DF);
+            Ok(())
+        }
+        M::Clc => {
+            cpu.set_flags(flags::CF, 0);
+            Ok(())
+        }
+        M::Stc => {
+            cpu.set_flags(flags::CF, flags::CF);
+            Ok(())
+        }
         M::Clac | M::Stac if cpu.is_supervisor() => {
             let yes = instruction.mnemonic() == M::Stac;
-            flag(cpu, rflags::AC, if yes { rflags::AC } else { 0 })
+            cpu.set_flags(rflags::AC, if yes { rflags::AC } else { 0 });
+            Ok(())
         }
         _ if is_conditional(instruction) && instruction.op_count() == 1 && size == 1 => {
             let yes = holds(instruction.condition_code(), cpu.state.regs[Gpr::Rflags]);
@@ -131,11 +142,6 @@ fn straight(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
 
 fn is_conditional(instruction: &Instruction) -> bool {
     instruction.condition_code() != ConditionCode::None && instruction.op0_kind() != OpKind::NearBranch64
-}
-
-fn flag(cpu: &mut Ring0<'_>, which: u64, value: u64) -> Step {
-    cpu.set_flags(which, value);
-    Ok(())
 }
 
 fn lea(instruction: &Instruction, size: usize, cpu: &mut Ring0<'_>) -> Step {
