@@ -1,4 +1,4 @@
-"""Watchpoints: accesses of the guest to watched memory come out with the value before and after, and nothing else changes."""
+"""Watchpoints: accesses to watched memory come out with the value before and after, and nothing else changes."""
 
 import pytest
 
