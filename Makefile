@@ -49,6 +49,7 @@ test-rust: $(STAMPS)/system
 
 test-python: $(INSTALLED) test-rust
 	@$(GUEST) >/dev/null
+	@scripts/system-packages gdb || echo "*** no gdb, for the reason above: tests of it will be SKIPPED ***" >&2
 	$(BIN)/pytest --junitxml=$(BUILD)/junit.xml $(ARGS)
 
 test-amdv: $(INSTALLED) ## run the KVM tests on stock KVM semantics, in an emulated PC (CPUS=2, ARGS="-k x")

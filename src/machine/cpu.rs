@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::kvm::{Kick, Queue, Vcpu};
 
 use super::interrupts::Injections;
+use super::park::Holds;
 use super::repair::Repair;
 use super::stats::Counters;
 
@@ -47,6 +48,8 @@ struct State {
     runner: Option<Runner>,
     /// A thread is on its way to run it.
     promised: bool,
+    /// The thread that runs it waits, and anybody may touch it.
+    parked: bool,
     closed: bool,
     /// It has been given something to run.
     ready: bool,
@@ -73,6 +76,8 @@ pub struct Slot {
     pub kick: Arc<Kick>,
     /// The writes that KVM queues: the VM's, whichever vCPU's this is. Everybody takes the first vCPU's.
     pub queue: Arc<Queue>,
+    /// Who has it wait.
+    pub(super) holds: Holds,
     /// What is to be injected into it.
     pub injections: Injections,
     /// What it has done.
@@ -90,26 +95,27 @@ impl Slot {
             cpu: Some(Box::new(cpu)),
             runner: None,
             promised: false,
+            parked: false,
             closed: false,
             ready: false,
             tables: None,
         };
-        let (injections, counters) = (Injections::default(), Counters::default());
-        let turns = AtomicU64::new(0);
-        Self { id, kick, queue, injections, counters, turns, state: Mutex::new(state), back: Condvar::new() }
+        let (injections, counters, holds) = (Injections::default(), Counters::default(), Holds::default());
+        let (turns, state) = (AtomicU64::new(0), Mutex::new(state));
+        Self { id, kick, queue, holds, injections, counters, turns, state, back: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on the vCPU while it is stopped, or inside a handler on the thread that runs it.
+    /// Works on the vCPU while it is stopped or held, or inside a handler on the thread that runs it.
     pub fn with<T>(&self, work: impl FnOnce(&mut Cpu) -> Result<T>) -> Result<T> {
         let mut state = self.state();
         if state.closed {
             return Err(Error::Closed);
         }
-        let mine = !state.promised && state.runner.is_none_or(|r| r == Runner::this_thread());
+        let mine = state.parked || !state.promised && state.runner.is_none_or(|r| r == Runner::this_thread());
         match state.cpu.as_deref_mut().filter(|_| mine) {
             Some(cpu) => work(cpu),
             None => Err(Error::Running { vcpu: self.id }),
@@ -119,6 +125,12 @@ impl Slot {
     /// Is this thread inside a handler of this vCPU?
     pub fn is_in_handler(&self) -> bool {
         self.state().runner == Some(Runner::this_thread())
+    }
+
+    /// Is it in no run, or held in one?
+    pub(super) fn is_at_rest(&self) -> bool {
+        let state = self.state();
+        state.parked || !state.promised && state.runner.is_none()
     }
 
     /// Has it been given something to run?
@@ -210,6 +222,20 @@ impl Lease<'_> {
         let result = foreign();
         self.slot.turn();
         self.cpu = self.slot.state().cpu.take();
+        result
+    }
+}
+
+impl Lease<'_> {
+    /// Puts the vCPU back while `wait` waits, during which anybody may work on it.
+    pub(super) fn park<T>(&mut self, wait: impl FnOnce() -> T) -> T {
+        let mut state = self.slot.state();
+        (state.cpu, state.parked) = (self.cpu.take(), true);
+        drop(state);
+        let result = wait();
+        let mut state = self.slot.state();
+        (self.cpu, state.parked) = (state.cpu.take(), false);
+        drop(state);
         result
     }
 }

@@ -167,7 +167,7 @@ impl Machine {
     }
 
     /// Has `work`, which is what a thread is for, done within whatever there is around the machine's threads.
-    fn within(&self, work: Work<'_>) {
+    pub fn within(&self, work: Work<'_>) {
         match self.around.get() {
             Some(around) => around(work),
             None => work(),
@@ -250,6 +250,14 @@ impl Machine {
         }
         self.join_threads();
         self.ended_by(&session).map(Some)
+    }
+
+    /// Why the run in the background is over, if it is, and no other has begun since: the vCPU, and its exit unless it
+    /// was an error. Once.
+    pub fn take_end(&self) -> Option<(u32, Option<Exit>)> {
+        let life = self.life();
+        let session = life.session.as_ref().filter(|_| matches!(life.phase, Phase::Background | Phase::Paused))?;
+        session.take_reason()
     }
 
     fn present(&self) -> (Option<Arc<Session>>, Phase) {

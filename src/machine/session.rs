@@ -18,6 +18,8 @@ struct State {
     outcome: Option<Outcome>,
     /// What other vCPUs failed with, after the first: at most one error each.
     later: Vec<Error>,
+    /// The vCPU by which it ended, and with what: nothing for an error. Not handed out with the outcome.
+    reason: Option<(u32, Option<Exit>)>,
     /// Exits, after the first, that would have ended it too.
     others: Vec<(u32, Exit)>,
     running: usize,
@@ -110,6 +112,10 @@ impl Session {
     /// lost. Has the others stop.
     pub(super) fn end(&self, outcome: Outcome) {
         let mut state = self.state();
+        state.reason.get_or_insert_with(|| match &outcome {
+            Ok((vcpu, exit)) => (*vcpu, Some(exit.clone())),
+            Err(_) => (self.first, None),
+        });
         match (state.outcome.take(), outcome) {
             (None, outcome) => state.outcome = Some(outcome),
             (Some(Ok(first)), Err(error)) => {
@@ -195,6 +201,12 @@ impl Session {
     pub fn wait(&self, patience: Duration) -> bool {
         let waited = self.changed.wait_timeout_while(self.state(), patience, |s| s.running > 0);
         waited.unwrap_or_else(PoisonError::into_inner).0.running == 0
+    }
+
+    /// Why it ended: the vCPU, and its exit unless it was an error. Once, and nothing while it is on.
+    pub(super) fn take_reason(&self) -> Option<(u32, Option<Exit>)> {
+        let mut state = self.state();
+        if state.running == 0 { state.reason.take() } else { None }
     }
 
     /// The errors by which the run ended, the first one first, if nobody has asked for them.

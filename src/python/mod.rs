@@ -18,6 +18,7 @@ mod error;
 mod exit;
 mod expression;
 mod fpu;
+mod gdb;
 mod handlers;
 mod hook;
 mod host;
@@ -97,6 +98,8 @@ mod _belljar {
     use super::expression::Expression;
     #[pymodule_export]
     use super::fpu::{FloatStack, Fpu, VectorRegisters};
+    #[pymodule_export]
+    use super::gdb::GdbServer;
     #[pymodule_export]
     use super::hook::{Action, Handle};
     #[pymodule_export]

@@ -30,6 +30,7 @@ pub fn watch(py: Python<'_>, machine: &Arc<Machine>) -> PyResult<()> {
 fn end_all(py: Python<'_>) {
     let machines = std::mem::take(&mut *MACHINES.lock().unwrap_or_else(PoisonError::into_inner));
     let machines: Vec<_> = machines.iter().filter_map(Weak::upgrade).collect();
+    super::gdb::close_all(py);
     for machine in &machines {
         machine.interrupt(Interruption::Close);
     }

@@ -15,6 +15,7 @@ use crate::boot::image;
 use crate::boot::symbols::Symbols;
 use crate::error::{Error, Result as CoreResult};
 use crate::exit::Interruption;
+use crate::gdb::Server;
 use crate::hook::Hook;
 use crate::kvm::Irqchip;
 use crate::machine::{Config, Machine, Phase, Zone};
@@ -43,6 +44,8 @@ pub struct VM {
     functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
     /// Those that are handed queued writes.
     readers: Mutex<Vec<(Weak<Zone>, Arc<Function>)>>,
+    /// They serve gdb, until the VM is closed.
+    servers: Mutex<Vec<Arc<Server>>>,
     /// It may be running though nobody refers to it. Set with the interpreter attached, so that no collection sees it change.
     pub(super) in_background: AtomicBool,
     /// The devices that are attached, which belljar.attachment keeps.
@@ -68,6 +71,23 @@ impl VM {
         readers.push((Arc::downgrade(zone), function));
         drop(readers);
         drop(old);
+    }
+
+    /// Has the server of gdb end with the VM.
+    pub(super) fn keep_server(&self, server: &Arc<Server>) {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let old: Vec<_> = servers.extract_if(.., |server| server.is_closed()).collect();
+        servers.push(Arc::clone(server));
+        drop(servers);
+        drop(old);
+    }
+
+    /// Ends the servers of gdb. Not with the interpreter attached: it waits for their threads.
+    fn close_servers(&self) {
+        let servers = std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner));
+        for server in servers {
+            server.close();
+        }
     }
 
     fn forget_readers(&self) {
@@ -132,9 +152,10 @@ impl VM {
         cpuid.map_or(Ok(()), |wish| shape(&machine, wish))?;
         let _ = machine.around.set(around); // nobody else has it yet
         super::shutdown::watch(py, &machine)?;
-        let (functions, readers, symbols) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (functions, readers, servers, symbols) =
+            (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
         let (in_background, devices) = (AtomicBool::new(false), PyList::empty(py).unbind());
-        Ok(Self { machine, functions, readers, in_background, devices, symbols })
+        Ok(Self { machine, functions, readers, servers, in_background, devices, symbols })
     }
 
     /// The first vCPU.
@@ -251,6 +272,7 @@ impl VM {
         for failure in detached(py, || self.machine.close(&poll))? {
             PyErr::from(failure).write_unraisable(py, None);
         }
+        py.detach(|| self.close_servers());
         let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
         drop(functions);
         self.forget_readers();
@@ -326,6 +348,7 @@ impl Drop for VM {
             if let Err(error @ Error::Foreign(_)) = py.detach(|| machine.close(&poll)) {
                 PyErr::from(error).write_unraisable(py, None);
             }
+            py.detach(|| self.close_servers());
             if let Some(error) = on_its_way {
                 error.restore(py);
             }

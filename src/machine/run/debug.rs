@@ -38,6 +38,8 @@ pub(super) struct Debugger {
     pub(super) is_traced: bool,
     /// What the next entry is to execute, where each instruction is to be seen.
     pub(super) next: Option<Decoded>,
+    /// Somebody has this vCPU go on by steps: its place knows who.
+    pub(super) is_stepped: bool,
     /// RIP before the step.
     pub(super) from: u64,
     /// A step ended while an access was completed.
@@ -52,7 +54,7 @@ impl Debugger {
 
     /// Is each instruction to be seen?
     pub(super) fn steps(&self) -> bool {
-        self.left.is_some() || self.is_traced
+        self.left.is_some() || self.is_traced || self.is_stepped
     }
 }
 

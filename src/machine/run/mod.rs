@@ -12,6 +12,7 @@ mod around;
 mod coalesced;
 mod consult;
 mod debug;
+mod held;
 mod interrupt;
 mod msr;
 mod port;
@@ -152,9 +153,16 @@ impl<'a> Run<'a> {
     }
 
     fn turn_until_stop(&mut self) -> Result<Exit> {
+        self.look_for_stepper();
         loop {
             if self.session.is_stopping() {
                 return Ok(Exit::Interrupted(Interruption::Stop));
+            }
+            if self.slot.holds.are_on() {
+                match self.wait_until_released()? {
+                    Some(exit) => return Ok(exit),
+                    None => continue,
+                }
             }
             self.look_up_hooks();
             if let Some(exit) = self.make_room()? {

@@ -311,6 +311,9 @@ impl Run<'_> {
             return Ok(Next::Go);
         }
         let exit = self.step_made()?;
+        if let Exit::Step { at, .. } = exit {
+            self.tell_stepper(at);
+        }
         if self.debug.is_traced
             && let Next::Stop(exit) = self.hit(exit.clone(), false)?
         {

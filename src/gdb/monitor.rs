@@ -1,0 +1,153 @@
+//! gdb's `monitor` commands: what the remote protocol has no words for. They never change the guest.
+
+use std::fmt::Write as _;
+
+use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd};
+
+use crate::addr::GuestPhys;
+use crate::error::Result;
+use crate::machine::Phase;
+use crate::source::{ReadMemory, ReadRegs};
+use crate::x86::{Gpr, Regs, Sregs};
+
+use super::target::Guest;
+
+/// The most bytes that one command shows.
+const MOST: usize = 0x1000;
+
+const HELP: &str = "\
+help                     this
+info                     the machine, and each vCPU in a line
+info registers [VCPU]    general registers, segments, control registers
+translate ADDR [VCPU]    the guest-physical address of a linear one
+phys read ADDR [LENGTH]  guest-physical memory (in hexadecimal; 64 bytes)
+quirks                   what this KVM was found to do, and what follows
+Numbers are hexadecimal with 0x, else decimal; a vCPU is 0 unless one is given.
+";
+
+impl MonitorCmd for Guest {
+    fn handle_monitor_cmd(&mut self, command: &[u8], mut out: ConsoleOutput<'_>) -> Result<()> {
+        let command = String::from_utf8_lossy(command);
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let answer = self.answer(&words).unwrap_or_else(|error| format!("{error}\n"));
+        out.write_raw(answer.as_bytes());
+        Ok(())
+    }
+}
+
+fn number(word: &str) -> Result<u64> {
+    let parsed = match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => word.parse(),
+    };
+    parsed.map_err(|_| crate::error::Error::Invalid(format!("{word} is no number: 0x1000, or 4096")))
+}
+
+fn vcpu(words: &[&str]) -> Result<u32> {
+    words.first().map_or(Ok(0), |word| number(word).map(|id| u32::try_from(id).unwrap_or(u32::MAX)))
+}
+
+impl Guest {
+    fn answer(&self, words: &[&str]) -> Result<String> {
+        match words {
+            [] | ["help", ..] => Ok(HELP.into()),
+            ["info", "registers", rest @ ..] => self.registers(vcpu(rest)?),
+            ["info", ..] => self.info(),
+            ["translate", at, rest @ ..] => self.translated(number(at)?, vcpu(rest)?),
+            ["phys", "read", at] => self.physical_bytes(number(at)?, 64),
+            ["phys", "read", at, len] => self.physical_bytes(number(at)?, number(len)?),
+            ["quirks"] => Ok(self.quirks()),
+            _ => Ok(format!("there is no command \"{}\": monitor help\n", words.join(" "))),
+        }
+    }
+
+    fn info(&self) -> Result<String> {
+        let state = match self.machine.phase() {
+            Phase::Foreground => "in a run of the program's, held by gdb",
+            Phase::Background => "in a run in the background, held by gdb",
+            Phase::Stopped | Phase::Paused => "in no run",
+            Phase::Closing | Phase::Closed => "closed",
+        };
+        let count = self.machine.cpus.len();
+        let mut text = format!("{count} vCPU{}, {state}\n", if count == 1 { "" } else { "s" });
+        for slot in &self.machine.cpus {
+            let (regs, sregs) = (self.machine.regs(slot.id)?, self.machine.sregs(slot.id)?);
+            let (bits, ring) = (sregs.code_bits(), sregs.cpl());
+            let _ = writeln!(
+                text,
+                "vCPU {}: {bits}-bit code in ring {ring} at {:#x}, cr3 {:#x}, {:?}",
+                slot.id,
+                regs[Gpr::Rip],
+                sregs.cr3,
+                sregs.paging()
+            );
+        }
+        Ok(text)
+    }
+
+    fn registers(&self, id: u32) -> Result<String> {
+        let (regs, sregs) = (self.machine.regs(id)?, self.machine.sregs(id)?);
+        let mut text = String::new();
+        for (line, names) in Regs::NAMES.chunks(3).enumerate() {
+            let cells = names.iter().zip(&regs.words[3 * line..]);
+            let cells: Vec<_> = cells.map(|(name, value)| format!("{name:>6} {value:#018x}")).collect();
+            let _ = writeln!(text, "{}", cells.join(" "));
+        }
+        text.push_str(&system(&sregs));
+        Ok(text)
+    }
+
+    fn translated(&self, at: u64, id: u32) -> Result<String> {
+        let sregs = self.machine.sregs(id)?;
+        Ok(match self.physical(&sregs, at) {
+            Some(gpa) => format!("{at:#x} is guest-physical {:#x}\n", gpa.0),
+            None => format!("{at:#x} is not mapped for vCPU {id}\n"),
+        })
+    }
+
+    fn physical_bytes(&self, at: u64, len: u64) -> Result<String> {
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(MOST).min(MOST)];
+        self.machine.memory.read(GuestPhys(at), &mut bytes)?;
+        let mut text = String::new();
+        for (line, chunk) in (0_u64..).zip(bytes.chunks(16)) {
+            let cells: Vec<_> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
+            let _ = writeln!(text, "{:#012x}  {}", at.wrapping_add(16 * line), cells.join(" "));
+        }
+        Ok(text)
+    }
+
+    fn quirks(&self) -> String {
+        let mut text = String::new();
+        for answer in self.machine.quirks.answers() {
+            let (yes, documented) = (answer.value, answer.documented);
+            let note = if yes == documented { "as documented" } else { answer.consequence };
+            let _ = writeln!(text, "{:<32} {:<5} {note}", answer.name, if yes { "yes" } else { "no" });
+        }
+        text
+    }
+}
+
+fn system(sregs: &Sregs) -> String {
+    let mut text = String::new();
+    for (name, segment) in sregs.segments() {
+        let _ = writeln!(
+            text,
+            "{name:>6} {:#06x} base {:#018x} limit {:#010x} ring {}",
+            segment.selector, segment.base, segment.limit, segment.dpl
+        );
+    }
+    let control = [
+        ("cr0", sregs.cr0),
+        ("cr2", sregs.cr2),
+        ("cr3", sregs.cr3),
+        ("cr4", sregs.cr4),
+        ("cr8", sregs.cr8),
+        ("efer", sregs.efer),
+        ("gdt", sregs.gdt.base),
+        ("idt", sregs.idt.base),
+    ];
+    for (name, value) in control {
+        let _ = writeln!(text, "{name:>6} {value:#018x}");
+    }
+    text
+}
