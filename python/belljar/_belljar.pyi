@@ -3,7 +3,7 @@
 The native half of belljar: import `belljar` instead.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 import os
 import typing
 
@@ -11,15 +11,20 @@ import numpy
 
 from _typeshed import Incomplete, SupportsGetItem, SupportsLenAndGetItem
 from belljar.bits import CR0, CR4, DR6, DR7, EFER, RFLAGS, XCR0
+from belljar.cpuid import Cpuid
 from belljar.descriptor import DescriptorTable
 from belljar.device import Device
 from belljar.events import Events
+from belljar.linux import Linux
+from belljar.mappings import Mappings
 from belljar.profile import Profile
 from belljar.state import State
 from belljar.stats import Stats
 from belljar.trace import Trace
+from belljar.volatility import Session
 from collections.abc import AsyncIterator, Generator, Iterator
 from os import PathLike
+from types import CapsuleType
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
@@ -27,7 +32,14 @@ __all__ = [
     "__version__",
     "Action",
     "ApResetHold",
+    "ArrowBatch",
     "Batch",
+    "Breakpoint",
+    "BreakpointHit",
+    "Btf",
+    "BtfFunction",
+    "BtfMember",
+    "BtfStruct",
     "BusLock",
     "Console",
     "Debug",
@@ -38,6 +50,7 @@ __all__ = [
     "FailEntry",
     "FloatStack",
     "Fpu",
+    "GdbServer",
     "GuestException",
     "Handle",
     "Hlt",
@@ -50,7 +63,10 @@ __all__ = [
     "IoapicEoi",
     "IrqEvent",
     "IrqLine",
+    "Kernel",
+    "KernelSymbols",
     "Lapic",
+    "Mapping",
     "Memory",
     "MemoryFault",
     "MemoryMap",
@@ -74,22 +90,33 @@ __all__ = [
     "Reset",
     "Segment",
     "Shutdown",
+    "Stepped",
     "Symbols",
     "SystemEvent",
     "Timeout",
     "TprAccess",
     "TprLowered",
+    "Translation",
     "UnknownExit",
     "VCPU",
     "VM",
     "VectorRegisters",
+    "VirtualMemory",
+    "Watchpoint",
+    "WatchpointHit",
     "Xen",
     "Zone",
     "capabilities",
     "disasm",
+    "dump_read",
+    "dump_write",
+    "find_kernel",
     "hexdump",
     "probe",
+    "saved_memory",
+    "saved_virtual",
     "state_values",
+    "supported_cpuid",
     "volatile_values",
 ]
 
@@ -101,6 +128,10 @@ class Action:
     What a handler may return beside data: stop the machine, or skip the default behaviour.
     """
 
+    DENY: Final[Action]
+    """
+    Refuse an access to an MSR: the guest gets #GP, as of a register that is not there.
+    """
     SKIP: Final[Action]
     """
     Do not do the default: drop a write, read all ones, go on after a halt.
@@ -134,10 +165,262 @@ class ApResetHold(Exit):
     def __repr__(self, /) -> str: ...
 
 @final
+class ArrowBatch:
+    """
+    Records of a trace as Arrow columns: what takes the PyCapsule interface (pyarrow, polars, duckdb, ...) takes it.
+
+    It is a copy: their room in the ring is free again. Made by Trace.arrow_batches().
+    """
+    def __arrow_c_array__(self, /, requested_schema: Any | None = None) -> tuple[CapsuleType, CapsuleType]:
+        """
+        Schema and columns, for what takes Arrow. `requested_schema` is a wish, which is not granted.
+        """
+    def __arrow_c_schema__(self, /) -> CapsuleType:
+        """
+        Its schema, for what takes Arrow.
+        """
+    def __arrow_c_stream__(self, /, requested_schema: Any | None = None) -> CapsuleType:
+        """
+        Itself as a stream of one batch, for what takes Arrow.
+        """
+    def __len__(self, /) -> int:
+        """
+        How many records it holds.
+        """
+    def __repr__(self, /) -> str: ...
+
+@final
 class Batch:
     """
     Records in one piece, as a buffer. Their room in the ring is free again when nobody holds it any more.
     """
+
+@final
+class Breakpoint:
+    """
+    A breakpoint: what `vm.breakpoint()` returns. Use it as a context manager, or keep it to remove it later.
+    """
+    def __call__(self, /, *args: "object", **kwargs: "object") -> Any:
+        """
+        As a decorator, plants it with the function as its handler; afterwards, calls that.
+        """
+    def __enter__(self, /) -> Breakpoint: ...
+    def __exit__(self, /, *_exception: "object") -> None: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def address(self, /) -> int:
+        """
+        The address: linear, or guest-physical with physical=True.
+        """
+    @property
+    def enabled(self, /) -> bool:
+        """
+        Is it planted (or pending)? Setting it takes the byte away, or puts it back.
+        """
+    @enabled.setter
+    def enabled(self, /, yes: bool) -> None: ...
+    @property
+    def hits(self, /) -> int:
+        """
+        How often it was hit, its filters holding; kept when it has been removed.
+        """
+    @property
+    def id(self, /) -> int:
+        """
+        Its number, which its hits have as `id`.
+        """
+    @property
+    def mechanism(self, /) -> str:
+        """
+        How hits are noticed: "int3" (a planted byte at which KVM exits), "hardware" (a debug register), "in" (a planted port
+        read, ring 0), "gate" (a planted int3 whose #BP is caught at the guest's own handler), "shim" (the same in a guest of
+        mode="user"); "pending" while its page is not mapped, or the guest has not run since.
+        """
+    @property
+    def pending(self, /) -> bool:
+        """
+        Is it not planted yet, its page not being mapped? It is tried again at every exit, and some 25 times a second.
+        """
+    def remove(self, /) -> None:
+        """
+        Takes it away: it is not hit any more. Does nothing if it has been removed.
+        """
+    @property
+    def symbol(self, /) -> str | None:
+        """
+        The symbol that it was named by, or None.
+        """
+    @property
+    def when(self, /) -> Expression | None:
+        """
+        Its filter, or None.
+        """
+
+@final
+class BreakpointHit(Exit):
+    """
+    A vCPU is about to execute the instruction at a breakpoint; its RIP points there.
+
+    A handler's None goes on, bj.STOP ends the run; a breakpoint without a handler ends the run. `id` is the Breakpoint's.
+    """
+
+    __match_args__: Final[tuple[str, str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(cls, /, id: SupportsIndex, address: SupportsIndex, vcpu: SupportsIndex = 0) -> BreakpointHit: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def address(self, /) -> int:
+        """
+        Linear address of the instruction.
+        """
+    @property
+    def id(self, /) -> int:
+        """
+        The number of the breakpoint: its `id`.
+        """
+
+@final
+class Btf:
+    """
+    The types of a Linux kernel, as the kernel itself carries them: structures, enumerations, function prototypes.
+
+    `linux.btf` has those of a guest. `Btf(source)` reads them from bytes or a file (the section .BTF of a vmlinux, or
+    /sys/kernel/btf/vmlinux); for those of a module, `base` is its kernel's. ImageError for what is no BTF.
+    """
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, source: Any, base: Btf | None = None) -> Btf: ...
+    def __repr__(self, /) -> str: ...
+    def enum(self, /, name: str) -> Any:
+        """
+        The names and values of an enumeration. KeyError if there is none.
+        """
+    def find(self, /, pattern: str) -> Any:
+        """
+        The names of structures, unions, typedefs, enumerations and functions that fit a pattern of `*` and `?`, sorted.
+        """
+    def function(self, /, name: str) -> BtfFunction:
+        """
+        The prototype of a function: `function("do_sys_openat2").parameters`. KeyError if there is none.
+        """
+    def has(self, /, structure: str, path: str | None = None) -> bool:
+        """
+        Is there such a structure and, if `path` is given, such a member in it?
+        """
+    def member(self, /, structure: str, path: str) -> BtfMember:
+        """
+        The member that a path leads to: `member("task_struct", "se.sum_exec_runtime")`, `"pid_links[1].next"`.
+
+        A path goes into structures and arrays, and never through a pointer. KeyError if there is none.
+        """
+    def offset(self, /, structure: str, path: str) -> int:
+        """
+        Where a member is, in bytes from the beginning of the structure. KeyError if there is none.
+        """
+    def size(self, /, name: str, path: str | None = None) -> int:
+        """
+        How many bytes a structure, typedef, enumeration or integer of that name has, or a member of a structure.
+
+        KeyError if there is none, or it has no size.
+        """
+    def struct(self, /, name: str) -> BtfStruct:
+        """
+        The structure or union of that name (a typedef of one does, too). KeyError if there is none.
+        """
+
+@final
+class BtfFunction:
+    """
+    A function: `parameters` as (name, type) in order, `returns` the type of what it returns, both as C writes them.
+    """
+    def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    @property
+    def _text(self, /) -> str: ...
+    @property
+    def name(self, /) -> str: ...
+    @property
+    def parameters(self, /) -> list[tuple[str, str]]: ...
+    @property
+    def returns(self, /) -> str: ...
+
+@final
+class BtfMember:
+    """
+    A member of a structure: `offset` in bytes from its beginning, `size` in bytes, `type` as C writes it.
+
+    `bit_offset` is the offset in bits, `bits` the width of a bit field, else None. `size` is None for a type without one,
+    `count` the number of elements of an array, else None.
+    """
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def _declaration(self, /) -> str: ...
+    @property
+    def bit_offset(self, /) -> int: ...
+    @property
+    def bits(self, /) -> int | None: ...
+    @property
+    def count(self, /) -> int | None: ...
+    @property
+    def name(self, /) -> str: ...
+    @property
+    def offset(self, /) -> int: ...
+    @property
+    def signed(self, /) -> bool: ...
+    @property
+    def size(self, /) -> int | None: ...
+    @property
+    def type(self, /) -> str: ...
+
+@final
+class BtfStruct:
+    """
+    A structure or union: `members` from first to last, those of anonymous ones in it among them; `size` in bytes.
+
+    It is a mapping from names to members: `structure["comm"].offset`. Its text is C.
+    """
+    def __contains__(self, name: str, /) -> bool: ...
+    def __getitem__(self, name: str, /) -> BtfMember: ...
+    def __iter__(self, /) -> Iterator[str]: ...
+    def __len__(self, /) -> int: ...
+    def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    def keys(self, /) -> list[str]:
+        """
+        The names of the members.
+        """
+    @property
+    def kind(self, /) -> str:
+        """
+        "struct" or "union".
+        """
+    @property
+    def members(self, /) -> list[BtfMember]:
+        """
+        The members, as in memory.
+        """
+    @property
+    def name(self, /) -> str:
+        """
+        Its name, without "struct".
+        """
+    @property
+    def size(self, /) -> int:
+        """
+        Its size in bytes.
+        """
 
 @final
 class BusLock(Exit):
@@ -389,6 +672,11 @@ class Expression:
 
         The VM is to be stopped, or this a handler of it, if registers are asked for (RunningError).
         """
+    @staticmethod
+    def virtual(bits: "int", address: "Expression | int") -> Expression:
+        """
+        The same at an address as the exit's vCPU sees it, through its page tables: what bj.virtual.u64(address) is.
+        """
 
 @final
 class FailEntry(Exit):
@@ -533,6 +821,48 @@ class Fpu:
     def zmm(self, /) -> VectorRegisters:
         """
         ZMM0 on, as integers of 512 bits; none without AVX-512.
+        """
+
+@final
+class GdbServer:
+    """
+    A server for gdb, as vm.gdbserver() makes it. It serves until it or its VM is closed, one client after another.
+    """
+    def __enter__(self, /) -> GdbServer: ...
+    def __exit__(self, /, *_exception: "object") -> None: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def address(self, /) -> str:
+        """
+        What gdb's `target remote` takes: "127.0.0.1:1234", or the path of a Unix socket.
+        """
+    def close(self, /) -> None:
+        """
+        Ends it: a client that is connected is told that the guest is gone, breakpoints are removed, and the guest goes on.
+        """
+    @property
+    def closed(self, /) -> bool:
+        """
+        Has it ended? It ends with its VM, too.
+        """
+    @property
+    def command(self, /) -> str:
+        """
+        The command that connects gdb.
+        """
+    @property
+    def connected(self, /) -> bool:
+        """
+        Is a client connected now, with the guest in its hands?
+        """
+    @property
+    def port(self, /) -> int | None:
+        """
+        The TCP port; None for a Unix socket.
+        """
+    def wait(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> None:
+        """
+        Waits until a client is connected and the guest is held. TimeoutError after `timeout` seconds.
         """
 
 @final
@@ -736,6 +1066,8 @@ class Hypercall(Exit):
 class Instruction:
     """
     One decoded instruction: where it is, its bytes, and its text in Intel syntax.
+
+    Where symbols are known, `symbol` names the place that it is at, and `target_symbol` the one that it refers to.
     """
     def __eq__(self, value: object, /) -> bool: ...
     def __len__(self, /) -> int: ...
@@ -755,6 +1087,21 @@ class Instruction:
     def bytes(self, /) -> bytes:
         """
         Its bytes.
+        """
+    @property
+    def symbol(self, /) -> str | None:
+        """
+        Where it is, as "name" or "name+0x12".
+        """
+    @property
+    def target(self, /) -> int | None:
+        """
+        The address that it refers to: where a call or a jump goes, or the memory that is reached relative to RIP.
+        """
+    @property
+    def target_symbol(self, /) -> str | None:
+        """
+        What `target` is, as "name" or "name+0x12".
         """
     @property
     def text(self, /) -> str:
@@ -947,6 +1294,133 @@ class IrqLine:
         """
 
 @final
+class Kernel:
+    """
+    A Linux kernel in guest memory, as `find_kernel` finds it.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def banner(self, /) -> str:
+        """
+        What it says at boot: "Linux version 6.1.0 ...". Empty for a kernel that keeps no symbols of data.
+        """
+    @property
+    def base(self, /) -> int:
+        """
+        The guest-virtual address of its first byte, `_text`.
+        """
+    @property
+    def cr3(self, /) -> int:
+        """
+        A CR3 under which all of the kernel is mapped, whatever runs: that of `init_top_pgt`.
+        """
+    @property
+    def gpa(self, /) -> int:
+        """
+        The guest-physical address of its first byte.
+        """
+    @property
+    def levels(self, /) -> int:
+        """
+        The levels of its page tables: 4 or 5.
+        """
+    @property
+    def phys_base(self, /) -> int:
+        """
+        The kernel's own `phys_base`: what is at `address` of its image lies at `address - 0xffffffff80000000 + phys_base`,
+        modulo 2**64.
+        """
+    def physical(self, /, address: SupportsIndex) -> int:
+        """
+        The guest-physical address of what is at `address` of the kernel's image: its code, data and BSS, but nothing
+        that it has allocated.
+        """
+    @property
+    def release(self, /) -> str:
+        """
+        Its release, as `uname -r` says it.
+        """
+    @property
+    def slide(self, /) -> int:
+        """
+        How far KASLR has moved its addresses, in bytes; 0 without KASLR.
+        """
+    @property
+    def symbols(self, /) -> KernelSymbols:
+        """
+        Its symbols.
+        """
+    @property
+    def vmcoreinfo(self, /) -> dict[str, str]:
+        """
+        The same as a dict of strings: "OSRELEASE", "SYMBOL(init_uts_ns)", "KERNELOFFSET", ...
+        """
+    @property
+    def vmcoreinfo_text(self, /) -> str:
+        """
+        What the kernel tells readers of its dumps (VMCOREINFO), as text: a line per name and value. Empty for a kernel
+        that was built without CONFIG_CRASH_DUMP.
+        """
+
+@final
+class KernelSymbols:
+    """
+    The symbols of a running kernel: a mapping from names to addresses, as the guest's code uses them.
+
+    It has the verbs of `Symbols`. They come from the kernel's own memory (kallsyms), moved as KASLR has moved them. Of
+    several symbols with one name, the global one counts, else the lowest; `find` gives all of them. Sizes are distances
+    to the next symbol. What each CPU has its own of is counted from the beginning of a CPU's area, up to Linux 6.14.
+    """
+    def __contains__(self, name: Any, /) -> bool: ...
+    def __getitem__(self, name: str, /) -> int: ...
+    def __iter__(self, /) -> Iterator[str]: ...
+    def __len__(self, /) -> int: ...
+    def __repr__(self, /) -> str: ...
+    def at(self, /, address: SupportsIndex) -> str | None:
+        """
+        What lies at `address`, as "name+0x12" or "name", or None for what is not the kernel's.
+        """
+    @property
+    def complete(self, /) -> bool:
+        """
+        Could every symbol be read? If not, the guest's tables are damaged, and some are missing here.
+        """
+    def find(self, /, pattern: Any) -> list[tuple[str, int]]:
+        """
+        Names and addresses of all symbols that fit `pattern`: text in which `*` stands for any characters and `?` for
+        one, or a compiled regular expression, which may match anywhere in a name.
+        """
+    def get(self, /, name: str, default: SupportsIndex | None = None) -> int | None:
+        """
+        The address of `name`, or `default` if there is no such symbol.
+        """
+    def items(self, /) -> list[tuple[str, int]]:
+        """
+        Names and addresses, in the order of the addresses.
+        """
+    def keys(self, /) -> list[str]:
+        """
+        The names, in the order of their addresses.
+        """
+    def kind(self, /, name: str) -> str:
+        """
+        The letter that nm gives the symbol `name`: "T" or "t" for code, "D", "d", "B", "b", "R", "r" for data; small for
+        what only its own file knows. KeyError if there is none of that name.
+        """
+    def lookup(self, /, address: SupportsIndex) -> tuple[str, int] | None:
+        """
+        What lies at `address`: name of the symbol and distance from its beginning, or None for what is not the kernel's.
+        """
+    def size(self, /, name: str) -> int:
+        """
+        How many bytes there are from `name` to the next symbol. KeyError if there is none of that name.
+        """
+    def values(self, /) -> list[int]:
+        """
+        The addresses, in ascending order.
+        """
+
+@final
 class Lapic:
     """
     The registers of the local APIC (Intel SDM vol. 3, table 11-1), by name, or by offset: `lapic.tpr`, `lapic[0x80]`.
@@ -1121,6 +1595,68 @@ class Lapic:
     def version(self, /, value: SupportsIndex) -> None: ...
 
 @final
+class Mapping:
+    """
+    A range of virtual addresses with the same permissions, in pages of one size.
+
+    `gpa` is where its first page lies; if `contiguous`, the others follow it.
+    """
+    def __contains__(self, address: SupportsIndex, /) -> bool: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    @property
+    def contiguous(self, /) -> bool:
+        """
+        The pages lie one behind the other in physical memory.
+        """
+    @property
+    def end(self, /) -> int:
+        """
+        One past the last address.
+        """
+    @property
+    def executable(self, /) -> bool:
+        """
+        Instructions may be fetched from it.
+        """
+    @property
+    def gpa(self, /) -> int:
+        """
+        The guest-physical address of the first page.
+        """
+    @property
+    def page_size(self, /) -> int:
+        """
+        Bytes of a page.
+        """
+    @property
+    def size(self, /) -> int:
+        """
+        Length in bytes.
+        """
+    @property
+    def start(self, /) -> int:
+        """
+        The first address.
+        """
+    @property
+    def user(self, /) -> bool:
+        """
+        Ring 3 may touch it.
+        """
+    @property
+    def writable(self, /) -> bool:
+        """
+        Writes are allowed.
+        """
+
+@final
 class Memory:
     """
     The guest's physical memory. Addresses are guest-physical bytes; integers are little-endian.
@@ -1237,7 +1773,8 @@ class Memory:
         The values at many `addresses`, which need no order, as a numpy array of its own and of their shape.
 
         `addresses` is an array of 64-bit integers (the fast way), or any iterable of integers. `dtype` is numpy's, by
-        default "<u8", a 64-bit word: `read_many(base + 8 * np.arange(512))`. An address without memory is a
+        default "<u8", a 64-bit word: `read_many(base + 8 * np.arange(512))`; or a number of bytes, for so many of them in
+        one more dimension. An address without memory is a
         GuestMemoryError. Other threads run meanwhile, the guest too: each value is read once, but not all at one moment.
         """
     def read_struct(self, /, at: SupportsIndex, format: str) -> "tuple[Any, ...]":
@@ -1261,6 +1798,13 @@ class Memory:
     def read_u8(self, /, at: SupportsIndex) -> int:
         """
         The byte at `at`.
+        """
+    def read_utf16(self, /, at: SupportsIndex, most: SupportsIndex = 4096, errors: str = "strict") -> "str":
+        """
+        The UTF-16 string at `at`, little-endian, up to a zero code unit, or `most` code units if none of them is zero.
+
+        `errors` is as for bytes.decode: half a surrogate pair is a UnicodeDecodeError unless it says otherwise.
+        GuestMemoryError if memory ends before the zero and before `most`.
         """
     @property
     def regions(self, /) -> list[Region]:
@@ -1288,8 +1832,8 @@ class Memory:
         The addresses where `pattern` is found, in order: bytes, or text in hexadecimal with `?` for any digit
         ("48 8b ?? c3").
 
-        Looks in all RAM and ROM from `start` up to `end`; a match may go from one region into the next where they touch,
-        and matches may overlap. `limit` ends the search after so many (without it, more than 4 million are a
+        Looks in all RAM and ROM from `start` up to `end`, in virtual memory in all that is mapped; a match may go from one
+        region or page into the next where they touch, and matches may overlap. `limit` ends the search after so many (without it, more than 4 million are a
         ValueError), `align` keeps those at multiples of it. Other
         threads run meanwhile, the guest too, and Ctrl-C ends it.
         """
@@ -1927,6 +2471,8 @@ class Recorder:
         mmio: Any | None,
         msr: Any | None,
         exits: SupportsGetItem[int, Any] | None,
+        points: SupportsGetItem[int, Any],
+        steps: str | None,
         access: str,
         columns: SupportsGetItem[int, Any],
         when: Any | None,
@@ -1934,6 +2480,18 @@ class Recorder:
         policy: str,
         spill: str | PathLike[str] | None,
     ) -> Recorder: ...
+    def arrow_batch(self, /, names: SupportsGetItem[int, str], most: SupportsIndex) -> ArrowBatch | None:
+        """
+        At most `most` records as Arrow columns, or None.
+        """
+    def arrow_schema(self, /, names: SupportsGetItem[int, str]) -> CapsuleType:
+        """
+        The Arrow schema of its records, as a capsule.
+        """
+    def arrow_stream(self, /, names: SupportsGetItem[int, str], most: SupportsIndex) -> CapsuleType:
+        """
+        The records that wait, at most `most`, as a capsule of an Arrow stream, which takes them while it is read.
+        """
     @property
     def dropped(self, /) -> int: ...
     @property
@@ -1955,19 +2513,27 @@ class Recorder:
         """
         Can no record come unless the VM is run again?
         """
+    def is_kind(self, /, number: SupportsIndex) -> bool:
+        """
+        Is the field of this number the kind of exit?
+        """
     @property
     def is_removed(self, /) -> bool:
         """
         Has it been removed, or its VM closed?
+        """
+    def is_sure(self, /, number: SupportsIndex) -> bool:
+        """
+        Has every record the field of this number?
         """
     @staticmethod
     def kinds() -> list[str]:
         """
         The names of the classes of exits, by the number in the field "kind".
         """
-    def read(self, /, most: SupportsIndex) -> bytearray:
+    def read(self, /, most: SupportsIndex, words: SupportsIndex) -> bytearray:
         """
-        A copy of at most `most` records of all vCPUs, in the order of their times; little-endian.
+        A copy of at most `most` records of all vCPUs, in the order of their times; little-endian, `words` of each record.
         """
     def remove(self, /) -> None:
         """
@@ -1995,6 +2561,11 @@ class Recorder:
         """
     @property
     def waiting(self, /) -> int: ...
+    @property
+    def width(self, /) -> int:
+        """
+        64-bit words per record, as take() hands them out: one per field, and one more where some may be missing.
+        """
 
 @final
 class Region:
@@ -2732,6 +3303,27 @@ class Shutdown(Exit):
     def __repr__(self, /) -> str: ...
 
 @final
+class Stepped(Exit):
+    """
+    One instruction has been executed by cpu.step() or one of its relatives, or under a trace of steps.
+    """
+
+    __match_args__: Final[tuple[str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(cls, /, address: SupportsIndex, vcpu: SupportsIndex = 0) -> Stepped: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def address(self, /) -> int:
+        """
+        Linear address of the next instruction.
+        """
+
+@final
 class Symbols:
     """
     The symbols of an ELF file: a mapping from names to addresses, as the guest's code uses them.
@@ -2772,6 +3364,11 @@ class Symbols:
     def lookup(self, /, address: SupportsIndex) -> tuple[str, int] | None:
         """
         What lies at `address`: name of the symbol and distance from its beginning, or None.
+        """
+    @staticmethod
+    def of(symbols: "Iterable[tuple[str, int, int]]") -> Symbols:
+        """
+        A table of other symbols: (name, address, size), the size 0 where it is not known.
         """
     def size(self, /, name: str) -> int:
         """
@@ -2872,6 +3469,110 @@ class TprLowered(Exit):
         """
 
 @final
+class Translation:
+    """
+    Where a virtual address leads, what the tables allow there, and every entry on the way; or where and why the walk ended.
+
+    True if it translates (and the access that was asked for is allowed). `entries` are tuples of the level (1 is the last
+    table), the entry's guest-physical address, and its value.
+    """
+    def __bool__(self, /) -> bool: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
+    @property
+    def accessed(self, /) -> bool:
+        """
+        The page has been used.
+        """
+    @property
+    def cr3(self, /) -> int:
+        """
+        CR3 of the address space.
+        """
+    @property
+    def dirty(self, /) -> bool:
+        """
+        The page has been written.
+        """
+    @property
+    def entries(self, /) -> list[tuple[int, int, int]]:
+        """
+        The entries that the walk has read, from the root on, as (level, guest-physical address, value).
+        """
+    @property
+    def error_code(self, /) -> int | None:
+        """
+        The error code that the processor would push with the page fault; None if there would be none.
+
+        An address that is not canonical is a general protection instead, and has none.
+        """
+    @property
+    def executable(self, /) -> bool:
+        """
+        No entry on the way forbids execution.
+        """
+    @property
+    def fault(self, /) -> str | None:
+        """
+        Why it does not translate, or why the access is denied, in words; None if nothing is in the way.
+        """
+    @property
+    def fault_level(self, /) -> int | None:
+        """
+        The level at which the walk ended (1 is the last table); None if it came to a page, or never began.
+        """
+    @property
+    def flags(self, /) -> list[str]:
+        """
+        The names of all that is set: "writable", "user", "executable", "global", "accessed", "dirty".
+        """
+    @property
+    def gpa(self, /) -> int | None:
+        """
+        The guest-physical address that it leads to; None if nothing is mapped there.
+        """
+    @property
+    def gva(self, /) -> int:
+        """
+        The virtual address that was asked for.
+        """
+    @property
+    def is_global(self, /) -> bool:
+        """
+        The page is marked global.
+        """
+    @property
+    def page_size(self, /) -> int | None:
+        """
+        Bytes of the page: 0x1000, 0x200000, 0x400000 or 0x40000000; None if nothing is mapped.
+        """
+    @property
+    def paging(self, /) -> str:
+        """
+        How addresses are translated: "off", "32-bit", "PAE", "4-level" or "5-level".
+        """
+    @property
+    def protection_key(self, /) -> int | None:
+        """
+        The page's protection key, where CR4.PKE or CR4.PKS is set.
+        """
+    @property
+    def user(self, /) -> bool:
+        """
+        Every entry on the way lets ring 3 in.
+        """
+    @property
+    def writable(self, /) -> bool:
+        """
+        Every entry on the way allows writes.
+        """
+
+@final
 class UnknownExit(Exit):
     """
     An exit reason that this version does not know: its number, and the first words of what came with it.
@@ -2922,6 +3623,17 @@ class VCPU:
         The privilege level, 0 to 3.
         """
     @property
+    def cpuid(self, /) -> Cpuid:
+        """
+        What the guest's CPUID instruction says, as a table of leaves: `cpu.cpuid["avx2"] = False` before the first run.
+
+        From the first run on it is fixed (RegisterError). Not all KVMs have the guest see it: bj.host.quirks.cpuid_masks_hold.
+        """
+    def cpuid_leaves(self, /) -> list[tuple[int, int | None, tuple[int, int, int, int]]]:
+        """
+        Every leaf: its number, its subleaf where that counts, and EAX, EBX, ECX, EDX.
+        """
+    @property
     def cr0(self, /) -> CR0:
         """
         CR0: protection, paging, write protect, by name (Intel SDM vol. 3, 2.5): `cpu.cr0.wp = False`.
@@ -2965,7 +3677,7 @@ class VCPU:
     def cs(self, /, value: Segment) -> None: ...
     def disasm(self, /, count: SupportsIndex = ...) -> "list[Instruction]":
         """
-        The next `count` instructions at the instruction pointer, as far as they are mapped.
+        The next `count` instructions at the instruction pointer, as far as they are mapped, with the names in vm.symbols.
         """
     @property
     def dr0(self, /) -> int:
@@ -3108,6 +3820,12 @@ class VCPU:
         """
     @ldt.setter
     def ldt(self, /, value: Segment) -> None: ...
+    def mappings(
+        self, /, start: SupportsIndex = ..., end: SupportsIndex | None = None, *, physical: bool = False
+    ) -> Mappings:
+        """
+        All that is mapped in the address space that this vCPU is in, from `start` up to `end`: as VirtualMemory.mappings.
+        """
     @property
     def mp_state(self, /) -> str:
         """
@@ -3159,6 +3877,23 @@ class VCPU:
         """
         Runs this vCPU alone, on this thread: as VM.run.
         """
+    def run_until(self, /, address: "int | str", *, timeout: SupportsFloat | SupportsIndex | None = None) -> "Exit":
+        """
+        Runs this vCPU alone up to `address` (or a symbol), by a breakpoint of its own. Otherwise as step().
+        """
+    def set_cpuid_leaves(
+        self,
+        /,
+        leaves: SupportsGetItem[
+            int,
+            tuple[
+                SupportsIndex, SupportsIndex | None, tuple[SupportsIndex, SupportsIndex, SupportsIndex, SupportsIndex]
+            ],
+        ],
+    ) -> None:
+        """
+        Sets every leaf. RegisterError once the vCPU has run, and for what KVM refuses.
+        """
     @property
     def ss(self, /) -> Segment:
         """
@@ -3177,6 +3912,21 @@ class VCPU:
         """
         What this vCPU has done: as VM.stats.
         """
+    def step(self, /, n: SupportsIndex = ..., *, timeout: SupportsFloat | SupportsIndex | None = None) -> "Exit":
+        """
+        Executes `n` instructions on this vCPU alone, and returns Stepped, or whatever exit ended the run before.
+
+        A breakpoint at the instruction where it begins is passed; others are hit as ever. On a KVM that does not step in the
+        ring at hand, the guest's own #DB handler is trapped. Raises HostError where there is no way. `timeout` is in seconds.
+        """
+    def step_out(self, /, *, timeout: SupportsFloat | SupportsIndex | None = None) -> "Exit":
+        """
+        Runs until the function at hand has returned: calls as a whole, everything else instruction by instruction.
+        """
+    def step_over(self, /, *, timeout: SupportsFloat | SupportsIndex | None = None) -> "Exit":
+        """
+        Executes one instruction; a call, or a repeated string instruction, as a whole. Otherwise as step().
+        """
     @property
     def tr(self, /) -> Segment:
         """
@@ -3184,6 +3934,16 @@ class VCPU:
         """
     @tr.setter
     def tr(self, /, value: Segment) -> None: ...
+    def translate(
+        self, /, at: SupportsIndex, *, write: bool = False, user: bool | None = None, execute: bool = False
+    ) -> Translation:
+        """
+        Where the virtual (linear) address `at` leads, or why nowhere.
+
+        With write, user or execute the access is checked as the processor would check this vCPU's (Intel SDM vol. 3, 4.6:
+        CR0.WP, SMEP, SMAP with RFLAGS.AC; not protection keys): by ring 3 if `user`, by ring 0 if user=False, by default in
+        the ring that it is in. Without any of them, what is mapped translates.
+        """
     @property
     def tsc(self, /) -> int:
         """
@@ -3197,6 +3957,11 @@ class VCPU:
     def tsc_khz(self, /) -> int:
         """
         Ticks of the TSC per millisecond.
+        """
+    @property
+    def virtual(self, /) -> VirtualMemory:
+        """
+        The memory of the address space that this vCPU is in, whichever that is at each call.
         """
     @property
     def waiting_interrupts(self, /) -> list[int]:
@@ -3218,7 +3983,7 @@ class VM:
 
     `memory` is bytes or a string such as "64M" (RAM from address 0 on; None for none); `vcpus` counts; `irqchip` is
     None, "split" or "full"; `serial`, `i8042` and `pit` add these devices; `huge` is as for memory.add. With `bus_lock`, a
-    guest that locks the bus exits (BusLock); with `notify_window`, one that keeps interrupts out for so many cycles (Notify).
+    guest that locks the bus exits (BusLock); with `notify_window`, one that keeps interrupts out for so many cycles (Notify). `cpuid` changes what the guest's CPUID says: {"avx2": False, "brand": "Mine", (7, 0): (0, 0, 0, 0)}.
     Raises HostError where there is no KVM, or where the processor does not offer such an exit.
     """
     def __enter__(self, /) -> VM: ...
@@ -3236,6 +4001,7 @@ class VM:
         huge: Any = ...,
         bus_lock: bool = False,
         notify_window: SupportsIndex | None = None,
+        cpuid: "Mapping[str | int | tuple[int, int], object] | None" = None,
     ) -> VM: ...
     def __repr__(self, /) -> str: ...
     def _repr_html_(self, /) -> str:
@@ -3269,6 +4035,29 @@ class VM:
         Loads a kernel image (bzImage, vmlinux, ELF, Multiboot 1) and has vCPU 0 begin at its entry.
 
         Returns the format and the entry point; `vm.symbols` then has the image's symbol table. Raises ImageError for a file that is none of these or is damaged.
+        """
+    def breakpoint(
+        self,
+        /,
+        where: "int | str",
+        handler: "Callable[[BreakpointHit], object] | NativeHandler | None" = None,
+        *,
+        when: "Expression | None" = None,
+        cr3: "int | None" = None,
+        hw: "bool | None" = None,
+        once: bool = False,
+        vcpu: "int | None" = None,
+        physical: bool = False,
+    ) -> "Breakpoint":
+        """
+        Has the run end, or `handler(hit)` called, whenever a vCPU is about to execute the instruction at `where`.
+
+        `where` is a linear address or a symbol ("name", "name+0x10"). The handler sees a BreakpointHit with RIP at the
+        instruction, and may change registers and memory; None goes on, bj.STOP ends the run. Without a handler, a hit ends
+        the run: the next run goes on behind it. `when` is an expression and `cr3` an address space, both compared natively;
+        `vcpu` is a vCPU's number; `once` removes it at its first hit. `hw=True` takes one of the four debug registers,
+        `hw=False` none; by default whatever this KVM has in that ring is used, and `.mechanism` says which. With `physical=True` the
+        address is guest-physical, however the guest maps it. Raises HostError where this KVM has no way.
         """
     @property
     def clock(self, /) -> int:
@@ -3317,6 +4106,11 @@ class VM:
         The first vCPU.
         """
     @property
+    def cpuid(self, /) -> Cpuid:
+        """
+        The CPUID of all vCPUs as one table: it shows the first one's, and what is set in it is set for all.
+        """
+    @property
     def cpus(self, /) -> list[VCPU]:
         """
         All vCPUs, in the order of their numbers.
@@ -3348,6 +4142,21 @@ class VM:
         the place see such writes no more; they still see reads and writes that do not ring. ValueError where another
         doorbell is rung by the same writes; RangeError for RAM.
         """
+    def drgn(self, /) -> "Any":
+        """
+        A drgn.Program on this guest, which reads its memory as it is at each moment.
+
+        Of a Linux guest it knows symbols and types by what the kernel itself carries (kallsyms, BTF), so that
+        `prog["init_task"].comm` and drgn's helpers work without any debug package. Of another guest it knows the
+        symbols of the image that was booted, and reads virtual addresses as the first vCPU does. HostError without drgn.
+        """
+    def dump(self, /, path: "str | os.PathLike[str]", *, format: "str" = "elf") -> None:
+        """
+        Writes the guest into a file: see belljar.dump.dump.
+
+        `format` is "elf" (an ELF core file, which bj.open_dump, crash, drgn and Volatility read) or "raw" (memory alone,
+        with the registers in a second file, path + ".json"). A VM that runs in the background is paused meanwhile.
+        """
     def exits(self, /, *kinds: "type[Exit]", timeout: SupportsFloat | SupportsIndex | None = None) -> "Iterator[Exit]":
         """
         Runs the guest on this thread, exit by exit: `for exit in vm.exits(): ...`, the guest being stopped in the body.
@@ -3355,6 +4164,23 @@ class VM:
         Yields each exit of the classes `kinds` (by default all) after it has been answered, and at last the one that ended
         the run: one that is none of these, or by default one after which the machine does not go on by itself (Hlt,
         Shutdown, Timeout ...). Who wants to answer uses a handler. `timeout` is in seconds, for the whole iteration.
+        """
+    def gdbserver(
+        self,
+        /,
+        port: SupportsIndex = ...,
+        host: str = "127.0.0.1",
+        *,
+        wait: bool = False,
+        path: str | PathLike[str] | None = None,
+    ) -> GdbServer:
+        """
+        Serves gdb: `gdb -ex "target remote :1234" vmlinux`. Returns at once, unless it is to `wait` for a client.
+
+        Listens at TCP `port` of `host` (0: a free one, which `.port` tells), or at the Unix socket `path`. The guest is held
+        while a client is connected, until gdb has it go on; vCPUs are gdb's threads. Where nothing runs the guest, gdb's
+        `continue` does so in the background. With `wait`, it returns once gdb is connected, and running the guest is left to
+        the program: vm.run() begins, and waits until gdb has it go on. Who reaches the port has the whole guest.
         """
     @property
     def handlers(self, /) -> list[Handle]:
@@ -3376,6 +4202,13 @@ class VM:
     def kick(self, /) -> None:
         """
         Gets the guest out of a run, from any thread: that run returns Interrupted. Does nothing if none is on.
+        """
+    @property
+    def linux(self, /) -> Linux:
+        """
+        The Linux kernel that runs in the guest: its tasks, files, sockets, modules, log. See `belljar.linux.Linux`.
+
+        It is looked for once, and again after another kernel was booted. Raises KernelError if there is none, or none yet.
         """
     def load(self, /, code: Any, mode: str = "long", *, at: SupportsIndex = ..., vcpu: SupportsIndex = ...) -> None:
         """
@@ -3405,6 +4238,21 @@ class VM:
     def msi_eventfd(self, /, address: SupportsIndex, data: SupportsIndex) -> IrqEvent:
         """
         An event whose every write sends that message, made by KVM itself. Keep it: an event that is gone sends nothing.
+        """
+    def on_breakpoint(
+        self,
+        /,
+        where: "int | str",
+        *,
+        when: "Expression | None" = None,
+        cr3: "int | None" = None,
+        hw: "bool | None" = None,
+        once: bool = False,
+        vcpu: "int | None" = None,
+        physical: bool = False,
+    ) -> "Breakpoint":
+        """
+        As breakpoint(), as a decorator: `@vm.on_breakpoint("do_exit")`. It is planted once it has its function.
         """
     def on_exit(
         self, /, kind: "type[Exit] | None" = None, handler: Any | None = None, *, when: "Expression | None" = None
@@ -3442,7 +4290,9 @@ class VM:
         """
         Has `handler(exit)` answer accesses to model-specific registers: a name such as "LSTAR", a number, or a range.
 
-        For a write, None lets it happen, bj.SKIP drops it, and an integer is written instead.
+        For a write, None lets it happen, bj.SKIP drops it, and an integer is written instead. bj.DENY refuses an access:
+        the guest gets #GP, as of a register that is not there. Where the answer is always the same action, it may be the
+        handler itself, and no Python runs: `vm.on_msr("LSTAR", bj.DENY, access="w")`.
         """
     def on_port(
         self,
@@ -3463,6 +4313,24 @@ class VM:
         a write, bj.STOP ends the run with this exit. String instructions come element by element; with `strings=True`,
         whole, as PortStringIn (answered by bytes) and PortStringOut. `when` is a filter, an expression such as `bj.reg.rax == 5`: an
         exit at which it does not hold goes on as if there were no handler, without Python being called.
+        """
+    def on_watch(
+        self,
+        /,
+        address: "int | str",
+        size: SupportsIndex = ...,
+        *,
+        access: "typing.Literal['r', 'w', 'rw', 'x', 'rwx']" = "w",
+        virtual: bool = False,
+        when: "Expression | None" = None,
+        cr3: SupportsIndex | None = None,
+        once: bool = False,
+        hw: bool | None = None,
+    ) -> Watchpoint:
+        """
+        As watch, for use as a decorator: the watch begins at once, and the function that it decorates is its handler.
+
+        Until it has one, a hit goes on.
         """
     @property
     def other_exits(self, /) -> list[Any]:
@@ -3553,6 +4421,10 @@ class VM:
         mmio: "int | range | None" = None,
         msr: "str | int | range | None" = None,
         exits: "type[Exit] | tuple[type[Exit], ...] | None" = None,
+        breakpoint: "int | str | Breakpoint | Sequence[int | str | Breakpoint] | None" = None,
+        watch: "int | str | tuple[int, int] | object | None" = None,
+        step: bool = False,
+        branch: bool = False,
         access: "typing.Literal['r', 'w', 'rw']" = "rw",
         fields: "Sequence[str | Expression | tuple[str, Expression]] | None" = None,
         when: "Expression | None" = None,
@@ -3566,7 +4438,10 @@ class VM:
         Records accesses natively, with no Python per event; returns a Trace, which is read as numpy arrays.
 
         `port`, `mmio` and `msr` are as for on_port, on_mmio and on_msr, and may be combined; `exits` is a class of exits or a
-        tuple of them. A read is recorded with its answer, after the handlers; anything else before them. `when` is an
+        tuple of them. `breakpoint` is an address or a symbol, or several: it is planted for the trace, and stops nobody; `watch`
+        likewise is what vm.watch takes, or (address, size). Handles that vm.breakpoint and vm.watch returned may be given, too. With
+        `step=True` each instruction is recorded, at the price of an exit each; with `branch=True` those that go elsewhere
+        than to the next one: "source" and "size" are of the instruction, "address" is where it went. A read is recorded with its answer, after the handlers; anything else before them. `when` is an
         expression: only exits at which it holds are recorded.
 
         `fields` are names ("time" in nanoseconds of time.monotonic_ns(), "sequence", the exit's "kind", its own fields such
@@ -3575,6 +4450,60 @@ class VM:
         the vCPU wait for a reader on another thread, or ends the run with Interrupted("trace") if there is none, so that
         nothing is lost; "drop" counts what is lost; "spill" writes it to the file `spill`. The trace's fileno() is
         readable when `wake` records wait, and `every` so many seconds.
+        """
+    def translate(
+        self,
+        /,
+        at: SupportsIndex,
+        cr3: SupportsIndex | None = None,
+        *,
+        write: bool = False,
+        user: bool | None = None,
+        execute: bool = False,
+    ) -> Translation:
+        """
+        Where the virtual address `at` leads, by the tables at `cr3` (by default the first vCPU's), or why nowhere.
+
+        With write, user or execute the access is checked, too. See VCPU.translate.
+        """
+    def virtual(self, /, cr3: SupportsIndex | None = None, *, cpu: SupportsIndex = ...) -> VirtualMemory:
+        """
+        The memory of the address space whose tables are at `cr3`, in the paging mode of vCPU `cpu`; without a `cr3`,
+        whatever that vCPU is in.
+        """
+    @property
+    def vmcoreinfo(self, /) -> Any:
+        """
+        What a Linux guest says of itself to those who read its memory, or None for another guest: found anew each time.
+        """
+    def volatility(self, /) -> Session:
+        """
+        Volatility 3 on this guest: `vm.volatility().run("linux.pslist.PsList")`. HostError without volatility3.
+        """
+    def watch(
+        self,
+        /,
+        address: "int | str",
+        size: SupportsIndex = ...,
+        handler: "Callable[[WatchpointHit], object] | NativeHandler | None" = None,
+        *,
+        access: "typing.Literal['r', 'w', 'rw', 'x', 'rwx']" = "w",
+        virtual: bool = False,
+        when: "Expression | None" = None,
+        cr3: SupportsIndex | None = None,
+        once: bool = False,
+        hw: bool | None = None,
+    ) -> Watchpoint:
+        """
+        Watches `size` bytes of guest memory from `address` on: the guest's accesses to them are WatchpointHits.
+
+        `access` is "w" (writes), "r", "rw", "x" (instructions in the range) or "rwx", seen from the guest. `address` is
+        guest-physical; with `virtual=True` it is linear, or a symbol's name, translated once, as vCPU 0 (in a handler: its
+        vCPU) does, or through the tables at `cr3`; what is watched is the memory found there, however it is reached.
+        `handler(exit)` is asked about each hit, after the access; None goes on, bj.STOP ends the run. Without a handler a hit
+        ends the run. `when` is an expression: accesses at which it does not hold are no hits. With `once` the first hit is the last.
+        `hw=False` never takes a debug register, `hw=True` nothing else. Any number, any size, while the VM runs, too.
+        Raises GuestMemoryError where there is no memory.
         """
 
 @final
@@ -3593,6 +4522,369 @@ class VectorRegisters:
 
         `dtype` is that of the elements: `fpu.xmm.as_array("float32")` has the shape (16, 4). Not for `st_raw`, whose
         ten bytes have no such type.
+        """
+
+@final
+class VirtualMemory:
+    """
+    The guest's memory by virtual (linear) address, through its page tables. Integers are little-endian.
+
+    `cpu.virtual` and `vm.virtual()` follow the vCPU's CR3, whatever that is at each call; `vm.virtual(cr3)` stays in one
+    address space, also while the guest runs. What is not mapped raises GuestMemoryError with the address. A write is a
+    debugger's: it heeds no permission of the guest's, and sets no accessed or dirty bit.
+    """
+    def __getitem__(self, index: Any, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def __setitem__(self, index: Any, value: Any, /) -> None: ...
+    @property
+    def cr3(self, /) -> int:
+        """
+        CR3 of the address space: where its tables begin, and flags.
+        """
+    def disasm(
+        self,
+        /,
+        at: SupportsIndex,
+        count: SupportsIndex = ...,
+        *,
+        bits: SupportsIndex | None = None,
+        symbols: Any | None = None,
+    ) -> "list[Instruction]":
+        """
+        `count` instructions from `at` on, as far as they are mapped, with the names that `symbols` has: by default
+        vm.symbols.
+
+        `bits` is 16, 32 or 64, by default as the vCPU's code segment says, and 64 in a fixed address space of 4 or 5 levels.
+        """
+    def hexdump(
+        self, /, at: SupportsIndex, size: SupportsIndex = ..., width: SupportsIndex = 16, *, squeeze: bool = True
+    ) -> "str":
+        """
+        `size` bytes from `at` on as text: address, hexadecimal, characters. `??` is where no memory is.
+
+        `width` is bytes per line. Lines that repeat the one before are one `*`, except the last; all of them with
+        squeeze=False.
+        """
+    def mappings(
+        self, /, start: SupportsIndex = ..., end: SupportsIndex | None = None, *, physical: bool = False
+    ) -> Mappings:
+        """
+        All that is mapped from `start` up to `end`: a list of Mapping in the order of addresses, and a table.
+
+        Neighbours with the same permissions and page size are one range; with physical=True a range also ends where the next
+        page lies elsewhere. Tables that lead into each other without end cost no more than a bounded time: then the list is
+        a beginning, and its `cut` says why.
+        """
+    @property
+    def paging(self, /) -> str:
+        """
+        How addresses are translated: "off", "32-bit", "PAE", "4-level" or "5-level".
+        """
+    def read(self, /, at: SupportsIndex, size: SupportsIndex) -> bytes:
+        """
+        `size` bytes from `at` on, as a copy.
+        """
+    def read_array(self, /, at: SupportsIndex, count: SupportsIndex, dtype: Any | None = None) -> Any:
+        """
+        `count` items from `at` on as a numpy array of its own: `read_array(0x1000, 512, "<u8")` for 64-bit words.
+
+        `dtype` is numpy's, structured ones too; bytes by default. `write` puts an array back; `view` makes no copy.
+        """
+    def read_cstring(
+        self, /, at: SupportsIndex, most: SupportsIndex = 4096, encoding: str | None = None, errors: str = "strict"
+    ) -> "bytes | str":
+        """
+        The C string at `at`: the bytes up to a zero byte, or `most` bytes if none of them is zero (as strnlen counts).
+
+        With an `encoding` whose only zero byte is the end ("utf-8", "latin-1") it is decoded to str; `errors` is as for
+        bytes.decode. GuestMemoryError if memory ends before the zero and before `most`.
+        """
+    def read_ctypes(self, /, at: SupportsIndex, kind: Any) -> Any:
+        """
+        The ctypes object at `at`, as a copy: `read_ctypes(0x1000, Header)` for a Structure, Union, array or plain type.
+
+        What `write_ctypes` writes back. A pointer in it is the guest's: never follow it with ctypes, which would
+        look in this process.
+        """
+    def read_i16(self, /, at: SupportsIndex) -> int:
+        """
+        The 16-bit signed integer at `at`.
+        """
+    def read_i32(self, /, at: SupportsIndex) -> int:
+        """
+        The 32-bit signed integer at `at`.
+        """
+    def read_i64(self, /, at: SupportsIndex) -> int:
+        """
+        The 64-bit signed integer at `at`.
+        """
+    def read_i8(self, /, at: SupportsIndex) -> int:
+        """
+        The signed byte at `at`.
+        """
+    def read_many(self, /, addresses: Any, dtype: Any | None = None) -> Any:
+        """
+        The values at many `addresses`, which need no order, as a numpy array of its own and of their shape.
+
+        `addresses` is an array of 64-bit integers (the fast way), or any iterable of integers. `dtype` is numpy's, by
+        default "<u8", a 64-bit word: `read_many(base + 8 * np.arange(512))`; or a number of bytes, for so many of them in
+        one more dimension. An address without memory is a
+        GuestMemoryError. Other threads run meanwhile, the guest too: each value is read once, but not all at one moment.
+        """
+    def read_struct(self, /, at: SupportsIndex, format: str) -> "tuple[Any, ...]":
+        """
+        The values at `at` that `format` of the struct module describes: `read_struct(0x1000, "<QI8s")`.
+
+        Begin the format with "<": without it there is padding between members, as a C compiler puts it.
+        """
+    def read_u16(self, /, at: SupportsIndex) -> int:
+        """
+        The 16-bit unsigned integer at `at`.
+        """
+    def read_u32(self, /, at: SupportsIndex) -> int:
+        """
+        The 32-bit unsigned integer at `at`.
+        """
+    def read_u64(self, /, at: SupportsIndex) -> int:
+        """
+        The 64-bit unsigned integer at `at`.
+        """
+    def read_u8(self, /, at: SupportsIndex) -> int:
+        """
+        The byte at `at`.
+        """
+    def read_utf16(self, /, at: SupportsIndex, most: SupportsIndex = 4096, errors: str = "strict") -> "str":
+        """
+        The UTF-16 string at `at`, little-endian, up to a zero code unit, or `most` code units if none of them is zero.
+
+        `errors` is as for bytes.decode: half a surrogate pair is a UnicodeDecodeError unless it says otherwise.
+        GuestMemoryError if memory ends before the zero and before `most`.
+        """
+    def search(
+        self,
+        /,
+        pattern: Any,
+        start: SupportsIndex = ...,
+        end: SupportsIndex | None = None,
+        *,
+        limit: SupportsIndex | None = None,
+        align: SupportsIndex = 1,
+    ) -> list[int]:
+        """
+        The addresses where `pattern` is found, in order: bytes, or text in hexadecimal with `?` for any digit
+        ("48 8b ?? c3").
+
+        Looks in all RAM and ROM from `start` up to `end`, in virtual memory in all that is mapped; a match may go from one
+        region or page into the next where they touch, and matches may overlap. `limit` ends the search after so many (without it, more than 4 million are a
+        ValueError), `align` keeps those at multiples of it. Other
+        threads run meanwhile, the guest too, and Ctrl-C ends it.
+        """
+    def search_many(
+        self,
+        /,
+        patterns: Any,
+        start: SupportsIndex = ...,
+        end: SupportsIndex | None = None,
+        *,
+        limit: SupportsIndex | None = None,
+        align: SupportsIndex = 1,
+    ) -> list[tuple[int, int]]:
+        """
+        Where any of several `patterns` (bytes) is found: tuples of the address and the number of the pattern, in order.
+
+        One pass finds all of them, whatever their number (Aho-Corasick), overlapping matches too. Otherwise as search;
+        `limit` counts matches in the order of their ends.
+        """
+    def translate(
+        self, /, at: SupportsIndex, *, write: bool = False, user: bool | None = None, execute: bool = False
+    ) -> Translation:
+        """
+        Where `at` leads, or why nowhere.
+
+        With write, user or execute the access is checked, too, by ring 3 if `user`, else by ring 0; without any of them,
+        what is mapped translates. See VCPU.translate.
+        """
+    def write(self, /, at: SupportsIndex, data: Any) -> None:
+        """
+        Writes `data` (bytes, or anything with the buffer protocol: a numpy array, a ctypes object) at `at`. ROM can be written from here, too.
+        """
+    def write_cstring(self, /, at: SupportsIndex, text: Any, encoding: str = "utf-8") -> int:
+        """
+        Writes `text` (bytes, or str encoded as `encoding`) and a zero byte at `at`; returns how many bytes that were.
+        """
+    def write_ctypes(self, /, at: SupportsIndex, value: Any) -> int:
+        """
+        Writes a ctypes object (a Structure, for example) at `at`; returns how many bytes that were.
+        """
+    def write_i16(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+        """
+        Sets the 16-bit signed integer at `at`.
+        """
+    def write_i32(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+        """
+        Sets the 32-bit signed integer at `at`.
+        """
+    def write_i64(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+        """
+        Sets the 64-bit signed integer at `at`.
+        """
+    def write_i8(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+        """
+        Sets the signed byte at `at`.
+        """
+    def write_struct(self, /, at: SupportsIndex, format: str, *values: "object") -> int:
+        """
+        Writes `values` at `at`, laid out by `format` of the struct module; returns how many bytes that were.
+        """
+    def write_u16(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+        """
+        Sets the 16-bit unsigned integer at `at`.
+        """
+    def write_u32(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+        """
+        Sets the 32-bit unsigned integer at `at`.
+        """
+    def write_u64(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+        """
+        Sets the 64-bit unsigned integer at `at`.
+        """
+    def write_u8(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+        """
+        Sets the byte at `at`.
+        """
+
+@final
+class Watchpoint:
+    """
+    A watched range of guest memory. Keep it to remove the watch later, or use it as a context manager.
+    """
+    def __call__(self, /, *args: "object", **kwargs: "object") -> Any:
+        """
+        As a decorator, makes the function its handler; afterwards, calls it.
+        """
+    def __enter__(self, /) -> Watchpoint: ...
+    def __exit__(self, /, *_exception: "object") -> None: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def access(self, /) -> str:
+        """
+        "r", "w", "rw", "x" or "rwx", seen from the guest.
+        """
+    @property
+    def address(self, /) -> int:
+        """
+        The first address watched, as it was given.
+        """
+    @property
+    def enabled(self, /) -> bool:
+        """
+        Are there hits? Settable; what is switched off keeps its pages trapped, and so slow.
+        """
+    @enabled.setter
+    def enabled(self, /, yes: bool) -> None: ...
+    @property
+    def hits(self, /) -> int:
+        """
+        How often it was hit; kept when it has been removed.
+        """
+    @property
+    def id(self, /) -> int:
+        """
+        Its number, which its hits carry.
+        """
+    @property
+    def mechanism(self, /) -> str:
+        """
+        How accesses are noticed: "debug register", "memory trap (read-only page)" or "memory trap (hole)".
+        """
+    def remove(self, /) -> None:
+        """
+        Watches no more, from the next entry into the guest on; does nothing if it has been removed.
+
+        With the last watchpoint of a page, accesses to it are as fast as before.
+        """
+    @property
+    def size(self, /) -> int:
+        """
+        How many bytes are watched.
+        """
+    @property
+    def virtual(self, /) -> bool:
+        """
+        Is the address a linear one?
+        """
+    @property
+    def when(self, /) -> Expression | None:
+        """
+        Its filter, or None.
+        """
+
+@final
+class WatchpointHit(Exit):
+    """
+    The guest accessed what a watchpoint watches; otherwise as a BreakpointHit.
+    """
+
+    __match_args__: Final[tuple[str, str, str, str, str, str, str, str]]
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(
+        cls,
+        /,
+        id: SupportsIndex,
+        address: SupportsIndex,
+        gpa: SupportsIndex | None,
+        size: SupportsIndex,
+        write: bool,
+        before: SupportsIndex,
+        after: SupportsIndex,
+        rip: SupportsIndex,
+        vcpu: SupportsIndex = 0,
+    ) -> WatchpointHit: ...
+    def __reduce__(self, /) -> "tuple[type, tuple[object, ...]]":
+        """
+        Pickles as the class and its arguments.
+        """
+    def __repr__(self, /) -> str: ...
+    @property
+    def address(self, /) -> int:
+        """
+        The first byte accessed: linear or guest-physical, as the watchpoint was given.
+        """
+    @property
+    def after(self, /) -> int:
+        """
+        What is there now; of a read, the same.
+        """
+    @property
+    def before(self, /) -> int:
+        """
+        What was there before, little-endian.
+        """
+    @property
+    def gpa(self, /) -> int | None:
+        """
+        The same, guest-physical; None where it is not known.
+        """
+    @property
+    def id(self, /) -> int:
+        """
+        The number of the watchpoint: its `id`.
+        """
+    @property
+    def rip(self, /) -> int:
+        """
+        Linear address of the instruction; of the next one where the processor reports the access after it (debug registers).
+        """
+    @property
+    def size(self, /) -> int:
+        """
+        Bytes: 1 to 8.
+        """
+    @property
+    def write(self, /) -> bool:
+        """
+        Written, not read or executed.
         """
 
 @final
@@ -3669,12 +4961,47 @@ def capabilities() -> tuple[list[tuple[str, int, str]], int]:
     """
 
 def disasm(
-    code: Any, at: SupportsIndex = 0, bits: SupportsIndex = 64, count: SupportsIndex | None = None
+    code: Any,
+    at: SupportsIndex = 0,
+    bits: SupportsIndex = 64,
+    count: SupportsIndex | None = None,
+    *,
+    symbols: Any | None = None,
 ) -> "list[Instruction]":
     """
     Decodes `code` as instructions of `bits` (16, 32 or 64) that lie at `at`, at most `count` of them.
 
-    Bytes that are no instruction become "(bad)", one byte each. Prints one instruction a line.
+    Bytes that are no instruction become "(bad)", one byte each. Prints one instruction a line, with the names that
+    `symbols` (such as vm.symbols) has for places and targets.
+    """
+
+def dump_read(
+    path: str | PathLike[str], raw: SupportsGetItem[int, tuple[SupportsIndex, SupportsIndex, bool]] | None = None
+) -> "tuple[str, Memory, list[tuple[str, int, bytes]], list[bytes], list[tuple[int, int, int, int, int]]]":
+    """
+    What a dump has: kind of file, memory, notes, states, and its segments (address, size, virtual address, offset, size in the file).
+    """
+
+def dump_write(
+    memory: Memory,
+    path: str | PathLike[str],
+    states: "list[bytes]",
+    notes: "list[tuple[str, int, bytes]]",
+    direct_map: "int | None" = None,
+    *,
+    raw: bool = False,
+) -> "None":
+    """
+    Writes `memory`, the states of the vCPUs and other notes as an ELF core file; or with raw=True the memory alone.
+    """
+
+def find_kernel(memory: Memory, cr3: SupportsGetItem[int, SupportsIndex] = ...) -> Kernel:
+    """
+    Finds the Linux kernel that runs in `memory`, without any profile.
+
+    `cr3` are those of the vCPUs, if they are known: the kernel is looked for first where they map it; without them, or if
+    it is not there, in all of memory. Raises KernelError if there is none, or none that its own page tables map. Other
+    threads run meanwhile, the guest too, and Ctrl-C ends it.
     """
 
 def hexdump(data: Any, start: SupportsIndex = ..., width: SupportsIndex = 16, *, squeeze: bool = True) -> "str":
@@ -3689,9 +5016,26 @@ def probe() -> Quirks:
     How this KVM behaves; probed at the first call. HostError where there is none.
     """
 
+def saved_memory(parts: "dict[int, bytes]") -> Memory:
+    """
+    Memory of these bytes at these addresses, in whole pages: what they do not fill is zero.
+    """
+
+def saved_virtual(
+    memory: Memory, state: bytes, cr3: SupportsIndex | None = None, symbols: Symbols | None = None
+) -> VirtualMemory:
+    """
+    The memory of the address space whose tables are at `cr3`, in the paging mode that `state` says; without one, its own.
+    """
+
 def state_values(encoded: bytes) -> "dict[str, int]":
     """
     The values of an encoded state, by name: what bj.State shows.
+    """
+
+def supported_cpuid() -> list[tuple[int, int | None, tuple[int, int, int, int]]]:
+    """
+    The CPUID leaves that a guest may be given here, as KVM tells them. HostError where there is none.
     """
 
 def volatile_values() -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from belljar._belljar import VM, ArrowBatch, Exit, Expression, Recorder
+from belljar._belljar import VM, ArrowBatch, Exit, Expression, Recorder, Watchpoint
 from belljar.coverage import Coverage
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ use super::address::Address;
 use super::memory::{Memory, Of, copied, os_error};
 use super::running::detached;
 use super::symbols::Symbols;
+use super::typed::Session;
 use super::virtual_memory::VirtualMemory;
 use super::vm::VM;
 
@@ -184,8 +185,7 @@ impl VM {
     }
 
     /// Volatility 3 on this guest: `vm.volatility().run("linux.pslist.PsList")`. HostError without volatility3.
-    #[pyo3(signature = () -> "belljar.volatility.Session")]
-    fn volatility<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("belljar.volatility")?.getattr("Session")?.call1((slf,))
+    fn volatility<'py>(slf: &Bound<'py, Self>) -> PyResult<Session<'py>> {
+        Session::of(slf.py(), "__call__", (slf,))
     }
 }

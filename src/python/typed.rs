@@ -122,4 +122,5 @@ python_classes! {
     Trace "belljar.trace";
     Mappings "belljar.mappings";
     Linux "belljar.linux";
+    Session "belljar.volatility";
 }

@@ -143,7 +143,7 @@ impl VM {
     /// `hw=False` never takes a debug register, `hw=True` nothing else. Any number, any size, while the VM runs, too.
     /// Raises GuestMemoryError where there is no memory.
     #[pyo3(signature = (
-        address: "int | str", size = Fitting(8), handler: "collections.abc.Callable[[WatchpointHit], object] | NativeHandler | None" = None, *,
+        address: "int | str", size = Fitting(8), handler: "Callable[[WatchpointHit], object] | NativeHandler | None" = None, *,
         access: "typing.Literal['r', 'w', 'rw', 'x', 'rwx']" = "w", r#virtual = false, when: "Expression | None" = None,
         cr3 = None, once = false, hw = None
     ), text_signature = "($self, address, size=8, handler=None, *, access='w', virtual=False, when=None, cr3=None, once=False, hw=None)")]

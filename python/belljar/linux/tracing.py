@@ -181,7 +181,7 @@ class Call:
 
     @property
     def args(self) -> dict[str, int]:
-        """The arguments by name, as numbers; of a pointer, the address in the process, where `memory` and `text` read."""
+        """The arguments by name, as numbers; of a pointer, the address in the process: see `memory` and `text`."""
         return {p.name: p.value(word) for p, word in zip(self.prototype.takes, self.words, strict=False)}
 
     @property
