@@ -1,4 +1,4 @@
-"""Breakpoints whose condition does not hold, beside gdb on QEMU: what users would pick instead. No row here has a target."""
+"""Breakpoints whose condition does not hold, beside gdb, also on QEMU: what users would pick instead. It has no target."""
 
 from __future__ import annotations
 
@@ -20,34 +20,25 @@ from belljar.lab.packages import Packages
 from rows.guests import MEMORY
 
 AT = 0x7C00
-CODE = bytes.fromhex("90 49 75fc ebfa")  # real mode: again: nop; dec cx; jnz again; done: jmp again
-HIT, DONE = AT, AT + 4
-MOST = 0x7FFF  # CX has 16 bits
+# again: nop; dec ecx; jnz again; done: jmp again. QEMU begins in real mode; belljar in ring 0 of long mode.
+REAL, LONG = bytes.fromhex("90 6649 75fb ebf9"), bytes.fromhex("90 ffc9 75fb ebf9")
+DONE = 5  # behind the nop
+HITS = 200  # in a round: what gdb says before and after them is little beside it
 PATIENCE = 20.0  # seconds until QEMU listens
 
 # gdb, told by its standard input how often the loop is to come by the breakpoint.
 GDB = """
 import gdb, sys
-for line in ("set confirm off", "set pagination off", "target remote {path}", "tbreak *{done}", "continue",
-             "break *{done}", "break *{hit} if $ebx == 1"):
+for line in ("set confirm off", "set pagination off", "target remote {path}", "set $ecx = 1", "tbreak *{done}",
+             "continue", "break *{done}", "break *{hit} if $ebx == 1"):
     gdb.execute(line, to_string=True)
 print("ready", flush=True)
 for line in sys.stdin:
     gdb.execute("set $ecx = " + line, to_string=True)
     gdb.execute("continue", to_string=True)
-    left, at = (int(gdb.parse_and_eval(name)) for name in ("$ecx & 0xffff", "(long)$pc"))
+    left, at = (int(gdb.parse_and_eval(name)) for name in ("(unsigned)$ecx", "(long)$pc"))
     print("done" if (left, at) == (0, {done}) else f"{{left}} rounds left at {{at:#x}}", flush=True)
 """
-
-
-def in_parts(rounds: Work) -> Work:
-    """`rounds`, of which no more than `MOST` can be done at once."""
-
-    def work(count: int) -> None:
-        for done in range(0, count, MOST):
-            rounds(min(MOST, count - done))
-
-    return work
 
 
 def answer_of(gdb: subprocess.Popen[str], wanted: str) -> None:
@@ -62,10 +53,10 @@ def answer_of(gdb: subprocess.Popen[str], wanted: str) -> None:
 
 
 @contextmanager
-def gdb_at(path: Path) -> Iterator[Work]:
-    """Rounds of the loop under gdb, which is connected to the server at `path`."""
+def gdb_at(path: Path, hit: int) -> Iterator[Work]:
+    """Rounds of the loop at `hit` under gdb, which is connected to the server at `path`."""
     script = path.with_suffix(".py")
-    script.write_text(GDB.format(path=path, done=DONE, hit=HIT))
+    script.write_text(GDB.format(path=path, done=hit + DONE, hit=hit))
     command = ["gdb", "-nx", "-q", "-batch", "-x", str(script)]
     with subprocess.Popen(
         command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -74,13 +65,13 @@ def gdb_at(path: Path) -> Iterator[Work]:
         assert pipe is not None
 
         def rounds(count: int) -> None:
-            pipe.write(f"{count}\n")
+            pipe.write(f"{count * HITS}\n")
             pipe.flush()
             answer_of(gdb, "done")
 
         try:
             answer_of(gdb, "ready")
-            yield in_parts(rounds)
+            yield rounds
         finally:
             gdb.kill()
 
@@ -102,7 +93,7 @@ def qemu() -> tuple[list[str], dict[str, str]]:
 def emulated(folder: Path) -> Iterator[Path]:
     """The loop in QEMU, which translates it; and where its server for gdb listens."""
     program, environment = qemu()
-    (folder / "code").write_bytes(CODE)
+    (folder / "code").write_bytes(REAL)
     reset = bytes([0xEA]) + AT.to_bytes(4, "little")  # jmp 0:AT, at the reset vector
     (folder / "rom").write_bytes(b"\xf4" * 0xFFF0 + reset.ljust(16, b"\xf4"))
     path = folder / "qemu"
@@ -123,7 +114,7 @@ def emulated(folder: Path) -> Iterator[Path]:
 @contextmanager
 def machine() -> Iterator[bj.VM]:
     with bj.VM(MEMORY) as vm:
-        vm.load(CODE, mode="real", at=AT)
+        vm.load(LONG, mode="long")
         yield vm
 
 
@@ -131,22 +122,23 @@ def machine() -> Iterator[bj.VM]:
 def own() -> Iterator[Work]:
     """Rounds of the loop in belljar, whose filter decides."""
     with machine() as vm:
-        vm.breakpoint(HIT, when=bj.reg.ebx == 1)
-        vm.breakpoint(DONE)
+        hit = vm.cpu.regs.rip
+        vm.breakpoint(hit, when=bj.reg.ebx == 1)
+        vm.breakpoint(hit + DONE)
 
         def rounds(count: int) -> None:
-            vm.cpu.regs.rcx = count
+            vm.cpu.regs.rcx = count * HITS
             exit = vm.run()
-            assert isinstance(exit, bj.BreakpointHit) and exit.address == DONE, exit
+            assert isinstance(exit, bj.BreakpointHit) and exit.address == hit + DONE, exit
 
-        yield in_parts(rounds)
+        yield rounds
 
 
 @contextmanager
 def served(folder: Path) -> Iterator[Work]:
     """Rounds of the loop under gdb at belljar's own server."""
     path = folder / "own"
-    with machine() as vm, vm.gdbserver(path=path), gdb_at(path) as rounds:
+    with machine() as vm, vm.gdbserver(path=path), gdb_at(path, vm.cpu.regs.rip) as rounds:
         yield rounds
         with suppress(bj.BelljarError):
             vm.stop()
@@ -160,5 +152,5 @@ def conditional() -> Iterator[Case]:
         folder = Path(name)
         with served(folder) as theirs:
             yield Case("gdb", f"{what}, as a filter / as gdb's condition, at belljar's gdbserver", None, ours, theirs)
-        with emulated(folder) as path, gdb_at(path) as theirs:
+        with emulated(folder) as path, gdb_at(path, AT) as theirs:
             yield Case("gdb, QEMU", f"{what}, as a filter / as gdb's condition, at QEMU (TCG)", None, ours, theirs)
