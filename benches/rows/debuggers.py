@@ -1,4 +1,4 @@
-"""Breakpoints whose condition does not hold, beside gdb, also on QEMU: what users would pick instead. It has no target."""
+"""Breakpoints whose condition does not hold, beside gdb, also on QEMU: what users would pick. It has no target."""
 
 from __future__ import annotations
 

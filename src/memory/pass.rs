@@ -84,7 +84,9 @@ unsafe fn first_by_vectors(place: *const u8, first: usize, past: usize, pattern:
             while places != 0 {
                 let begin = at + usize::try_from(places.trailing_zeros()).unwrap_or(0);
                 // SAFETY: it begins before `past`.
-                if unsafe { is_at(place.add(begin), pattern) } {
+                let there = unsafe { place.add(begin) };
+                // SAFETY: as above.
+                if unsafe { is_at(there, pattern) } {
                     return begin;
                 }
                 places &= places - 1;
