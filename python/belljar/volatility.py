@@ -13,7 +13,7 @@ import urllib.request
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from belljar import _belljar
 from belljar.btf_types import LARGEST, Types
