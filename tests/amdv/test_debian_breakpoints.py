@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.skipif(not KERNEL.exists(), reason="the lane brings Debian's kernel along; here is none"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 INIT = b"""#!/bin/busybox sh
@@ -58,13 +58,13 @@ def debian() -> Iterator[bj.VM]:
     }
     with bj.boot.linux(KERNEL, initrd=cpio(files), memory="192M", cmdline="quiet", vcpus=2) as vm:
         vm.start()
-        vm.console.read_until("# ", timeout=170)
+        vm.console.read_until("# ", timeout=400)
         vm.pause()
         assert vm.linux.symbols["vfs_read"]
         yield vm
 
 
-def shell(vm: bj.VM, command: str, timeout: float = 60) -> str:
+def shell(vm: bj.VM, command: str, timeout: float = 120) -> str:
     """Have the guest's shell do `command`, and return what it prints, with the machine paused before and after."""
     vm.resume()
     vm.console.send(command + "\n")
@@ -107,7 +107,7 @@ def test_thousands_of_hits_of_many_breakpoints_on_both_vcpus_are_all_there(debia
     loops = " & ".join(
         f"taskset {1 << n} sh -c '{LOOP.format(n=200, name=name)}'" for n, name in enumerate(("left", "right"))
     )
-    shell(debian, f"{loops} & wait", timeout=200)
+    shell(debian, f"{loops} & wait", timeout=400)
     hits = [point.hits for point in points]
     for point in points:
         point.remove()
@@ -123,7 +123,7 @@ def test_steps_stay_in_the_function_that_they_are_in(debian: bj.VM, hw: bool) ->
     with debian.breakpoint("vfs_read", cr3=debian.linux.task(1).cr3, hw=hw) as point:
         debian.resume()
         debian.console.send("read x < /etc/motd\n")
-        hit = debian.join(timeout=60)
+        hit = debian.join(timeout=120)
     assert hit == bj.BreakpointHit(point.id, point.address, vcpu=hit.vcpu)
     cpu = debian.cpus[hit.vcpu]
     back = cpu.virtual.read_u64(cpu.regs.rsp)
@@ -139,7 +139,7 @@ def test_steps_stay_in_the_function_that_they_are_in(debian: bj.VM, hw: bool) ->
         assert isinstance(cpu.step_out(timeout=30), bj.Stepped)
     assert cpu.step_out(timeout=30) == bj.Stepped(back, vcpu=hit.vcpu)
     debian.resume()
-    debian.console.read_until("# ", timeout=60)
+    debian.console.read_until("# ", timeout=120)
     debian.pause()
 
 
