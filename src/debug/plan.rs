@@ -243,6 +243,22 @@ mod tests {
     }
 
     #[test]
+    fn a_register_is_given_up_by_who_can_do_without_and_by_nobody_else() {
+        let points = Points::default();
+        let data = points.add(Wish { watch: Some(Watch { size: 4, reads: false }), ..wish(0x2000) });
+        let fixed = points.add(Wish { hardware: Some(true), ..wish(0x3000) });
+        let free = points.add(wish(0x4000));
+        for (point, at) in [(&data, 0x2000), (&fixed, 0x3000)] {
+            points.change(|plan| plan.take_slot(point, at)).expect("room");
+        }
+        assert!(points.plan().movable().is_none());
+        points.change(|plan| plan.take_slot(&free, 0x4000)).expect("room");
+        assert_eq!(points.plan().movable().map(|(point, at)| (point.id, at)), Some((free.id, 0x4000)));
+        points.change(|plan| Ok(plan.give_slot(&free))).expect("done");
+        assert_eq!(points.plan().registers(0).map(|words| (words[0], words[1], words[2])), Some((0x2000, 0x3000, 0)));
+    }
+
+    #[test]
     fn a_byte_stays_for_as_long_as_one_of_its_points_does() {
         let points = Points::default();
         let (a, b) = (points.add(wish(1)), points.add(wish(1)));
