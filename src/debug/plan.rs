@@ -140,6 +140,20 @@ impl Points {
 }
 
 impl Plan {
+    /// A point that took a debug register and would do without one.
+    pub fn movable(&self) -> Option<(Arc<Point>, u64)> {
+        let mut slots = self.slots.iter().flatten();
+        let slot = slots.find(|slot| slot.point.wish.watch.is_none() && slot.point.wish.hardware.is_none())?;
+        Some((Arc::clone(&slot.point), slot.linear))
+    }
+
+    /// Takes the debug register of `point` away. It is to be planted otherwise.
+    pub fn give_slot(&mut self, point: &Arc<Point>) {
+        for slot in &mut self.slots {
+            slot.take_if(|slot| Arc::ptr_eq(&slot.point, point));
+        }
+    }
+
     /// Gives `point` a debug register. An error where all four are taken.
     pub fn take_slot(&mut self, point: &Arc<Point>, linear: u64) -> Result<()> {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) else {
@@ -179,9 +193,7 @@ impl Plan {
             point.set_removed(true);
             self.points.remove(&point.id);
         }
-        for slot in &mut self.slots {
-            slot.take_if(|slot| Arc::ptr_eq(&slot.point, point));
-        }
+        self.give_slot(point);
         self.sites.values_mut().for_each(|site| site.points.retain(|other| !Arc::ptr_eq(other, point)));
         point.set_mechanism(Mechanism::Pending);
         let needs_gate = |site: &Site| matches!(site.mechanism, Mechanism::Gate | Mechanism::Shim);
@@ -228,6 +240,22 @@ mod tests {
         assert_eq!(plan.registers(0).map(|r| (r[0], r[7])), Some((0x2000, 0x000d_0400 | 0b1010_1010)));
         points.change(|plan| Ok(plan.drop_point(&data, true))).expect("there");
         points.change(|plan| plan.take_slot(&code[3], 9)).expect("free again");
+    }
+
+    #[test]
+    fn a_register_is_given_up_by_who_can_do_without_and_by_nobody_else() {
+        let points = Points::default();
+        let data = points.add(Wish { watch: Some(Watch { size: 4, reads: false }), ..wish(0x2000) });
+        let fixed = points.add(Wish { hardware: Some(true), ..wish(0x3000) });
+        let free = points.add(wish(0x4000));
+        for (point, at) in [(&data, 0x2000), (&fixed, 0x3000)] {
+            points.change(|plan| plan.take_slot(point, at)).expect("room");
+        }
+        assert!(points.plan().movable().is_none());
+        points.change(|plan| plan.take_slot(&free, 0x4000)).expect("room");
+        assert_eq!(points.plan().movable().map(|(point, at)| (point.id, at)), Some((free.id, 0x4000)));
+        points.change(|plan| Ok(plan.give_slot(&free))).expect("done");
+        assert_eq!(points.plan().registers(0).map(|words| (words[0], words[1], words[2])), Some((0x2000, 0x3000, 0)));
     }
 
     #[test]
