@@ -106,9 +106,9 @@ class Linux(Shown):
     def symbol_file(self, path: str | os.PathLike[str]) -> Path:
         """Write the symbols into an ELF file, where KASLR has moved them: names for gdb, with no vmlinux.
 
-        In gdb, ``file kernel.elf`` (or ``add-symbol-file``, beside another one) before or after ``target remote``. It has
-        names and places alone: types and lines are in the debug package of a distribution. KernelError for a kernel
-        that keeps no symbols (built without CONFIG_KALLSYMS).
+        For ``gdb kernel.elf``, or ``symbol-file kernel.elf`` in a gdb that is connected already. It has names and
+        places alone: types and lines are in the debug package of a distribution. KernelError for a kernel that keeps
+        no symbols (built without CONFIG_KALLSYMS).
         """
         if not len(self.symbols):
             raise KernelError("this kernel keeps no symbols (it was built without CONFIG_KALLSYMS)")

@@ -1,6 +1,6 @@
 """A Linux guest's own symbols as an ELF file: names for gdb and its like where there is no vmlinux.
 
-It owns the file's layout (System V ABI, chapters 4 and 5). It never writes code, data or types into it: the guest has them.
+It owns the file's layout (System V ABI, chapters 4 and 5). It never writes code or data into it: the guest has them.
 """
 
 from __future__ import annotations
