@@ -101,7 +101,7 @@ def test_a_dump_is_opened_by_gdb_with_the_guests_own_symbols(shell: bj.VM, core:
     if shutil.which("gdb") is None:
         pytest.skip("gdb is not installed (apt install gdb)")
     symbols, rip = shell.linux.symbol_file(tmp_path / "kernel.elf"), shell.cpu.regs.rip
-    asked = ["info threads", "p/x $rip", "info line schedule", "x/s linux_banner", "x/8xb schedule"]
+    asked = ["info threads", "p/x $rip", "info line schedule", "x/s &linux_banner", "x/8xb schedule"]
     words = [word for line in asked for word in ("-ex", line)]
     command = ["gdb", "-nx", "-q", "-batch", *words, symbols, core]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""A Linux guest's own symbols as an ELF file: names for gdb and its like where there is no vmlinux.
+"""A Linux guest's own symbols as an ELF file: names and call stacks for gdb and its like where there is no vmlinux.
 
 It owns the file's layout (System V ABI, chapters 4 and 5). It never writes code or data into it: the guest has them.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 HEADER, SECTION, SYMBOL = "<16sHHIQQQIHHHHHH", "<IIQQQQIIQQ", "<IBBHQQ"
 EXECUTABLE, X86_64, CURRENT = 2, 62, 1
-SYMBOL_TABLE, STRING_TABLE, NO_BITS = 2, 3, 8
+CONTENT, SYMBOL_TABLE, STRING_TABLE, NO_BITS = 1, 2, 3, 8
 WRITABLE, LOADED, CODE = 1, 2, 4
 OBJECT, FUNCTION = 1, 2
 GLOBAL = 1 << 4
@@ -48,8 +48,8 @@ def parts(symbols: Any, base: int) -> list[Part]:
     return [Part(name, start, end, LOADED | flags) for (start, name, flags), end in zip(borders, ends, strict=True)]
 
 
-def write(path: str | os.PathLike[str], symbols: Any, base: int) -> Path:
-    """Write the symbols of the kernel that begins at ``base`` to an ELF file; return its path."""
+def write(path: str | os.PathLike[str], symbols: Any, base: int, frames: bytes = b"") -> Path:
+    """Write the symbols of the kernel at ``base``, and how to unwind it, to an ELF file; return its path."""
     sections = parts(symbols, base)
     names, table = bytearray(b"\0"), [struct.pack(SYMBOL, 0, 0, 0, 0, 0, 0)]
     rows = sorted(symbols.find("*"), key=lambda row: int(row[1]))
@@ -62,7 +62,7 @@ def write(path: str | os.PathLike[str], symbols: Any, base: int) -> Path:
         entry = struct.pack(SYMBOL, len(names), info, 0, where or ABSOLUTE, at, size if where else 0)
         names += name.encode() + b"\0"
         (shared if is_global else local).append(entry)
-    content = [b"".join([*table, *local, *shared]), bytes(names)]
+    content = [b"".join([*table, *local, *shared]), bytes(names), frames]
     made = Path(path)
     made.write_bytes(_file(sections, content, 1 + len(local)))
     return made
@@ -81,7 +81,7 @@ def _sizes(addresses: Iterable[int]) -> list[int]:
 
 def _file(sections: list[Part], content: list[bytes], first_global: int) -> bytes:
     titles, places = bytearray(b"\0"), []
-    for name in [*(part.name for part in sections), ".symtab", ".strtab", ".shstrtab"]:
+    for name in [*(part.name for part in sections), ".symtab", ".strtab", ".debug_frame", ".shstrtab"]:
         places.append(len(titles))
         titles += name.encode() + b"\0"
     content = [*content, bytes(titles)]
@@ -90,7 +90,8 @@ def _file(sections: list[Part], content: list[bytes], first_global: int) -> byte
         size = part.end - part.start
         headers.append(struct.pack(SECTION, name, NO_BITS, part.flags, part.start, offset, size, 0, 0, 16, 0))
     strings = len(sections) + 2
-    kinds = [(SYMBOL_TABLE, strings, first_global, 8, struct.calcsize(SYMBOL)), *[(STRING_TABLE, 0, 0, 1, 0)] * 2]
+    text, frames = (STRING_TABLE, 0, 0, 1, 0), (CONTENT, 0, 0, 8, 0)
+    kinds = [(SYMBOL_TABLE, strings, first_global, 8, struct.calcsize(SYMBOL)), text, frames, text]
     for name, data, (kind, link, info, align, row) in zip(places[len(sections) :], content, kinds, strict=True):
         headers.append(struct.pack(SECTION, name, kind, 0, 0, offset, len(data), link, info, align, row))
         offset += len(data)
