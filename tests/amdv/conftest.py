@@ -50,6 +50,6 @@ def shell() -> Iterator[bj.VM]:
         pytest.skip("the lane brings Debian's kernel along; here is none")
     with bj.boot.linux(KERNEL, initrd=_initrd(), memory="192M", cmdline="quiet", vcpus=2) as vm:
         vm.start()
-        vm.console.read_until("# ", timeout=170)
+        vm.console.read_until("# ", timeout=500)
         vm.pause()
         yield vm

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     import belljar as bj
 
-PATIENCE = 240
+PATIENCE = 400
 
 pytestmark = [
     pytest.mark.skipif(not KERNEL.exists(), reason="the lane brings Debian's kernel along; here is none"),
     pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed (apt install gdb)"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
 ]
 
 READER = "while :; do read -r line < /proc/uptime; done &\n"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.skipif(not KERNEL.exists(), reason="the lane brings Debian's kernel along; here is none"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
 ]
 
 QUESTIONS = {

@@ -18,7 +18,7 @@ import belljar as bj
 
 pytestmark = [
     pytest.mark.skipif(not KERNEL.exists(), reason="the lane brings Debian's kernel along; here is none"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
 ]
 
 
