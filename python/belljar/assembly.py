@@ -26,8 +26,8 @@ def asm(text: str, bits: int = 64, at: int = 0x1000) -> bytes:
 
     Instructions are separated by ``;`` or new lines, labels end with ``:``, and ``#`` begins a comment. Sizes may be
     written ``byte [rbx]`` or ``byte ptr [rbx]``, segments ``[gs:0x28]`` or ``gs:[0x28]``. ``[0x8100]`` is that absolute
-    address in all modes, so that the code may lie anywhere; in 64-bit code it has to be below 2 GiB or in the last 2 GiB,
-    unless it is a ``mov`` of rax, eax, ax or al (``[rip + 5]`` is relative). Needs the package keystone-engine
+    address in all modes, so that the code may lie anywhere (``[rip + 5]`` is relative); in 64-bit code it has to be in
+    the first or the last 2 GiB, unless it is a ``mov`` of rax, eax, ax or al. Needs the package keystone-engine
     (``pip install belljar[asm]``). Raises ValueError, with the assembler's own words and the instruction that it means.
 
     >>> asm("mov al, 42; out 0x10, al; hlt", bits=16).hex()
@@ -74,7 +74,7 @@ def _says_something(part: str) -> bool:
 
 
 def _plain(statement: str, bits: int) -> str:
-    """A statement as keystone reads it right: sizes with "ptr", segments before the bracket, addresses that are absolute."""
+    """A statement as keystone reads it right: sizes with "ptr", segments before the bracket, absolute addresses."""
     if '"' in statement:
         return statement
     statement = _SEGMENT.sub(r"\1:[", statement)
@@ -91,8 +91,8 @@ def _fitting(numbers: str, statement: str) -> str:
     address = sum(-_value(number) if sign == "-" else _value(number) for sign, number in terms)
     if not (-(1 << 31) <= address < 1 << 31 or (1 << 64) - (1 << 31) <= address < 1 << 64):
         raise ValueError(
-            f"cannot assemble for 64 bits: {address:#x} does not fit into {statement.strip()!r}, which has room for a signed "
-            f"address of 32 bits; put it into a register first (mov rbx, {address:#x}; then [rbx]), or move rax"
+            f"cannot assemble for 64 bits: {address:#x} does not fit into {statement.strip()!r}, which has room for a "
+            f"signed address of 32 bits; put it into a register first (mov rbx, {address:#x}; then [rbx]), or move rax"
         )
     return numbers
 
@@ -108,7 +108,7 @@ def _culprit(
     for statement in statements:
         try:
             assemble(_LABELS.sub("", statement))
-        except Exception as reason:
+        except Exception as reason:  # noqa: BLE001 # keystone's own, of a package that may not be there
             if getattr(reason, "errno", None) != unknown_symbol:
                 return statement.strip(), reason
     return None, error
