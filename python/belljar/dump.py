@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from belljar import _belljar, vmcoreinfo
 from belljar._belljar import Memory, Symbols
 from belljar.errors import BelljarError, ImageError, RunningError
+from belljar.listing import names
 from belljar.saved_cpu import SavedCPU
 from belljar.shown import Shown
 from belljar.state import State
@@ -125,11 +126,13 @@ class Dump(Shown):
     def virtual(self, cr3: int | None = None, *, cpu: int = 0) -> VirtualMemory:
         """Return the memory of the address space whose tables are at `cr3`, in the paging mode of vCPU `cpu`.
 
-        Without a `cr3`, that of the vCPU.
+        Without a `cr3`, that of the vCPU. ValueError where the dump tells of no vCPU: nothing says the mode then.
         """
         if not 0 <= cpu < len(self.cpus):
+            if not self.cpus:
+                _ = self.cpu  # says what to do
             raise ValueError(f"the dump has {len(self.cpus)} vCPUs, from 0 on; {cpu} is none")
-        return _belljar.saved_virtual(self.memory, self.cpus[cpu].state().to_bytes(), cr3, self._symbols)
+        return _belljar.saved_virtual(self.memory, self.cpus[cpu].state().to_bytes(), cr3, names(self, check=False))
 
     def translate(self, at: int, cr3: int | None = None, **checks: Any) -> Translation:
         """Return where the virtual address `at` leads, by the tables at `cr3` (by default the first vCPU's)."""

@@ -18,7 +18,6 @@ use crate::x86::{Space, State as Core};
 use super::address::Address;
 use super::memory::{Memory, Of, copied, os_error};
 use super::running::detached;
-use super::symbols::Symbols;
 use super::typed::Session;
 use super::virtual_memory::VirtualMemory;
 use super::vm::VM;
@@ -151,17 +150,16 @@ fn pages_of(parts: &[(u64, Vec<u8>)]) -> CoreResult<Vec<Part>> {
 
 /// The memory of the address space whose tables are at `cr3`, in the paging mode that `state` says; without one, its own.
 #[pyfunction]
-#[pyo3(signature = (memory, state, cr3 = None, symbols = None))]
+#[pyo3(signature = (memory, state, cr3 = None, symbols: "object" = None))]
 pub fn saved_virtual(
     py: Python<'_>,
     memory: &Bound<'_, Memory>,
     state: &[u8],
     cr3: Option<u64>,
-    symbols: Option<&Bound<'_, Symbols>>,
+    symbols: Option<Py<PyAny>>,
 ) -> PyResult<VirtualMemory> {
     let space = Space::of(&super::state::decoded(state)?.sregs);
     let space = cr3.map_or(space, |cr3| space.with_cr3(cr3));
-    let symbols = symbols.map(|symbols| symbols.get().table()).unwrap_or_default();
     Ok(VirtualMemory::new(memory.get().of().clone_ref(py), space).with_symbols(symbols))
 }
 

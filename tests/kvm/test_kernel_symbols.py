@@ -91,7 +91,7 @@ def kernel(guest):
     """The kernel in memory as it is loaded: this one needs no unpacking."""
     with bj.VM(memory="64M") as vm:
         vm.boot(guest / "vmlinux")
-        yield bj.find_kernel(vm.memory)
+        yield bj.find_kernel(vm)
 
 
 def test_it_has_the_verbs_of_symbols(kernel, system_map):

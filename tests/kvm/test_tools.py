@@ -117,6 +117,9 @@ def test_volatilitys_wrong_names_are_answered_with_right_ones(specimen):
     session = specimen.volatility()
     with pytest.raises(ValueError, match=r"banners\.Banners"):
         session.run("Banners")
+    with pytest.raises(ValueError, match=r"linux\.pslist\.PsList"):
+        session.run("linux.pslistx.PsList")
+    assert "linux.pslist.PsList" in session.plugins
     with pytest.raises(ValueError, match="no option"):
         session.run("banners.Banners", nonsense=1)
     with pytest.raises(bj.BelljarError):

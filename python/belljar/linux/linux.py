@@ -74,14 +74,21 @@ class Linux(Shown):
     @classmethod
     def of(cls, guest: Any) -> Linux:
         """Return the Linux of a guest, which is looked for once, and again when another kernel has been booted."""
-        with cls._lock:
-            known = cls._known_of.get(guest)
-        if known is not None and (linux := cls(guest, known)).is_there():
-            return linux
+        known = cls.known(guest)
+        if known is not None:
+            return known
         linux = cls(guest)
         with cls._lock:
             cls._known_of[guest] = linux._known
         return linux
+
+    @classmethod
+    def known(cls, guest: Any, check: bool = True) -> Linux | None:
+        """Return the Linux of a guest, if it has been found before and (unless `check` is False) is still there."""
+        with cls._lock:
+            known = cls._known_of.get(guest)
+        linux = None if known is None else cls(guest, known)
+        return linux if linux is not None and (not check or linux.is_there()) else None
 
     @property
     def kernel(self) -> Kernel:
@@ -182,6 +189,11 @@ class Linux(Shown):
 
     def task(self, pid: int) -> Task:
         """Return the process or thread with that number. KernelError if there is none."""
+        if isinstance(pid, str):
+            raise TypeError(
+                f"a task is named by its number, not {pid!r}: "
+                f"[task for task in linux.tasks() if task.comm == {pid!r}] has those of that name"
+            )
         look = self._look()
         for threads in (False, True):
             found = [pair for pair in tasks.records(look, threads) if pair[1].pid == pid]
@@ -199,6 +211,8 @@ class Linux(Shown):
 
     def current(self, cpu: int = 0) -> Task:
         """Return the task that the processor ``cpu`` runs now; one with the pid 0 if it is idle."""
+        if not 0 <= cpu < len(self.guest.cpus):
+            raise ValueError(f"there are {len(self.guest.cpus)} processors, from 0 on; {cpu} is none")
         look = self._look()
         offsets = self.symbols.get("__per_cpu_offset")
         offset = look.word(offsets + 8 * cpu) if offsets is not None else 0
