@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::addr::GuestPhys;
-use crate::debug::{Mechanism, Place, Plan, Point, Points, Watch, Wish};
+use crate::debug::{Mechanism, Place, Plan, Point, Points, Role, Watch, Wish};
 use crate::error::{Error, Result};
 use crate::source::ReadMemory;
 use crate::x86::Sregs;
@@ -35,9 +35,10 @@ impl Machine {
     /// Plants a point, or keeps it pending until its page is mapped. It takes effect before each vCPU's next entry.
     pub fn add_point(&self, wish: Wish) -> Result<Arc<Point>> {
         self.vm()?;
+        self.refuse_inherited()?;
         self.check(&wish)?;
         let point = self.points.add(wish);
-        let settled = self.settle_from_anywhere();
+        let settled = self.settle_from_anywhere().and_then(|()| self.points.plan().check_registers());
         if let Err(error) = settled {
             self.remove_point(&point)?;
             return Err(error);
@@ -53,6 +54,9 @@ impl Machine {
 
     /// Takes a point away; it is not hit any more once this returns. Does nothing if it is gone.
     pub fn remove_point(&self, point: &Arc<Point>) -> Result<()> {
+        if self.is_inherited() {
+            return Ok(()); // its byte may lie in memory that the parent's guest executes
+        }
         self.points.change(|plan| {
             let idle = plan.drop_point(point, true);
             self.unpatch(&idle)
@@ -74,8 +78,10 @@ impl Machine {
             }
             self.unpatch(&idle)
         })?;
-        if yes {
-            self.settle_from_anywhere()?;
+        let settled = if yes { self.settle_from_anywhere() } else { Ok(()) };
+        if let Err(error) = settled.and_then(|()| self.points.plan().check_registers()) {
+            self.enable_point(point, false)?;
+            return Err(error);
         }
         self.kick_all();
         Ok(())
@@ -97,6 +103,9 @@ impl Machine {
     fn check(&self, wish: &Wish) -> Result<()> {
         if let Some(vcpu) = wish.vcpu {
             self.cpu(vcpu)?;
+        }
+        if let Place::Physical(at) = wish.place {
+            self.memory.check(at, 1)?;
         }
         let quirks = &self.quirks;
         if let Some(watch) = wish.watch {
@@ -157,9 +166,11 @@ impl Machine {
         let found = match wish.place {
             Place::Linear(at) if wish.hardware == Some(true) || wish.watch.is_some() => {
                 self.look_at_data(point, sregs, at);
-                return self
-                    .points
-                    .change(|plan| if is_pending(plan, point) { plan.take_slot(point, at) } else { Ok(()) });
+                let is_free = |plan: &Plan| plan.slots.iter().any(Option::is_none);
+                let take = |plan: &mut Plan| {
+                    if is_pending(plan, point) && is_free(plan) { plan.take_slot(point, at) } else { Ok(()) }
+                };
+                return self.points.change(take);
             }
             Place::Linear(at) => {
                 let sregs = Sregs { cr3: wish.cr3.unwrap_or(sregs.cr3), ..*sregs };
@@ -169,7 +180,7 @@ impl Machine {
             Place::Physical(at) => Found { at, is_user: false, has_shim: false },
         };
         if self.memory.region_at(found.at).is_none() {
-            return if point.linear().is_some() { Ok(()) } else { Err(self.memory.unbacked(found.at, 1)) };
+            return Ok(());
         }
         self.points.change(|plan| {
             if !is_pending(plan, point) {
@@ -179,10 +190,14 @@ impl Machine {
             let mechanism = self.mechanism(found, has_room, wish.hardware);
             match (mechanism.byte(), point.linear()) {
                 (None, Some(linear)) => return plan.take_slot(point, linear),
-                (Some(byte), _) if plan.take_site(point, found.at.0, mechanism) => self.memory.patch(found.at, byte)?,
-                _ => {}
+                (Some(_), _) => {
+                    plan.take_site(point, found.at.0, mechanism);
+                    // Also where one is already, which the guest may have overwritten.
+                    let byte = plan.sites.get(&found.at.0).and_then(|site| site.mechanism.byte());
+                    byte.map_or(Ok(()), |byte| self.memory.patch(found.at, byte))
+                }
+                _ => Ok(()),
             }
-            Ok(())
         })
     }
 
@@ -217,10 +232,12 @@ impl Machine {
         let mechanism =
             if quirks.int3_exits_in_ring0 || !quirks.ring0_is_native { Mechanism::Int3 } else { Mechanism::PortRead };
         let Some(byte) = mechanism.byte() else { return Ok(false) };
-        let is_there = self.points.plan().sites.get(&at.0).is_some_and(|site| site.role != crate::debug::Role::Points);
-        if !is_there {
+        let is_there = self.points.plan().sites.get(&at.0).is_some_and(|site| site.role != Role::Points);
+        if !is_there || !self.memory.is_patched(at) {
             self.points.change(|plan| {
-                if plan.take_gate(at.0, vector, mechanism) { self.memory.patch(at, byte) } else { Ok(()) }
+                self.unpatch(&plan.drop_gates())?;
+                plan.take_gate(at.0, vector, mechanism);
+                self.memory.patch(at, plan.sites.get(&at.0).and_then(|site| site.mechanism.byte()).unwrap_or(byte))
             })?;
         }
         Ok(true)

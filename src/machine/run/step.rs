@@ -262,6 +262,10 @@ impl Run<'_> {
             self.vcpu().set_regs(&after);
             return Ok(if steps { Prepared::Done(self.after_step()?) } else { self.entering()? });
         }
+        if self.waits_inside(regs, sregs) {
+            let halted = self.halt_here(*regs)?;
+            return Ok(Prepared::Done(if steps { self.after_step()? } else { halted }));
+        }
         if self.can_step(sregs) {
             self.tell(SINGLE_STEP, [0; 8])?;
         } else {
