@@ -28,7 +28,7 @@ PRICE = MOST_READS // 256
 """A problem counts as so many reads, so that memory of which nothing is sound is soon left alone."""
 
 MOST_BYTES = 1 << 25
-"""No single thing of a kernel's is larger; a forged one is as large as its page tables say, over and over the same page."""
+"""No single thing of a kernel's is larger; a forged one may be, in page tables that name one page over and over."""
 
 PAGE = 0x1000
 TOP = 1 << 64
