@@ -143,6 +143,20 @@ impl Points {
 }
 
 impl Plan {
+    /// A point that took a debug register and would do without one.
+    pub fn movable(&self) -> Option<(Arc<Point>, u64)> {
+        let mut slots = self.slots.iter().flatten();
+        let slot = slots.find(|slot| slot.point.wish.watch.is_none() && slot.point.wish.hardware.is_none())?;
+        Some((Arc::clone(&slot.point), slot.linear))
+    }
+
+    /// Takes the debug register of `point` away. It is to be planted otherwise.
+    pub fn give_slot(&mut self, point: &Arc<Point>) {
+        for slot in &mut self.slots {
+            slot.take_if(|slot| Arc::ptr_eq(&slot.point, point));
+        }
+    }
+
     /// Gives `point` a debug register. An error where all four are taken.
     pub fn take_slot(&mut self, point: &Arc<Point>, linear: u64) -> Result<()> {
         let slot = self.slots.iter_mut().find(|slot| slot.is_none()).ok_or_else(no_register)?;
@@ -154,7 +168,8 @@ impl Plan {
     /// An error where more debug registers are insisted on than there are, those counted that wait for a vCPU to look.
     pub fn check_registers(&self) -> Result<()> {
         let insists = |point: &&Arc<Point>| point.wish.hardware == Some(true) || point.wish.watch.is_some();
-        let wanted = self.slots.iter().flatten().count() + self.pending().filter(insists).count();
+        let taken = self.slots.iter().flatten().map(|slot| &slot.point);
+        let wanted = taken.chain(self.pending()).filter(insists).count();
         if wanted > self.slots.len() { Err(no_register()) } else { Ok(()) }
     }
 
@@ -202,9 +217,7 @@ impl Plan {
             point.set_removed(true);
             self.points.remove(&point.id);
         }
-        for slot in &mut self.slots {
-            slot.take_if(|slot| Arc::ptr_eq(&slot.point, point));
-        }
+        self.give_slot(point);
         self.sites.values_mut().for_each(|site| site.points.retain(|other| !Arc::ptr_eq(other, point)));
         point.set_mechanism(Mechanism::Pending);
         let needs_gate = |site: &Site| matches!(site.mechanism, Mechanism::Gate | Mechanism::Shim);
