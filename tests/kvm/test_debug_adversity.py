@@ -89,3 +89,45 @@ def test_a_forked_child_plants_nothing_and_takes_nothing_away(vm):
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
     assert vm.run(10) == bj.BreakpointHit(point.id, 0x10001)
+
+
+@pytest.mark.parametrize("vcpus", [1, 2])
+def test_pages_are_trapped_and_let_go_while_vcpus_step_past_a_breakpoint(new_vm, vcpus):
+    vm = new_vm("4M", vcpus)
+    for vcpu in range(vcpus):
+        vm.load("l: nop; imul rax, rcx; jmp l", mode="long", at=0x10000, vcpu=vcpu)
+    point = vm.breakpoint(0x10001, lambda hit: None)
+    vm.start()
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        vm.watch(0x10800, access="rw").remove()
+    assert vm.state == "running"
+    assert vm.stop() == bj.Interrupted("stop")
+    assert point.hits > 100
+
+
+def test_a_handler_that_plants_where_it_is_ends_with_the_time(vm):
+    vm.load(b"\x90" * 200 + b"\xeb\xfe", mode="long", at=0x10000)
+
+    def more(hit):
+        vm.breakpoint(hit.address + 1, more)
+        vm.breakpoint(hit.address, more)
+
+    vm.breakpoint(0x10001, more)
+    assert vm.run(0.3) == bj.Timeout()
+
+
+@pytest.mark.parametrize("access", ["w", "rw"])
+def test_strings_of_a_guest_go_whole_through_a_trapped_page(vm, access):
+    vm.load(
+        "mov rdi, 0x30000; mov rsi, 0x20000; mov ecx, 0x3000; cld; rep movsb; mov rdi, 0x31ffe; mov ecx, 4;"
+        " mov al, 7; rep stosb; hlt",
+        mode="long",
+        at=0x10000,
+    )
+    data = bytes(i * 7 & 255 for i in range(0x3000))
+    vm.memory.write(0x20000, data)
+    watched = vm.watch(0x31000, 0x1000, access=access, handler=lambda hit: None)
+    assert vm.run(30) == bj.Hlt()
+    assert vm.memory.read(0x30000, 0x3000) == data[:0x1FFE] + b"\7" * 4 + data[0x2002:]
+    assert watched.hits >= 0x1000 // 8
