@@ -19,6 +19,9 @@ pub enum Role {
     Gate(u8),
 }
 
+/// The most handlers of the guest's that are trapped at once.
+const MOST_GATES: usize = 256;
+
 /// One planted byte.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -156,16 +159,25 @@ impl Plan {
 
     /// Gives `point` a debug register. An error where all four are taken.
     pub fn take_slot(&mut self, point: &Arc<Point>, linear: u64) -> Result<()> {
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) else {
-            return Err(Error::Invalid(
-                "all four debug registers are in use: remove a hardware breakpoint or watchpoint, or ask for one that \
-                 needs none (hw=False)"
-                    .into(),
-            ));
-        };
+        let slot = self.slots.iter_mut().find(|slot| slot.is_none()).ok_or_else(no_register)?;
         *slot = Some(Slot { linear, control: control(point), point: Arc::clone(point) });
         point.set_mechanism(Mechanism::Hardware);
         Ok(())
+    }
+
+    /// An error where more debug registers are insisted on than there are, those counted that wait for a vCPU to look.
+    pub fn check_registers(&self) -> Result<()> {
+        let insists = |point: &&Arc<Point>| point.wish.hardware == Some(true) || point.wish.watch.is_some();
+        let taken = self.slots.iter().flatten().map(|slot| &slot.point);
+        let wanted = taken.chain(self.pending()).filter(insists).count();
+        if wanted > self.slots.len() { Err(no_register()) } else { Ok(()) }
+    }
+
+    /// Forgets the bytes in memory that is gone: their points wait for their page again.
+    pub fn forget_sites(&mut self, is_gone: impl Fn(u64) -> bool) {
+        let gone = self.sites.iter().filter(|(at, _)| is_gone(**at));
+        gone.flat_map(|(_, site)| &site.points).for_each(|point| point.set_mechanism(Mechanism::Pending));
+        self.sites.retain(|at, _| !is_gone(*at));
     }
 
     /// Notes that `mechanism` notices `point` at guest-physical `at`. True if its byte is to be planted there now.
@@ -187,6 +199,18 @@ impl Plan {
         is_new
     }
 
+    /// Forgets all gates where there are too many, and says which bytes nobody wants any more: a guest that moves its handlers
+    /// about is not to fill the host's memory. Those that are in use are planted again.
+    pub fn drop_gates(&mut self) -> Vec<u64> {
+        let is_gate = |site: &Site| site.role != Role::Points && site.points.is_empty();
+        let gates: Vec<_> = self.sites.iter().filter(|(_, site)| is_gate(site)).map(|(at, _)| *at).collect();
+        if gates.len() < MOST_GATES {
+            return Vec::new();
+        }
+        self.sites.retain(|_, site| !is_gate(site));
+        gates
+    }
+
     /// Forgets `point`, for good or until it is settled again, and says which bytes nobody wants any more.
     pub fn drop_point(&mut self, point: &Arc<Point>, for_good: bool) -> Vec<u64> {
         if for_good {
@@ -203,6 +227,14 @@ impl Plan {
         self.sites.retain(|at, _| !idle.contains(at));
         idle
     }
+}
+
+fn no_register() -> Error {
+    Error::Invalid(
+        "all four debug registers are in use: remove a hardware breakpoint or watchpoint, or ask for one that needs none \
+         (hw=False)"
+            .into(),
+    )
 }
 
 /// The bits of DR7 for what `point` watches: R/W in the low two, LEN above (Intel SDM vol. 3, 19.2.4).
@@ -270,6 +302,28 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_in_memory_that_is_gone_is_planted_again_when_it_is_back() {
+        let points = Points::default();
+        let (gone, there) = (points.add(wish(1)), points.add(wish(2)));
+        let planted = |point, at| points.change(|plan| Ok(plan.take_site(point, at, Mechanism::Int3))).expect("done");
+        assert!(planted(&gone, 0x1000) && planted(&there, 0x2000));
+        points.change(|plan| Ok(plan.forget_sites(|at| at == 0x1000))).expect("done");
+        assert_eq!((gone.mechanism(), there.mechanism()), (Mechanism::Pending, Mechanism::Int3));
+        assert!(planted(&gone, 0x1000) && !planted(&there, 0x2000));
+    }
+
+    #[test]
+    fn registers_that_are_waited_for_are_counted() {
+        let points = Points::default();
+        for n in 0..4 {
+            points.add(Wish { hardware: Some(true), ..wish(n) });
+        }
+        assert!(points.plan().check_registers().is_ok());
+        points.add(Wish { hardware: Some(true), ..wish(4) });
+        assert!(points.plan().check_registers().is_err());
+    }
+
+    #[test]
     fn a_gate_stays_for_as_long_as_a_point_needs_it() {
         let points = Points::default();
         let a = points.add(wish(1));
@@ -278,6 +332,21 @@ mod tests {
         assert!(points.plan().wants_gate());
         let dropped = points.change(|plan| Ok(plan.drop_point(&a, true))).expect("done");
         assert_eq!(dropped, [0x1000, 0x5000]);
+    }
+
+    #[test]
+    fn a_guest_that_moves_its_handlers_about_fills_no_memory() {
+        let points = Points::default();
+        let mut dropped = 0;
+        for at in 0..10 * u64::try_from(MOST_GATES).expect("small") {
+            points
+                .change(|plan| {
+                    dropped += plan.drop_gates().len();
+                    Ok(plan.take_gate(at, 3, Mechanism::Int3))
+                })
+                .expect("done");
+        }
+        assert!(dropped > 0 && points.plan().sites.len() <= MOST_GATES);
     }
 
     #[test]

@@ -22,9 +22,10 @@ impl Machine {
     /// Plants a point, or keeps it pending until its page is mapped. It takes effect before each vCPU's next entry.
     pub fn add_point(&self, wish: Wish) -> Result<Arc<Point>> {
         self.vm()?;
+        self.refuse_inherited()?;
         self.check(&wish)?;
         let point = self.points.add(wish);
-        let settled = self.settle_from_anywhere();
+        let settled = self.settle_from_anywhere().and_then(|()| self.points.plan().check_registers());
         if let Err(error) = settled {
             self.remove_point(&point)?;
             return Err(error);
@@ -40,6 +41,9 @@ impl Machine {
 
     /// Takes a point away; it is not hit any more once this returns. Does nothing if it is gone.
     pub fn remove_point(&self, point: &Arc<Point>) -> Result<()> {
+        if self.is_inherited() {
+            return Ok(()); // its byte may lie in memory that the parent's guest executes
+        }
         self.points.change(|plan| {
             let idle = plan.drop_point(point, true);
             self.unpatch(&idle)
@@ -59,8 +63,10 @@ impl Machine {
             }
             self.unpatch(&idle)
         })?;
-        if yes {
-            self.settle_from_anywhere()?;
+        let settled = if yes { self.settle_from_anywhere() } else { Ok(()) };
+        if let Err(error) = settled.and_then(|()| self.points.plan().check_registers()) {
+            self.enable_point(point, false)?;
+            return Err(error);
         }
         self.kick_all();
         Ok(())
@@ -71,7 +77,7 @@ impl Machine {
         self.points.plan().points.contains_key(&point.id)
     }
 
-    fn unpatch(&self, places: &[u64]) -> Result<()> {
+    pub(super) fn unpatch(&self, places: &[u64]) -> Result<()> {
         match places.iter().try_for_each(|at| self.memory.unpatch(GuestPhys(*at))) {
             Err(Error::Closed) => Ok(()), // and with it everything that was planted
             result => result,
@@ -83,6 +89,9 @@ impl Machine {
         self.knows_its_kvm()?;
         if let Some(vcpu) = wish.vcpu {
             self.cpu(vcpu)?;
+        }
+        if let Place::Physical(at) = wish.place {
+            self.memory.check(at, 1)?;
         }
         let quirks = &self.quirks;
         if let Some(watch) = wish.watch {
@@ -148,11 +157,12 @@ impl Machine {
                         return Ok(());
                     }
                     self.make_room(plan, sregs, has_shim)?;
-                    plan.take_slot(point, at)
+                    let is_full = plan.slots.iter().all(Option::is_some); // then it waits for one
+                    if is_full { Ok(()) } else { plan.take_slot(point, at) }
                 });
             }
             Place::Linear(_) => self.find(point, sregs, has_shim),
-            Place::Physical(at) if self.memory.region_at(at).is_none() => return Err(self.memory.unbacked(at, 1)),
+            Place::Physical(at) if self.memory.region_at(at).is_none() => None,
             Place::Physical(at) => Some(Found { at, who: Who::Anybody, has_shim }),
         };
         let Some(found) = found else { return Ok(()) };
@@ -177,10 +187,13 @@ impl Machine {
     }
 
     fn plant(&self, plan: &mut Plan, point: &Arc<Point>, at: GuestPhys, mechanism: Mechanism) -> Result<()> {
-        match mechanism.byte() {
-            Some(byte) if plan.take_site(point, at.0, mechanism) => self.memory.patch(at, byte),
-            _ => Ok(()),
+        if mechanism.byte().is_none() {
+            return Ok(());
         }
+        plan.take_site(point, at.0, mechanism);
+        // Also where a byte is already, which the guest may have overwritten.
+        let byte = plan.sites.get(&at.0).and_then(|site| site.mechanism.byte());
+        byte.map_or(Ok(()), |byte| self.memory.patch(at, byte))
     }
 
     /// Where all debug registers are taken, frees one that a breakpoint has which can do with a planted byte.

@@ -87,7 +87,7 @@ impl Machine {
         self.knows_its_kvm()?;
         let Some(at) = self.handler(vector, sregs) else { return Ok(false) };
         let is_there = self.points.plan().sites.get(&at.0).is_some_and(|site| site.role != Role::Points);
-        if is_there {
+        if is_there && self.memory.is_patched(at) {
             return Ok(true);
         }
         let is_int3 = self.quirks.int3_exits_in_ring0 || self.fails_at_int3(sregs);
@@ -96,7 +96,9 @@ impl Machine {
             return Ok(false);
         };
         self.points.change(|plan| {
-            if plan.take_gate(at.0, vector, mechanism) { self.memory.patch(at, byte) } else { Ok(()) }
+            self.unpatch(&plan.drop_gates())?;
+            plan.take_gate(at.0, vector, mechanism);
+            self.memory.patch(at, plan.sites.get(&at.0).and_then(|site| site.mechanism.byte()).unwrap_or(byte))
         })?;
         Ok(true)
     }

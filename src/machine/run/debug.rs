@@ -47,6 +47,8 @@ pub(super) struct Debugger {
     pub(super) from: u64,
     /// A step ended while an access was completed.
     pub(super) has_stepped: bool,
+    /// Where KVM failed last without a word on the instruction, a planted byte having gone.
+    pub(super) believed: Option<u64>,
 }
 
 impl Debugger {
@@ -89,9 +91,9 @@ impl Run<'_> {
             Entered::InternalError { suberror: InternalError::EMULATION, instruction, .. }
                 if instruction.first().is_none_or(|byte| *byte == INT3) =>
             {
-                self.at_byte()
+                self.at_byte(!instruction.is_empty())
             }
-            Entered::Exit(Exit::Debug { exception: 3, .. }) => match self.at_byte()? {
+            Entered::Exit(Exit::Debug { exception: 3, .. }) => match self.at_byte(true)? {
                 Some(next) => Ok(Some(next)),
                 None => self.give_breakpoint_back().map(Some),
             },
@@ -113,19 +115,24 @@ impl Run<'_> {
         Some((place, self.debug.plan.sites.get(&place.0).cloned()))
     }
 
-    /// The vCPU is at a planted byte, or at an int3 of the guest's own.
-    fn at_byte(&mut self) -> Result<Option<Next>> {
+    /// The vCPU is at a planted byte, or at an int3 of the guest's own: KVM has seen it, or could see nothing.
+    fn at_byte(&mut self, is_seen: bool) -> Result<Option<Next>> {
         let (regs, sregs) = self.registers()?;
         let at = linear(&regs, &sregs);
         let Some((place, site)) = self.planted(&sregs, at) else { return Ok(None) };
         match site {
             Some(Site { role: Role::Gate(vector), points, .. }) => self.at_gate(vector, at, &points).map(Some),
             Some(site) => self.at_points(at, &site.points).map(Some),
-            // It was there when the vCPU came here.
             None if self.machine.traps.is_trapped(place) => Ok(None),
-            None if self.machine.memory.raw_byte(place) != Some(INT3) => Ok(Some(Next::Go)),
-            None => Ok(None),
+            None => Ok(self.was_planted(place, at, is_seen).then_some(Next::Go)),
         }
+    }
+
+    /// Was there a planted byte when the vCPU came to `at`, which has gone since? If KVM saw none, it is believed once: code
+    /// that cannot be fetched would fail there for ever.
+    fn was_planted(&mut self, place: GuestPhys, at: u64, is_seen: bool) -> bool {
+        let is_gone = self.machine.memory.raw_byte(place).is_some_and(|byte| byte != INT3);
+        is_gone && (is_seen || self.debug.believed.replace(at) != Some(at))
     }
 
     /// A read of a port that no guest asked for: the instruction is completed, and its result taken back.

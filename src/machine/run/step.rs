@@ -3,6 +3,7 @@
 
 use iced_x86::{FlowControl, Instruction, Mnemonic};
 
+use crate::addr::GuestPhys;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::hook::Subject;
@@ -175,21 +176,40 @@ impl Run<'_> {
             self.vcpu().set_regs(&after);
             return Ok(if steps { Prepared::Done(self.after_step()?) } else { self.entering()? });
         }
+        if self.waits_inside(regs, sregs) {
+            let halted = self.halt_here(*regs)?;
+            return Ok(Prepared::Done(if steps { self.after_step()? } else { halted }));
+        }
         if self.can_step(sregs) {
             self.tell(ALONE, [0; 8])?;
         } else {
             self.set_trap_flag(regs, sregs)?;
             self.tell(0, [0; 8])?;
         }
-        let entered = {
-            let machine = self.machine;
-            let _alone = planted.and_then(|_| machine.world.alone(&machine.cpus));
-            planted.map_or(Ok(()), |place| machine.memory.lift(place))?;
-            let entered = self.lease.cpu().vcpu.enter();
-            planted.map_or(Ok(()), |place| machine.memory.lower(place))?;
-            entered?
-        };
-        self.passed(at, regs, entered)
+        match self.enter_past(planted)? {
+            Some(entered) => self.passed(at, regs, entered),
+            None => {
+                self.lease.cpu().debug.resume = Some(at);
+                Ok(Prepared::Entered(Entered::Interrupted))
+            }
+        }
+    }
+
+    /// Enters the guest with the byte at `planted` taken back, while no other vCPU is there; without one, as ever. None if
+    /// somebody changes the shape of memory just now.
+    fn enter_past(&mut self, planted: Option<GuestPhys>) -> Result<Option<Entered>> {
+        let (machine, id) = (self.machine, self.slot.id);
+        let alone = planted.and_then(|_| machine.world.alone(&machine.cpus));
+        if alone.is_none() && !machine.world.enter(id) {
+            return Ok(None);
+        }
+        let lifted = planted.map_or(Ok(()), |place| machine.memory.lift(place));
+        let entered = lifted.and_then(|()| self.lease.cpu().vcpu.enter());
+        let lowered = planted.map_or(Ok(()), |place| machine.memory.lower(place));
+        if alone.is_none() {
+            machine.world.leave(id);
+        }
+        lowered.and(entered).map(Some)
     }
 
     fn entering(&mut self) -> Result<Prepared> {
