@@ -16,7 +16,7 @@ use crate::source::ReadMemory;
 use crate::x86::segment::kind;
 use crate::x86::{Gpr, Regs, Segment, Sregs};
 
-use super::step::Decoded;
+use super::step::{Decoded, TRAP_FLAG};
 use super::{Next, Run};
 
 const INT3: u8 = 0xcc;
@@ -268,6 +268,7 @@ impl Run<'_> {
                 site
             }
             STEP if self.lease.cpu().debug.owns_trap_flag => None,
+            STEP if ring == 3 && rflags & TRAP_FLAG != 0 && self.adopt_stray()? => None,
             _ => return self.at_points(entry, points),
         };
         let selector = |word: u64| u16::try_from(word & 0xffff).unwrap_or(0);
