@@ -143,6 +143,20 @@ impl Points {
 }
 
 impl Plan {
+    /// A point that took a debug register and would do without one.
+    pub fn movable(&self) -> Option<(Arc<Point>, u64)> {
+        let mut slots = self.slots.iter().flatten();
+        let slot = slots.find(|slot| slot.point.wish.watch.is_none() && slot.point.wish.hardware.is_none())?;
+        Some((Arc::clone(&slot.point), slot.linear))
+    }
+
+    /// Takes the debug register of `point` away. It is to be planted otherwise.
+    pub fn give_slot(&mut self, point: &Arc<Point>) {
+        for slot in &mut self.slots {
+            slot.take_if(|slot| Arc::ptr_eq(&slot.point, point));
+        }
+    }
+
     /// Gives `point` a debug register. An error where all four are taken.
     pub fn take_slot(&mut self, point: &Arc<Point>, linear: u64) -> Result<()> {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) else {
@@ -182,9 +196,7 @@ impl Plan {
             point.set_removed(true);
             self.points.remove(&point.id);
         }
-        for slot in &mut self.slots {
-            slot.take_if(|slot| Arc::ptr_eq(&slot.point, point));
-        }
+        self.give_slot(point);
         self.sites.values_mut().for_each(|site| site.points.retain(|other| !Arc::ptr_eq(other, point)));
         point.set_mechanism(Mechanism::Pending);
         let needs_gate = |site: &Site| matches!(site.mechanism, Mechanism::Gate | Mechanism::Shim);

@@ -14,7 +14,7 @@ use crate::machine::trap::{Access, Operands, Table, Watch};
 use crate::source::ReadMemory;
 use crate::x86::{Gpr, Regs, Sregs};
 
-use super::step::SINGLE_STEP;
+use super::step_control::ALONE;
 use super::trap::Hit;
 use super::{Next, Run};
 
@@ -162,7 +162,7 @@ impl Run<'_> {
         let machine = self.machine;
         let told = self.lease.cpu().debug.told;
         if self.can_step(sregs) {
-            self.tell(told.0 | SINGLE_STEP, told.1)?;
+            self.tell(told.0 | ALONE, told.1)?;
         } else {
             self.set_trap_flag(regs, sregs)?;
             self.debug.is_on = true; // to take the trap for what it is
