@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import polars as pl  # type: ignore[import-not-found,unused-ignore]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 Row = TypeVar("Row")
 Self_ = TypeVar("Self_", bound="Table[Any]")
@@ -62,6 +62,10 @@ class Table(list[Row], Shown):
         if isinstance(index, slice):
             return type(self)(super().__getitem__(index), self.problems)
         return super().__getitem__(index)
+
+    def where(self: Self_, test: Callable[[Row], object]) -> Self_:
+        """Return the rows for which ``test`` holds, as such a table: ``tasks().where(lambda task: task.ppid == 1)``."""
+        return type(self)((row for row in self if test(row)), self.problems)
 
     def cells(self, row: Row) -> list[str]:
         """Return what is shown of a row."""
