@@ -232,13 +232,9 @@ class Syscalls(Table[Syscall]):
         "outcome": "",
         "microseconds": ">",
     }
+    EXPORTED = ("time", "duration", "cpu", "pid", "tid", "comm", "name", "call", "result", "error")
     TITLE = "system call"
     lost = 0
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the rows as dicts of plain values, as dataframes take them."""
-        names = ("time", "duration", "cpu", "pid", "tid", "comm", "name", "call", "result", "error")
-        return [{name: getattr(call, name) for name in names} for call in self]
 
 
 def text_of(parameters: tuple[Parameter, ...], index: int, words: tuple[int, ...], content: bytes) -> bytes:
