@@ -109,7 +109,7 @@ class Memory:
     def get(self, name: str) -> None:
         return None
 
-    def at(self, address: int) -> tuple[str, int] | None:
+    def lookup(self, address: int) -> tuple[str, int] | None:
         return {0x2000: ("__x64_sys_read", 0), 0x3000: ("__x64_sys_ni_syscall", 0), 0x4000: ("sys_old", 0)}[address]
 
 

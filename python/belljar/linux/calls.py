@@ -127,8 +127,8 @@ def prototypes(look: Reading) -> Prototypes:
 
 
 def _name(look: Reading, address: int) -> str | None:
-    at = look.symbols.at(address)
-    match = _IMPLEMENTATION.fullmatch(at[0]) if at is not None and at[1] == 0 else None
+    place = look.symbols.lookup(address)
+    match = _IMPLEMENTATION.fullmatch(place[0]) if place is not None and place[1] == 0 else None
     return match[1] if match else None
 
 
