@@ -53,6 +53,9 @@ pub struct Plan {
     pub sites: BTreeMap<u64, Site>,
     /// DR0 to DR3.
     pub slots: [Option<Slot>; 4],
+    /// How many trap flags of ours lie in frames that interrupts and system calls of the guest have pushed: the handler of
+    /// #DB stays trapped until they have come back.
+    pub strays: u32,
 }
 
 impl Plan {
@@ -222,7 +225,12 @@ impl Plan {
         point.set_mechanism(Mechanism::Pending);
         let needs_gate = |site: &Site| matches!(site.mechanism, Mechanism::Gate | Mechanism::Shim);
         let gates_are_wanted = self.sites.values().any(|site| needs_gate(site) && !site.points.is_empty());
-        let is_idle = |site: &Site| site.points.is_empty() && (site.role == Role::Points || !gates_are_wanted);
+        let has_strays = self.strays > 0;
+        let is_wanted = |role: Role| match role {
+            Role::Points => false,
+            Role::Gate(vector) => gates_are_wanted || has_strays && vector == 1,
+        };
+        let is_idle = |site: &Site| site.points.is_empty() && !is_wanted(site.role);
         let idle: Vec<_> = self.sites.iter().filter(|(_, site)| is_idle(site)).map(|(at, _)| *at).collect();
         self.sites.retain(|at, _| !idle.contains(at));
         idle

@@ -324,6 +324,10 @@ class Linux(Shown):
         """
         return SyscallTrace(self, names, pid, text, {"capacity": capacity, "policy": policy})
 
+    def runs(self, pid: int) -> Expression:
+        """Return what holds while a process (any thread of it) has the vCPU, in the kernel: for `when=`."""
+        return tracing.of_process(self, pid)
+
     def on_syscall(
         self,
         name: str,
