@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from belljar import bits
 from belljar._belljar import Registers, Segment
@@ -11,9 +11,10 @@ from belljar.descriptor import DescriptorTable
 from belljar.shown import Shown
 
 if TYPE_CHECKING:
-    from belljar._belljar import Mappings, Translation, VirtualMemory
+    from belljar._belljar import Translation, VirtualMemory
     from belljar.dump import Dump
     from belljar.listing import Listing
+    from belljar.mappings import Mappings
     from belljar.state import State
 
 _SEGMENTS = frozenset(("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt"))
@@ -45,6 +46,12 @@ class SavedRegisters(Mapping[str, int]):
             return self[name]
         except KeyError as error:
             raise AttributeError(*error.args) from None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: what was saved does not change."""
+        if not name.startswith("_"):
+            raise AttributeError(f"registers of a dump cannot be changed ({name}): they are what they were")
+        super().__setattr__(name, value)
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names."""
@@ -94,6 +101,12 @@ class SavedCPU(Shown):
         self._dump = dump
         self._state = state
         self.id = number
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: what was saved does not change."""
+        if name in _SEGMENTS or name in _PLAIN or name in bits.REGISTERS or name in {"regs", "rflags", "gdt", "idt"}:
+            raise AttributeError(f"registers of a dump cannot be changed ({name}): they are what they were")
+        super().__setattr__(name, value)
 
     def state(self) -> State:
         """Return everything that this vCPU held, as one value."""
@@ -163,12 +176,11 @@ class SavedCPU(Shown):
     def disasm(self, count: int = 1) -> Listing:
         """Return the next `count` instructions at the instruction pointer, as far as they are mapped."""
         base = 0 if self.bits == 64 else int(self._state["cs.base"])
-        found: Listing = self.virtual.disasm(base + int(self._state["regs.rip"]), count, bits=self.bits)
-        return found
+        return cast("Listing", self.virtual.disasm(base + int(self._state["regs.rip"]), count, bits=self.bits))
 
     def __dir__(self) -> list[str]:
         """Name the registers, too."""
-        return [*super().__dir__(), *_SEGMENTS, *_PLAIN, *bits.REGISTERS]
+        return sorted({*super().__dir__(), *_SEGMENTS, *_PLAIN, *bits.REGISTERS})
 
     def __repr__(self) -> str:
         """Show where it was."""
