@@ -8,11 +8,14 @@ from __future__ import annotations
 import gc
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from case import Case, Work
+
+Clock = Callable[[], int]  # nanoseconds
 
 BLOCK_NS = 20_000_000  # what a block aims at
 LONGEST_BLOCK_NS = 50_000_000
@@ -37,23 +40,23 @@ class Result:
     too_long: int
 
 
-def timed(work: Work, count: int) -> int:
-    begin = time.perf_counter_ns()
+def timed(work: Work, count: int, clock: Clock) -> int:
+    begin = clock()
     work(count)
-    return time.perf_counter_ns() - begin
+    return clock() - begin
 
 
-def fitting(case: Case) -> int:
+def fitting(case: Case, clock: Clock) -> int:
     """How often each way can do its work in one block; warms them up on the way."""
     count = 1
     while True:
-        slowest = max(timed(work, count) for work in case.ways)
+        slowest = max(timed(work, count, clock) for work in case.ways)
         if slowest > BLOCK_NS / 4:
             return max(1, count * BLOCK_NS // slowest)
         count *= 2
 
 
-def rounds(case: Case, pairs: int, count: int) -> list[list[int]]:
+def rounds(case: Case, pairs: int, count: int, clock: Clock) -> list[list[int]]:
     """The times of each way, round by round; each round begins with another one."""
     ways = case.ways
     found = []
@@ -61,18 +64,18 @@ def rounds(case: Case, pairs: int, count: int) -> list[list[int]]:
         times = [0] * len(ways)
         for step in range(len(ways)):
             at = (number + step) % len(ways)
-            times[at] = timed(ways[at], count)
+            times[at] = timed(ways[at], count, clock)
         found.append(times)
     return found
 
 
-def measure(case: Case, pairs: int) -> Result:
+def measure(case: Case, pairs: int, clock: Clock = time.perf_counter_ns) -> Result:
     """Alternate the ways, and which of them begins."""
-    count = fitting(case)
+    count = fitting(case, clock)
     gc.collect()
     gc.disable()  # a collection would land in whichever way runs at the time
     try:
-        found = rounds(case, pairs, count)
+        found = rounds(case, pairs, count, clock)
     finally:
         gc.enable()
     ratios = [case.ratio_of(times) for times in found]

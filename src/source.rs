@@ -5,6 +5,15 @@ use crate::addr::GuestPhys;
 use crate::error::Result;
 use crate::x86::{Regs, Sregs};
 
+/// Bytes to look for, some bits of which may be left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// What each byte is under its mask.
+    pub cells: Vec<(u8, u8)>,
+    /// Where in it two bytes are that are given whole, and rare as bytes go; one twice where there is no other.
+    pub rare: [usize; 2],
+}
+
 /// Something that guest-physical memory can be read from.
 pub trait ReadMemory {
     /// Fills `into` from `at` on, or says `Unbacked`.
@@ -21,6 +30,11 @@ pub trait ReadMemory {
     fn read_each(&self, addresses: &[u64], width: usize, into: &mut [u8]) -> Result<()> {
         let mut places = addresses.iter().zip(into.chunks_exact_mut(width.max(1)));
         places.try_for_each(|(at, value)| self.read(GuestPhys(*at), value))
+    }
+
+    /// An address up to which, from `from` on, `pattern` nowhere begins that ends before `end`; `from` where nothing is known.
+    fn pass_over(&self, from: GuestPhys, _end: GuestPhys, _pattern: &Pattern) -> GuestPhys {
+        from
     }
 }
 

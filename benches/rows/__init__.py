@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from case import Case
 
-from rows import breakpoints, inspection, machines, others, own_cost, threads
+from rows import breakpoints, debuggers, inspection, machines, others, own_cost, threads
 
 Row = Callable[[], Iterator[Case]]
 
@@ -28,4 +28,5 @@ ROWS: dict[str, Row] = {
     "16": threads.two_machines,
     "17": breakpoints.unmatched,
     "unicorn": others.unicorn,
+    "gdb": debuggers.conditional,
 }

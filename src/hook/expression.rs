@@ -158,14 +158,16 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// Little-endian guest-physical memory.
+    /// Little-endian guest-physical memory. Not inlined: expressions of other things would pay for its stack.
+    #[inline(never)]
     fn physical(&self, at: u64, size: u8) -> Option<u64> {
         let mut word = [0; 8];
         self.memory.read(GuestPhys(at), &mut word[..usize::from(size).min(8)]).ok()?;
         Some(u64::from_le_bytes(word))
     }
 
-    /// Little-endian memory where the vCPU sees it, across a page border too.
+    /// Little-endian memory where the vCPU sees it, across a page border too. Not inlined, as `physical`.
+    #[inline(never)]
     fn linear(&mut self, at: u64, size: u8) -> Option<u64> {
         let sregs = self.registers.system()?;
         let entry = |at: GuestPhys, size: u64| self.physical(at.0, u8::try_from(size).ok()?);
@@ -211,13 +213,19 @@ impl Expression {
                 let at = at.value(scope)?;
                 scope.linear(at, *size)?
             }
-            Self::Binary(how, left, right) => how.of(left.value(scope)?, right.value(scope)?)?,
+            Self::Binary(how, left, right) => how.of(left.operand(scope)?, right.operand(scope)?)?,
             Self::And(left, right) => u64::from(left.holds(scope) && right.holds(scope)),
             Self::Or(left, right) => u64::from(left.holds(scope) || right.holds(scope)),
             Self::Not(inner) => u64::from(!inner.holds(scope)),
             Self::IsIn(inner, values) => u64::from(values.binary_search(&inner.value(scope)?).is_ok()),
             Self::IsInRange(inner, range) => u64::from(range.contains(inner.value(scope)?)),
         })
+    }
+
+    /// The same; of a constant, which one side of a comparison mostly is, without a call.
+    #[inline]
+    fn operand(&self, scope: &mut Scope<'_>) -> Option<u64> {
+        if let Self::Constant(value) = self { Some(*value) } else { self.value(scope) }
     }
 
     /// Is it there, and not 0?

@@ -78,9 +78,9 @@ impl<'a, M: ReadMemory + ?Sized> VirtualMemory<'a, M> {
         if let Some(found) = self.walks.borrow().get(at) {
             return Ok(found);
         }
-        let found = self.walk(at).result?.gpa;
-        self.walks.borrow_mut().put(at, found);
-        Ok(found)
+        let found = self.walk(at).result?;
+        self.walks.borrow_mut().put(at, found.gpa, found.size);
+        Ok(found.gpa)
     }
 
     /// Where `at` lies, or `Unmapped`.
@@ -216,7 +216,13 @@ impl<'a, M: ReadMemory + ?Sized> VirtualMemory<'a, M> {
     fn gather_some(&self, addresses: &[u64], width: usize, into: &mut [u8], found: &mut Vec<u64>) -> Result<()> {
         found.clear();
         let whole = PAGE.saturating_sub(size(width)); // up to there in a page, all of a value is in it
-        for at in addresses {
+        loop {
+            let walks = self.walks.borrow();
+            let rest = addresses[found.len()..].iter();
+            let known = |at: &u64| walks.get(GuestVirt(*at)).filter(|_| at % PAGE <= whole);
+            found.extend(rest.map_while(known).map(|physical| physical.0));
+            drop(walks);
+            let Some(at) = addresses.get(found.len()) else { break };
             match self.find(GuestVirt(*at)) {
                 Ok(physical) if at % PAGE <= whole => found.push(physical.0),
                 _ => break,

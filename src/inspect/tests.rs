@@ -103,7 +103,7 @@ fn kept_walks_are_used_until_they_are_cleared() {
 fn the_table_of_walks_stays_small_however_many_there_are() {
     let mut walks = Walks::default();
     for page in 0..200_000 {
-        walks.put(GuestVirt(page << 12), GuestPhys(page << 13));
+        walks.put(GuestVirt(page << 12), GuestPhys(page << 13), 0x1000);
     }
     assert_eq!(walks.get(GuestVirt(199_999 << 12 | 5)), Some(GuestPhys(199_999 << 13 | 5)));
     assert!(walks.footprint() <= 1 << 20, "{}", walks.footprint());

@@ -10,42 +10,67 @@ const MOST: usize = 1 << 15;
 /// No page has this number.
 const NONE: u64 = u64::MAX;
 
-/// The pages that addresses were found in: each page has one place, where the next one that belongs there replaces it.
+/// Pages of this size and larger ones are kept by parts of this size.
+const LARGE: u64 = 2 << 20;
+
+/// The pages that addresses were found in.
 #[derive(Clone, Debug, Default)]
 pub struct Walks {
-    /// Number of the linear page, and address of the physical one.
-    places: Vec<(u64, u64)>,
-    /// Pages put in since the table has grown.
-    news: usize,
+    small: Places<PAGE>,
+    large: Places<LARGE>,
 }
 
 impl Walks {
     /// What `at` was translated to.
     #[inline]
     pub fn get(&self, at: GuestVirt) -> Option<GuestPhys> {
-        let number = at.0 / PAGE;
-        let (kept, page) = *self.places.get(self.place(number))?;
-        (kept == number).then_some(GuestPhys(page | (at.0 % PAGE)))
+        self.large.get(at).or_else(|| self.small.get(at))
     }
 
-    /// Keeps that `at` translates to `to`.
-    pub fn put(&mut self, at: GuestVirt, to: GuestPhys) {
-        if self.news >= self.places.len() && self.places.len() < MOST {
-            self.grow();
-        }
-        let number = at.0 / PAGE;
-        let place = self.place(number);
-        self.news += 1;
-        self.places[place] = (number, to.0 - to.0 % PAGE);
+    /// Keeps that `at` translates to `to`, which is in a page of `size` bytes.
+    pub fn put(&mut self, at: GuestVirt, to: GuestPhys, size: u64) {
+        if size >= LARGE { self.large.put(at, to) } else { self.small.put(at, to) }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        (self.news, self.places) = (0, Vec::new());
+        *self = Self::default();
     }
 
     /// How many bytes of memory it holds.
     pub fn footprint(&self) -> usize {
+        self.small.footprint() + self.large.footprint()
+    }
+}
+
+/// Pages of one size: each has one place, where the next one that belongs there replaces it.
+#[derive(Clone, Debug, Default)]
+struct Places<const SIZE: u64> {
+    /// Number of the linear page, and address of the physical one.
+    places: Vec<(u64, u64)>,
+    /// Pages put in since the table has grown.
+    news: usize,
+}
+
+impl<const SIZE: u64> Places<SIZE> {
+    #[inline]
+    fn get(&self, at: GuestVirt) -> Option<GuestPhys> {
+        let number = at.0 / SIZE;
+        let (kept, page) = *self.places.get(self.place(number))?;
+        (kept == number).then_some(GuestPhys(page | (at.0 % SIZE)))
+    }
+
+    fn put(&mut self, at: GuestVirt, to: GuestPhys) {
+        if self.news >= self.places.len() && self.places.len() < MOST {
+            self.grow();
+        }
+        let number = at.0 / SIZE;
+        let place = self.place(number);
+        self.news += 1;
+        self.places[place] = (number, to.0 - to.0 % SIZE);
+    }
+
+    fn footprint(&self) -> usize {
         self.places.capacity() * size_of::<(u64, u64)>()
     }
 

@@ -23,6 +23,11 @@ pub(super) fn refuse_shim(is_port: bool, span: Span) -> Result<()> {
 }
 
 impl Cpu {
+    /// May an access to `port` report an exception?
+    pub(super) fn may_report(&self, port: u16) -> bool {
+        port == SHIM_PORT && self.shim.is_some()
+    }
+
     /// The exception that an access to `port` reports; `None` if the access was the guest's own.
     pub(super) fn ring3_exception(&mut self, port: u16, memory: &Memory) -> Result<Option<Exception>> {
         if port != SHIM_PORT {

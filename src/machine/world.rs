@@ -58,10 +58,11 @@ impl World {
         drop(self.changed.wait_timeout_while(turn, SLICE, |held| *held));
     }
 
-    /// vCPU `id` has come out.
+    /// vCPU `id` has come out. Whoever waits for that may see it a little late (this costs no bus lock): it looks again.
+    #[inline]
     pub(super) fn leave(&self, id: u32) {
         let Some(place) = self.place(id) else { return };
-        place.store(false, Ordering::SeqCst);
+        place.store(false, Ordering::Release);
         if self.is_held.load(Ordering::SeqCst) {
             drop(self.turn());
             self.changed.notify_all();

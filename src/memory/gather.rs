@@ -3,7 +3,9 @@
 
 #![allow(unsafe_code)] // aligned words are read by one volatile load each, without what a copy of any length asks first
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress,
+};
 
 use crate::addr::GuestPhys;
 use crate::error::{Error, Result};
@@ -36,8 +38,10 @@ impl Memory {
         if state.closed {
             return Err(Error::Closed);
         }
+        let simple = width == WORD && state.patches.is_empty();
+        let done = if simple { aligned_words(&state.map, addresses, into) } else { 0 };
         let mut last: Option<&GuestRegionMmap<()>> = None;
-        for (&at, value) in addresses.iter().zip(into.chunks_exact_mut(width)) {
+        for (&at, value) in addresses[done..].iter().zip(into[done * width..].chunks_exact_mut(width)) {
             if !last.is_some_and(|region| read_of(region, at, value)) {
                 last = state.map.find_region(GuestAddress(at));
                 let found = last.is_some_and(|region| read_of(region, at, value));
@@ -49,6 +53,33 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+/// Fills `into` with the words at `addresses`, up to the first that is not aligned, or in no region: says how many.
+fn aligned_words(map: &GuestMemoryMmap<()>, addresses: &[u64], into: &mut [u8]) -> usize {
+    let (values, _) = into.as_chunks_mut::<WORD>();
+    let mut done = 0;
+    while let Some(region) = addresses.get(done).and_then(|at| map.find_region(GuestAddress(*at))) {
+        let here = words_of(region, &addresses[done..], &mut values[done..]);
+        if here == 0 {
+            break;
+        }
+        done += here;
+    }
+    done
+}
+
+/// The same, up to the first that is not in `region`.
+fn words_of(region: &GuestRegionMmap<()>, addresses: &[u64], values: &mut [[u8; WORD]]) -> usize {
+    let (base, last) = (region.start_addr().0, region.len() - size(WORD));
+    for (n, (at, value)) in addresses.iter().zip(&mut *values).enumerate() {
+        let offset = at.wrapping_sub(base);
+        match usize::try_from(offset) {
+            Ok(place) if offset <= last && place.is_multiple_of(WORD) => *value = word_at(region, place).to_ne_bytes(),
+            _ => return n,
+        }
+    }
+    addresses.len().min(values.len())
 }
 
 /// Fills `value` from `at` on, if all of it is in `region`.
@@ -67,6 +98,7 @@ fn read_of(region: &GuestRegionMmap<()>, at: u64, value: &mut [u8]) -> bool {
 }
 
 /// The word at `offset`, a multiple of its size, all of which is in `region`.
+#[inline]
 #[allow(clippy::cast_ptr_alignment)] // a mapping begins with a page, and the offset is a multiple
 fn word_at(region: &GuestRegionMmap<()>, offset: usize) -> u64 {
     debug_assert!(offset.is_multiple_of(WORD) && offset + WORD <= region.size());

@@ -7,6 +7,7 @@ mod backing;
 mod bulk;
 mod gather;
 mod hexdump;
+mod pass;
 mod patches;
 mod region;
 mod saved;
@@ -20,7 +21,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestR
 
 use crate::addr::GuestPhys;
 use crate::error::{Error, Near, Result};
-use crate::source::ReadMemory;
+use crate::source::{Pattern, ReadMemory};
 
 pub use backing::{Backing, FileMap, Pages, Source};
 pub use bulk::Poll;
@@ -378,6 +379,10 @@ impl ReadMemory for Memory {
 
     fn read_each(&self, addresses: &[u64], width: usize, into: &mut [u8]) -> Result<()> {
         self.gather_some(addresses, width, into)
+    }
+
+    fn pass_over(&self, from: GuestPhys, end: GuestPhys, pattern: &Pattern) -> GuestPhys {
+        self.first_maybe(from, end, pattern)
     }
 }
 

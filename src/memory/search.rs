@@ -1,19 +1,26 @@
-//! Searching guest memory, piece by piece: a match may lie across pieces and across regions that touch, never across a
-//! hole. It holds one piece and the matches, and gives way between two pieces.
+//! Searching guest memory: a match may lie across pieces and across regions that touch, never across a hole. It holds one
+//! piece and the matches, gives way between two pieces, and copies only where a match may be, if the memory can tell.
 
 use std::ops::ControlFlow;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use memchr::arch::all::packedpair;
 use memchr::memmem::Finder;
 
 use crate::addr::GuestPhys;
 use crate::error::{Error, Result};
-use crate::source::ReadMemory;
+use crate::source::{Pattern, ReadMemory};
 
 use super::{Memory, Poll, size};
 
-/// Bytes per piece: the copy and what is searched in it fit into the second-level cache together.
+/// Most bytes per piece: the copy and what is searched in it fit into the second-level cache together.
 const PIECE: usize = 64 << 10;
+
+/// Bytes of a piece where matches may be far apart.
+const SMALL: usize = 4 << 10;
+
+/// Bytes passed over between two looks at whether to go on.
+const STRIDE: u64 = 1 << 20;
 
 /// Patterns of more bytes than this, all together, make a table that is small rather than fast.
 const MANY: usize = 1 << 14;
@@ -36,7 +43,7 @@ pub enum Needle {
 /// A pattern with open bits: `byte & mask == value` for each of its bytes.
 #[derive(Debug)]
 pub struct Masked {
-    cells: Vec<(u8, u8)>,
+    pattern: Pattern,
     /// The longest run of whole bytes in it, and where that begins.
     anchor: Box<Finder<'static>>,
     anchor_at: usize,
@@ -107,7 +114,8 @@ impl Needle {
         if anchor.is_empty() {
             return Err(Error::Invalid("a pattern has at least one byte of which both digits are given".into()));
         }
-        Ok(Self::Masked(Masked { cells, anchor: Box::new(Finder::new(&anchor).into_owned()), anchor_at }))
+        let pattern = Pattern { cells, rare: rare(&anchor).map(|at| anchor_at + at) };
+        Ok(Self::Masked(Masked { pattern, anchor: Box::new(Finder::new(&anchor).into_owned()), anchor_at }))
     }
 
     /// Any of these.
@@ -123,8 +131,16 @@ impl Needle {
     /// The length of its longest pattern.
     fn longest(&self) -> usize {
         match self {
-            Self::Masked(one) => one.cells.len(),
+            Self::Masked(one) => one.pattern.cells.len(),
             Self::Many(many) => many.longest,
+        }
+    }
+
+    /// The one pattern, if it is one.
+    fn pattern(&self) -> Option<&Pattern> {
+        match self {
+            Self::Masked(one) => Some(&one.pattern),
+            Self::Many(_) => None,
         }
     }
 
@@ -135,7 +151,7 @@ impl Needle {
         mut found: impl FnMut(usize, usize, usize) -> ControlFlow<Result<()>>,
     ) -> ControlFlow<Result<()>> {
         match self {
-            Self::Masked(one) => one.each(bytes, |start| found(start, start + one.cells.len(), 0)),
+            Self::Masked(one) => one.each(bytes, |start| found(start, start + one.pattern.cells.len(), 0)),
             Self::Many(many) => many
                 .automaton
                 .find_overlapping_iter(bytes)
@@ -157,8 +173,8 @@ impl Masked {
     }
 
     fn matches(&self, bytes: &[u8]) -> bool {
-        bytes.len() >= self.cells.len()
-            && self.cells.iter().zip(bytes).all(|((value, mask), byte)| byte & mask == *value)
+        bytes.len() >= self.pattern.cells.len()
+            && self.pattern.cells.iter().zip(bytes).all(|((value, mask), byte)| byte & mask == *value)
     }
 }
 
@@ -181,6 +197,11 @@ fn longest_whole_run(cells: &[(u8, u8)]) -> (usize, Vec<u8>) {
         }
     }
     (best.start, cells[best].iter().map(|(value, _)| *value).collect())
+}
+
+/// Where two bytes are in `anchor` that are rare, as bytes of programs go.
+fn rare(anchor: &[u8]) -> [usize; 2] {
+    packedpair::Pair::new(anchor).map_or([0, 0], |pair| [pair.index1().into(), pair.index2().into()])
 }
 
 impl Memory {
@@ -221,8 +242,8 @@ fn search_stretch(
     poll: Poll<'_>,
     found: &mut Vec<Found>,
 ) -> ControlFlow<Result<()>> {
-    let keep = needle.longest() - 1; // of the piece before, in which a match may have begun
-    let step = PIECE.max(keep);
+    let beyond = size(needle.longest() - 1); // of a match that begins with the last byte of a piece
+    let mut piece = size(SMALL);
     let mut bytes: Vec<u8> = Vec::new();
     let mut at = first;
     while at < end {
@@ -232,23 +253,25 @@ fn search_stretch(
         if let Err(error) = poll() {
             return ControlFlow::Break(Err(error));
         }
-        let old = bytes.len().min(keep);
-        bytes.drain(..bytes.len() - old);
-        let n = usize::try_from(end - at).map_or(step, |left| left.min(step));
-        bytes.resize(old + n, 0);
-        if memory.read(GuestPhys(at), &mut bytes[old..]).is_err() {
+        let begin = needle.pattern().map_or(at, |pattern| {
+            let stride = at.saturating_add(beyond).saturating_add(STRIDE);
+            memory.pass_over(GuestPhys(at), GuestPhys(end.min(stride)), pattern).0
+        });
+        piece = if begin - at > 16 * piece { size(SMALL) } else { (2 * piece).min(size(PIECE).max(beyond)) };
+        let past = end.min(begin.saturating_add(piece));
+        bytes.resize(usize::try_from(end.min(past.saturating_add(beyond)) - begin).unwrap_or(0), 0);
+        if memory.read(GuestPhys(begin), &mut bytes).is_err() {
             bytes.clear(); // removed meanwhile: a hole
         }
-        let start = at - size(old);
-        needle.each(&bytes, |from, to, which| {
-            let at = start + size(from);
-            if to > old && at.is_multiple_of(place.align) {
+        needle.each(&bytes, |from, _, which| {
+            let at = begin + size(from);
+            if at < past && at.is_multiple_of(place.align) {
                 keep_match(found, at, which, place)
             } else {
                 ControlFlow::Continue(())
             }
         })?;
-        at += size(n);
+        at = past;
     }
     ControlFlow::Continue(())
 }

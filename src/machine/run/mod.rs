@@ -23,6 +23,7 @@ mod step_control;
 mod step_made;
 mod trace;
 mod trap;
+mod turn;
 mod until;
 
 use std::sync::Arc;
@@ -179,24 +180,41 @@ impl<'a> Run<'a> {
             if let Next::Stop(exit) = next {
                 return Ok(exit);
             }
-            if let Some(exit) = self.ended.take() {
-                return Ok(exit);
+            if self.ended.is_some()
+                && let Some(exit) = self.ended.take()
+            {
+                return Ok(exit); // the look alone: most turns end nothing, and taking writes
             }
         }
     }
 
     /// Takes over changes of the hooks.
+    #[inline]
     fn look_up_hooks(&mut self) {
         let generation = self.machine.hooks.generation();
         if self.generation != Some(generation) {
-            self.generation = Some(generation);
-            self.tables = self.machine.hooks.tables();
-            self.look_up_steps();
+            self.take_hooks(generation);
         }
     }
 
+    #[cold]
+    fn take_hooks(&mut self, generation: u64) {
+        self.generation = Some(generation);
+        self.tables = self.machine.hooks.tables();
+        self.look_up_steps();
+    }
+
     /// Answers one return of `KVM_RUN`.
+    #[inline]
     fn answer(&mut self, entered: Entered) -> Result<Next> {
+        match &entered {
+            Entered::Port(access) if !self.lease.cpu().may_report(access.port) => self.port_access(access),
+            _ => self.answer_other(entered),
+        }
+    }
+
+    /// One that is no access to a port of the guest's, or may be none.
+    fn answer_other(&mut self, entered: Entered) -> Result<Next> {
         let (exit, stop) = match entered {
             Entered::Interrupted => return self.interrupted(),
             Entered::Port(access) => match self.lease.cpu().ring3_exception(access.port, &self.machine.memory)? {

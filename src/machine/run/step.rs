@@ -13,66 +13,10 @@ use crate::x86::{Gpr, Regs, Sregs};
 
 use super::debug::linear;
 use super::step_control::ALONE;
+use super::turn::Prepared;
 use super::{Next, Run};
 
-/// How a run goes on after its preparation.
-pub(super) enum Prepared {
-    /// Into the guest.
-    Enter,
-    /// It has been there: this is what came out.
-    Entered(Entered),
-    /// It has been answered.
-    Done(Next),
-}
-
 impl Run<'_> {
-    /// One entry of the guest, and what comes of it.
-    pub(super) fn turn(&mut self) -> Result<Next> {
-        let is_debugged = self.is_debugged();
-        let prepared = if is_debugged { self.prepare()? } else { Prepared::Enter };
-        self.watch.entering();
-        let entered = match prepared {
-            Prepared::Enter => self.enter_guest(),
-            Prepared::Entered(entered) => Ok(entered),
-            Prepared::Done(next) => return Ok(next),
-        };
-        self.watch.left();
-        let entered = entered?;
-        if is_debugged && let Some(next) = self.debug_exit(&entered)? {
-            return Ok(next);
-        }
-        let next = self.answer_in_order(entered)?;
-        if self.pending && self.debug.steps() && matches!(next, Next::Go) {
-            self.complete_step()?;
-        }
-        Ok(next)
-    }
-
-    /// Is there anything to prepare before an entry, or to look at after one?
-    pub(super) fn is_debugged(&self) -> bool {
-        self.debug.is_on || self.debug.generation != self.machine.points.generation()
-    }
-
-    /// Enters the guest, unless another vCPU is to be alone there.
-    pub(super) fn enter_guest(&mut self) -> Result<Entered> {
-        let (world, id) = (&self.machine.world, self.slot.id);
-        if !world.enter(id) {
-            return Ok(Entered::Interrupted);
-        }
-        let entered = self.lease.cpu().vcpu.enter();
-        world.leave(id);
-        entered
-    }
-
-    /// Completes an access inside KVM, unless another vCPU is to be alone: it looks at memory, as the guest does.
-    pub(super) fn complete_inside(&mut self) -> Result<Entered> {
-        let (world, id) = (&self.machine.world, self.slot.id);
-        while !world.enter(id) {}
-        let entered = self.lease.cpu().vcpu.complete();
-        world.leave(id);
-        entered
-    }
-
     /// Takes over changes of the points.
     pub(super) fn look_up_points(&mut self) {
         let generation = self.machine.points.generation();
@@ -93,7 +37,6 @@ impl Run<'_> {
 
     /// Before an entry: plants what can be planted by now, tells KVM what is wanted, and gets past the breakpoint at which
     /// the vCPU was stopped.
-    #[cold]
     pub(super) fn prepare(&mut self) -> Result<Prepared> {
         self.look_up_points();
         if std::mem::take(&mut self.debug.has_stepped) {
