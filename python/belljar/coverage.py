@@ -21,6 +21,7 @@ import numpy.typing as npt
 from belljar import drcov
 from belljar.drcov import Module
 from belljar.errors import ImageError
+from belljar.shown import Shown
 
 if TYPE_CHECKING:
     from belljar._belljar import Symbols
@@ -51,7 +52,7 @@ class SymbolCoverage(NamedTuple):
     """How many it has; 0 where that is not known."""
 
 
-class Coverage:
+class Coverage(Shown):
     """The code that has been executed: blocks of instructions one after the other, and how often each was entered.
 
     ``trace.coverage()`` makes one of a trace of steps or branches. Several are put together by ``|``, and compared by

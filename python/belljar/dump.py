@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from belljar import _belljar, vmcoreinfo
 from belljar._belljar import Memory, Symbols
-from belljar.errors import ImageError, RunningError
+from belljar.errors import BelljarError, ImageError, RunningError
+from belljar.listing import names
 from belljar.saved_cpu import SavedCPU
 from belljar.shown import Shown
 from belljar.state import State
@@ -34,6 +35,8 @@ OURS = "BELLJAR"
 ABOUT, SYMBOLS = 0x102, 0x103
 """Kinds of our own notes, beside 0x101 for a vCPU's state: what wrote the file, and the symbols that it knew."""
 FORMATS = ("elf", "raw")
+LARGEST_KERNEL = 1 << 30
+"""Bytes; there is no room for more at the addresses of Linux' image (Documentation/arch/x86/x86_64/mm.rst)."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,13 @@ class Dump(Shown):
     def virtual(self, cr3: int | None = None, *, cpu: int = 0) -> VirtualMemory:
         """Return the memory of the address space whose tables are at `cr3`, in the paging mode of vCPU `cpu`.
 
-        Without a `cr3`, that of the vCPU.
+        Without a `cr3`, that of the vCPU. ValueError where the dump tells of no vCPU: nothing says the mode then.
         """
         if not 0 <= cpu < len(self.cpus):
+            if not self.cpus:
+                _ = self.cpu  # says what to do
             raise ValueError(f"the dump has {len(self.cpus)} vCPUs, from 0 on; {cpu} is none")
-        return _belljar.saved_virtual(self.memory, self.cpus[cpu].state().to_bytes(), cr3, self._symbols)
+        return _belljar.saved_virtual(self.memory, self.cpus[cpu].state().to_bytes(), cr3, names(self, check=False))
 
     def translate(self, at: int, cr3: int | None = None, **checks: Any) -> Translation:
         """Return where the virtual address `at` leads, by the tables at `cr3` (by default the first vCPU's)."""
@@ -255,7 +260,7 @@ def dump(guest: VM | Dump, path: str | os.PathLike[str], format: str = "elf") ->
         notes = [("VMCOREINFO", 0, info.raw)] if info else []
         about, symbols = _about(guest), _symbols(guest)
         notes += [(OURS, ABOUT, json.dumps(about).encode()), (OURS, SYMBOLS, json.dumps({"symbols": symbols}).encode())]
-        _belljar.dump_write(guest.memory, part, states, notes, _direct_map(guest, info))
+        _belljar.dump_write(guest.memory, part, states, notes, _direct_map(guest, info), _kernel(guest, info))
 
 
 def _about(guest: VM | Dump) -> dict[str, Any]:
@@ -296,6 +301,18 @@ def _direct_map(guest: VM | Dump, info: VmCoreInfo | None) -> int | None:
         return None
     base = 1 if found.gpa is None else array - found.gpa
     return base if base % (1 << 30) == 0 else None
+
+
+def _kernel(guest: VM | Dump, info: VmCoreInfo | None) -> tuple[int, int, int] | None:
+    """Return where a Linux kernel's image is, its length and virtual address, where gdb looks for variables."""
+    if info is None:
+        return None
+    try:
+        found = _belljar.find_kernel(guest.memory, [int(cpu.cr3) for cpu in guest.cpus])
+    except BelljarError:
+        return None
+    end = -(-(found.symbols.get("_end") or 0) // 0x1000) * 0x1000
+    return (found.gpa, end - found.base, found.base) if 0 < end - found.base <= LARGEST_KERNEL else None
 
 
 @contextlib.contextmanager

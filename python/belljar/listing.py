@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
-from typing import SupportsIndex, overload
+from typing import Any, SupportsIndex, overload
 
 from belljar._belljar import Instruction
 from belljar.shown import Shown
@@ -43,6 +44,17 @@ class Listing(list[Instruction], Shown):
             mark = ">" if one.address == self.here else " "
             lines.append(f"{mark} {one.address:#6x}  {one.bytes.hex():<20} {one.text}{target}")
         return "\n".join(lines)
+
+
+def names(guest: Any, check: bool = True) -> Any:
+    """Return what names places in the listings of a guest: the symbols of its image, else those of its Linux kernel.
+
+    The kernel's are taken where it has been found before (``guest.linux``); it is not looked for. Without `check`, it is
+    taken to be there still.
+    """
+    own, linux = guest.symbols, sys.modules.get("belljar.linux.linux")
+    known = linux.Linux.known(guest, check) if linux is not None and not len(own) else None
+    return own if known is None else known.symbols
 
 
 def label(listing: Sequence[Instruction], number: int) -> str | None:

@@ -47,6 +47,12 @@ class SavedRegisters(Mapping[str, int]):
         except KeyError as error:
             raise AttributeError(*error.args) from None
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: what was saved does not change."""
+        if not name.startswith("_"):
+            raise AttributeError(f"registers of a dump cannot be changed ({name}): they are what they were")
+        super().__setattr__(name, value)
+
     def __iter__(self) -> Iterator[str]:
         """Go through the names."""
         return iter(self.NAMES)
@@ -95,6 +101,12 @@ class SavedCPU(Shown):
         self._dump = dump
         self._state = state
         self.id = number
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: what was saved does not change."""
+        if name in _SEGMENTS or name in _PLAIN or name in bits.REGISTERS or name in {"regs", "rflags", "gdt", "idt"}:
+            raise AttributeError(f"registers of a dump cannot be changed ({name}): they are what they were")
+        super().__setattr__(name, value)
 
     def state(self) -> State:
         """Return everything that this vCPU held, as one value."""
@@ -168,7 +180,7 @@ class SavedCPU(Shown):
 
     def __dir__(self) -> list[str]:
         """Name the registers, too."""
-        return [*super().__dir__(), *_SEGMENTS, *_PLAIN, *bits.REGISTERS]
+        return sorted({*super().__dir__(), *_SEGMENTS, *_PLAIN, *bits.REGISTERS})
 
     def __repr__(self) -> str:
         """Show where it was."""

@@ -6,6 +6,7 @@ carries, so that none has to be found. It never writes to the guest.
 
 from __future__ import annotations
 
+import difflib
 import io
 import itertools
 import tempfile
@@ -220,6 +221,11 @@ class Session:
         self.context.symbol_space.append(table)
         contexts.Module.create(self.context, KERNEL, PRIMARY, 0, symbol_table_name="linux")
 
+    @property
+    def plugins(self) -> list[str]:
+        """The names of the plugins that `run` takes, sorted."""
+        return sorted(framework.list_plugins())
+
     def run(self, plugin: str | type[Any], **options: Any) -> list[dict[str, Any]]:
         """Run a plugin ("linux.pslist.PsList", or its class) and return its rows by column.
 
@@ -243,9 +249,9 @@ class Session:
         if isinstance(plugin, str):
             if plugin not in known:
                 near = [name for name in known if plugin.lower() in name.lower()]
-                raise ValueError(
-                    f"Volatility has no plugin {plugin!r}" + (f"; there is {', '.join(near[:5])}" if near else "")
-                )
+                near = near or difflib.get_close_matches(plugin, known, 5, 0.5)
+                like = ", ".join(near[:5]) if near else "what session.plugins lists"
+                raise ValueError(f"Volatility has no plugin {plugin!r}; there is {like}")
             plugin = known[plugin]
         assert not isinstance(plugin, str)
         path = interfaces.configuration.path_join("plugins", plugin.__name__)

@@ -53,6 +53,9 @@ pub struct Plan {
     pub sites: BTreeMap<u64, Site>,
     /// DR0 to DR3.
     pub slots: [Option<Slot>; 4],
+    /// How many trap flags of ours lie in frames that interrupts and system calls of the guest have pushed: the handler of
+    /// #DB stays trapped until they have come back.
+    pub strays: u32,
 }
 
 impl Plan {
@@ -222,7 +225,12 @@ impl Plan {
         point.set_mechanism(Mechanism::Pending);
         let needs_gate = |site: &Site| matches!(site.mechanism, Mechanism::Gate | Mechanism::Shim);
         let gates_are_wanted = self.sites.values().any(|site| needs_gate(site) && !site.points.is_empty());
-        let is_idle = |site: &Site| site.points.is_empty() && (site.role == Role::Points || !gates_are_wanted);
+        let has_strays = self.strays > 0;
+        let is_wanted = |role: Role| match role {
+            Role::Points => false,
+            Role::Gate(vector) => gates_are_wanted || has_strays && vector == 1,
+        };
+        let is_idle = |site: &Site| site.points.is_empty() && !is_wanted(site.role);
         let idle: Vec<_> = self.sites.iter().filter(|(_, site)| is_idle(site)).map(|(at, _)| *at).collect();
         self.sites.retain(|at, _| !idle.contains(at));
         idle
@@ -272,6 +280,22 @@ mod tests {
         assert_eq!(plan.registers(0).map(|r| (r[0], r[7])), Some((0x2000, 0x000d_0400 | 0b1010_1010)));
         points.change(|plan| Ok(plan.drop_point(&data, true))).expect("there");
         points.change(|plan| plan.take_slot(&code[3], 9)).expect("free again");
+    }
+
+    #[test]
+    fn a_register_is_given_up_by_who_can_do_without_and_by_nobody_else() {
+        let points = Points::default();
+        let data = points.add(Wish { watch: Some(Watch { size: 4, reads: false }), ..wish(0x2000) });
+        let fixed = points.add(Wish { hardware: Some(true), ..wish(0x3000) });
+        let free = points.add(wish(0x4000));
+        for (point, at) in [(&data, 0x2000), (&fixed, 0x3000)] {
+            points.change(|plan| plan.take_slot(point, at)).expect("room");
+        }
+        assert!(points.plan().movable().is_none());
+        points.change(|plan| plan.take_slot(&free, 0x4000)).expect("room");
+        assert_eq!(points.plan().movable().map(|(point, at)| (point.id, at)), Some((free.id, 0x4000)));
+        points.change(|plan| Ok(plan.give_slot(&free))).expect("done");
+        assert_eq!(points.plan().registers(0).map(|words| (words[0], words[1], words[2])), Some((0x2000, 0x3000, 0)));
     }
 
     #[test]

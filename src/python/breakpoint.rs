@@ -8,13 +8,14 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::addr::GuestPhys;
+use crate::addr::{GuestPhys, Span};
 use crate::debug::{Mechanism, Place, Point, Wish};
 use crate::hook::{Subject, Wanted};
 
 use super::address::{Address, Fitting};
 use super::expression::{Expression, filter};
 use super::hook::Handle;
+use super::points::Known;
 use super::vm::VM;
 
 /// A breakpoint: what `vm.breakpoint()` returns. Use it as a context manager, or keep it to remove it later.
@@ -25,6 +26,41 @@ pub struct Breakpoint {
     /// As it was named.
     symbol: Option<String>,
     state: Mutex<State>,
+}
+
+/// What a VM remembers of a breakpoint, whether or not Python still has its handle.
+#[derive(Clone)]
+pub struct Facts {
+    point: Arc<Point>,
+    symbol: Option<String>,
+}
+
+impl Facts {
+    /// Has it not been removed?
+    pub fn is_there(&self) -> bool {
+        !self.point.is_removed()
+    }
+
+    /// The address.
+    pub fn span(&self) -> Span {
+        let at = address_of(&self.point.wish);
+        Span { first: at, last: at }
+    }
+
+    /// The breakpoint, with the handler that it has.
+    pub fn handle(&self, vm: &Bound<'_, VM>) -> PyResult<Breakpoint> {
+        let handle = Handle::of_point(vm, self.point.id).map(|handle| Py::new(vm.py(), handle)).transpose()?;
+        let state = State { point: Some(Arc::clone(&self.point)), handle, is_removed: false };
+        let (wish, symbol) = (self.point.wish.clone(), self.symbol.clone());
+        Ok(Breakpoint { vm: vm.clone().unbind(), wish, symbol, state: Mutex::new(state) })
+    }
+}
+
+fn address_of(wish: &Wish) -> u64 {
+    match wish.place {
+        Place::Linear(at) => at,
+        Place::Physical(at) => at.0,
+    }
 }
 
 /// The point and its handler, once there is one.
@@ -55,9 +91,6 @@ impl Breakpoint {
     /// Plants it, with `function` answering its hits.
     fn plant(slf: &Bound<'_, Self>, function: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        if let Some(function) = function.filter(|function| !function.is_callable()) {
-            return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
-        }
         let machine = Arc::clone(this.vm.get().machine());
         let wish = Wish { stops: function.is_none(), ..this.wish.clone() };
         // First switched off: the guest must not come to it before its handler is there.
@@ -73,7 +106,11 @@ impl Breakpoint {
             handle.get().remove(py)?;
         }
         let mut state = this.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.point, state.handle) = (Some(planted?), handle);
+        let point = planted?;
+        let facts = Facts { point: Arc::clone(&point), symbol: this.symbol.clone() };
+        (state.point, state.handle) = (Some(point), handle);
+        drop(state);
+        this.vm.get().points.remember(id, Known::Breakpoint(facts));
         Ok(())
     }
 }
@@ -89,10 +126,7 @@ impl Breakpoint {
     /// The address: linear, or guest-physical with physical=True.
     #[getter]
     fn address(&self) -> u64 {
-        match self.wish.place {
-            Place::Linear(at) => at,
-            Place::Physical(at) => at.0,
-        }
+        address_of(&self.wish)
     }
 
     /// The symbol that it was named by, or None.
@@ -183,9 +217,12 @@ impl Breakpoint {
         let state = match self.point() {
             None => "call it with a function".into(),
             Some(point) if point.is_removed() => format!("removed, {} hits", point.hits()),
+            Some(point) if !self.enabled() => format!("disabled, {} hits", point.hits()),
             Some(point) => format!("{}, {} hits", point.mechanism().name(), point.hits()),
         };
-        format!("<Breakpoint at {name}{:#x}: {state}>", self.address())
+        let id = self.point().map(|point| format!("{} ", point.id)).unwrap_or_default();
+        let physical = if self.physical() { "guest-physical " } else { "" };
+        format!("<Breakpoint {id}at {name}{physical}{:#x}: {state}>", self.address())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -281,5 +318,41 @@ impl Breakpoint {
     #[getter]
     fn when(&self) -> Option<Expression> {
         self.wish.when.clone().map(Expression)
+    }
+
+    /// The address space that it is for (CR3 without its low 12 bits), or None.
+    #[getter]
+    fn cr3(&self) -> Option<u64> {
+        self.wish.cr3
+    }
+
+    /// The number of the vCPU that it is for, or None.
+    #[getter]
+    fn vcpu(&self) -> Option<u32> {
+        self.wish.vcpu
+    }
+
+    /// Is it removed at its first hit?
+    #[getter]
+    fn once(&self) -> bool {
+        self.wish.once
+    }
+
+    /// Is the address guest-physical?
+    #[getter]
+    fn physical(&self) -> bool {
+        matches!(self.wish.place, Place::Physical(_))
+    }
+
+    /// The function that is called at a hit, or None where a hit ends the run.
+    #[getter]
+    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.handle(py).and_then(|handle| handle.get().function(py))
+    }
+
+    /// Seconds spent in the function so far.
+    #[getter]
+    fn seconds(&self, py: Python<'_>) -> f64 {
+        self.handle(py).map_or(0.0, |handle| handle.get().seconds())
     }
 }

@@ -157,7 +157,7 @@ impl Btf {
     /// The prototype of a function: `function("do_sys_openat2").parameters`. KeyError if there is none.
     fn function(&self, name: &str) -> PyResult<BtfFunction> {
         let found = self.0.function(name);
-        let found = found.ok_or_else(|| PyKeyError::new_err(format!("no function '{name}'")))?;
+        let found = found.ok_or_else(|| PyKeyError::new_err(format!("no function '{name}' in these types; find(\"*part*\") looks for its like (symbols in assembly have no prototype)")))?;
         let named = found.parameters.into_iter().map(|(name, id)| (name, self.0.type_name(id))).collect::<Vec<_>>();
         let prototype = self.0.find(name, &[Kind::Function]).and_then(|id| self.0.raw(id));
         let text = prototype.map(|raw| self.0.declaration(raw.size_or_type, name)).unwrap_or_default();

@@ -7,6 +7,8 @@ use pyo3::types::PyBytes;
 
 use crate::x86::{Instruction as Core, disassemble};
 
+use super::vm::VM;
+
 /// One decoded instruction: where it is, its bytes, and its text in Intel syntax.
 ///
 /// Where symbols are known, `symbol` names the place that it is at, and `target_symbol` the one that it refers to.
@@ -72,6 +74,11 @@ impl Instruction {
         let target = self.target_symbol.as_ref().map(|name| format!(" <{name}>")).unwrap_or_default();
         format!("<{:#x}: {bytes}  {}{target}>", self.core.address, self.core.text)
     }
+}
+
+/// What names places in the listings of a guest.
+pub fn names<'py>(guest: &Bound<'py, VM>) -> PyResult<Bound<'py, PyAny>> {
+    guest.py().import("belljar.listing")?.getattr("names")?.call1((guest,))
 }
 
 /// Decodes `code` as instructions of `bits` (16, 32 or 64) that lie at `at`, at most `count` of them.

@@ -9,7 +9,8 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::addr::{GuestPhys, page_ceil, page_floor};
 use crate::error::{Error, Result as CoreResult};
-use crate::inspect::saved::{Note, Segment, notes, write};
+use crate::inspect::saved::write::{self, Alias};
+use crate::inspect::saved::{Note, Segment, notes};
 use crate::machine::saved::{Guest, open};
 use crate::memory::{self, Part, Source};
 use crate::x86::{Space, State as Core};
@@ -17,7 +18,6 @@ use crate::x86::{Space, State as Core};
 use super::address::Address;
 use super::memory::{Memory, Of, copied, os_error};
 use super::running::detached;
-use super::symbols::Symbols;
 use super::typed::Session;
 use super::virtual_memory::VirtualMemory;
 use super::vm::VM;
@@ -45,8 +45,12 @@ pub fn dump_read(py: Python<'_>, path: PathBuf, raw: Option<Vec<(u64, u64, bool)
 }
 
 /// Writes `memory`, the states of the vCPUs and other notes as an ELF core file; or with raw=True the memory alone.
+///
+/// `direct_map` is where the guest sees address 0, and `kernel` (address, length, virtual address) memory that it sees
+/// elsewhere.
 #[pyfunction]
-#[pyo3(signature = (memory, path, states: "list[bytes]", notes: "list[tuple[str, int, bytes]]", direct_map: "int | None" = None, *, raw = false) -> "None")]
+#[pyo3(signature = (memory, path, states: "list[bytes]", notes: "list[tuple[str, int, bytes]]", direct_map: "int | None" = None, kernel: "tuple[int, int, int] | None" = None, *, raw = false) -> "None")]
+#[expect(clippy::too_many_arguments, reason = "one call writes one file")]
 pub fn dump_write(
     py: Python<'_>,
     memory: &Bound<'_, Memory>,
@@ -54,14 +58,16 @@ pub fn dump_write(
     states: Vec<Vec<u8>>,
     notes: Vec<(String, u32, Vec<u8>)>,
     direct_map: Option<u64>,
+    kernel: Option<(u64, u64, u64)>,
     raw: bool,
 ) -> PyResult<()> {
     let states = states.iter().map(|s| super::state::decoded(s)).collect::<PyResult<Vec<_>>>()?;
     let memory = memory.get();
+    let alias = kernel.map(|(at, len, virt)| Alias { at, len, virt });
     let file = py.detach(|| File::create(&path)).map_err(|e| os_error(&e, path.clone()))?;
     let written = detached(py, || -> CoreResult<Option<Error>> {
         let regions: Vec<_> = memory.core().list()?.iter().map(|r| (r.at.0, r.len, r.rom)).collect();
-        let (head, segments) = if raw { raw_file(&regions) } else { core_file(&regions, &states, notes, direct_map) };
+        let (head, segments) = if raw { raw_file(&regions) } else { core_file(&regions, &states, notes, (direct_map, alias)) };
         // An error of the file's is told with its path; one of ours as it is.
         match write::write(&file, &head, &segments, memory.core(), &super::memory::seldom()) {
             Err(error @ Error::Host { .. }) => Ok(Some(error)),
@@ -78,7 +84,7 @@ fn core_file(
     regions: &[(u64, u64, bool)],
     states: &[Core],
     others: Vec<(String, u32, Vec<u8>)>,
-    direct_map: Option<u64>,
+    (direct_map, kernel): (Option<u64>, Option<Alias>),
 ) -> (Vec<u8>, Vec<Segment>) {
     let of = |(id, state)| notes::of_state(id, state);
     let mut all: Vec<_> = (0..).zip(states).flat_map(of).collect();
@@ -89,7 +95,9 @@ fn core_file(
         _ => 2,
     });
     all.extend(others.into_iter().map(|(name, kind, data)| Note { name, kind, data }));
-    write::elf(regions, &all, |at| direct_map.map_or(at, |base| base.wrapping_add(at)))
+    let of_kernel = |at: u64| kernel.filter(|k| at >= k.at && at - k.at < k.len).map(|k| k.virt.wrapping_add(at - k.at));
+    let usual = |at: u64| direct_map.map_or(at, |base| base.wrapping_add(at));
+    write::elf(&write::cut(regions, kernel), &all, |at| of_kernel(at).unwrap_or_else(|| usual(at)))
 }
 
 fn raw_file(regions: &[(u64, u64, bool)]) -> (Vec<u8>, Vec<Segment>) {
@@ -142,17 +150,16 @@ fn pages_of(parts: &[(u64, Vec<u8>)]) -> CoreResult<Vec<Part>> {
 
 /// The memory of the address space whose tables are at `cr3`, in the paging mode that `state` says; without one, its own.
 #[pyfunction]
-#[pyo3(signature = (memory, state, cr3 = None, symbols = None))]
+#[pyo3(signature = (memory, state, cr3 = None, symbols: "object" = None))]
 pub fn saved_virtual(
     py: Python<'_>,
     memory: &Bound<'_, Memory>,
     state: &[u8],
     cr3: Option<u64>,
-    symbols: Option<&Bound<'_, Symbols>>,
+    symbols: Option<Py<PyAny>>,
 ) -> PyResult<VirtualMemory> {
     let space = Space::of(&super::state::decoded(state)?.sregs);
     let space = cr3.map_or(space, |cr3| space.with_cr3(cr3));
-    let symbols = symbols.map(|symbols| symbols.get().table()).unwrap_or_default();
     Ok(VirtualMemory::new(memory.get().of().clone_ref(py), space).with_symbols(symbols))
 }
 

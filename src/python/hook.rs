@@ -185,6 +185,13 @@ impl Handle {
         Self { vm: vm.clone().unbind(), subject, wanted, when, armed: Mutex::new(Some(armed)) }
     }
 
+    /// Another handle of the handler that a breakpoint or watchpoint has.
+    pub(super) fn of_point(vm: &Bound<'_, VM>, id: u32) -> Option<Self> {
+        let hooks = vm.get().hooks();
+        let mine = hooks.iter().find(|(hook, _)| hook.subject == Subject::Point(id));
+        mine.map(|(hook, function)| Self::of(vm, hook, function))
+    }
+
     /// What is registered, unless it has been removed.
     pub(super) fn hook(&self) -> Option<Arc<Hook>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|a| a.hook.upgrade())
@@ -274,7 +281,7 @@ impl Handle {
 
     /// Seconds spent in the function so far; kept when it has been removed. Native handlers take none that is counted.
     #[getter]
-    fn seconds(&self) -> f64 {
+    pub(super) fn seconds(&self) -> f64 {
         let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         armed.as_ref().map_or(0.0, |a| time_of(a.use_of.ticks()).as_secs_f64())
     }
@@ -314,7 +321,7 @@ impl Handle {
             Subject::Mmio(s) => span(s, "address", "addresses"),
             Subject::Msr(s) => span(s, "MSR", "MSRs"),
             Subject::Kind(kind) => class_name(kind).into(),
-            Subject::Point(id) => format!("point {id}"),
+            Subject::Point(id) => self.vm.get().points.described(id),
             Subject::Any => "every exit".into(),
         };
         let name = match self.function(py) {

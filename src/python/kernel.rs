@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::PyKeyError;
+use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -114,19 +114,24 @@ impl VM {
     /// It is looked for once, and again after another kernel was booted. Raises KernelError if there is none, or none yet.
     #[getter]
     fn linux(slf: Bound<'_, Self>) -> PyResult<Linux<'_>> {
+        slf.get().machine().memory.check_open()?;
         Linux::of(slf.py(), "of", (slf.clone(),))
     }
 }
 
-/// Finds the Linux kernel that runs in `memory`, without any profile.
+/// Finds the Linux kernel that runs in `memory`, without any profile. A VM or a dump will do, too.
 ///
 /// `cr3` are those of the vCPUs, if they are known: the kernel is looked for first where they map it; without them, or if
 /// it is not there, in all of memory. Raises KernelError if there is none, or none that its own page tables map. Other
 /// threads run meanwhile, the guest too, and Ctrl-C ends it.
 #[pyfunction]
-#[pyo3(signature = (memory, cr3 = Vec::new()), text_signature = "(memory, cr3=())")]
-pub fn find_kernel(py: Python<'_>, memory: &Memory, cr3: Vec<u64>) -> PyResult<Kernel> {
-    let core = memory.core();
+#[pyo3(signature = (memory: "Memory | VM | Dump", cr3 = Vec::new()), text_signature = "(memory, cr3=())")]
+pub fn find_kernel(py: Python<'_>, memory: &Bound<'_, PyAny>, cr3: Vec<u64>) -> PyResult<Kernel> {
+    let of_guest = memory.getattr_opt("memory")?;
+    let memory = of_guest.as_ref().unwrap_or(memory).cast::<Memory>().map_err(|_| {
+        PyTypeError::new_err(format!("a kernel is looked for in a VM, a dump or their memory, not in {memory:?}"))
+    })?;
+    let core = memory.get().core();
     let find = || linux::find(core, &core.stretches(GuestPhys(0), GuestPhys(u64::MAX)), &cr3, &seldom());
     detached(py, find).map(Kernel)
 }

@@ -33,6 +33,7 @@ mod memory;
 mod memory_map;
 mod msrs;
 mod native;
+mod points;
 mod regs;
 mod running;
 mod segment;

@@ -13,7 +13,7 @@ use super::vm::VM;
 
 #[pymethods]
 impl Handle {
-    /// What the handler is for: "port", "mmio", "msr", or the class of exits as a word, such as "Hlt"; "Exit" is every class.
+    /// What the handler is for: "port", "mmio", "msr", "breakpoint", "watchpoint", or the class of exits as a word, such as "Hlt"; "Exit" is every class.
     #[getter]
     fn subject(&self) -> String {
         match self.subject {
@@ -21,17 +21,18 @@ impl Handle {
             Subject::Mmio(_) => "mmio".into(),
             Subject::Msr(_) => "msr".into(),
             Subject::Kind(kind) => class_name(kind).into(),
-            Subject::Point(_) => "point".into(),
+            Subject::Point(id) => self.vm().get().points.known(id).map_or("point", |known| known.name()).into(),
             Subject::Any => "Exit".into(),
         }
     }
 
-    /// The ports, guest-physical addresses or MSR numbers that it is for; None for a handler of whole classes.
+    /// The ports, addresses or MSR numbers that it is for; None for a handler of whole classes.
     #[getter]
     fn range<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyRange>>> {
         match self.subject {
             Subject::Port(span) | Subject::Mmio(span) | Subject::Msr(span) => Ok(Some(range(py, span)?)),
-            Subject::Kind(_) | Subject::Point(_) | Subject::Any => Ok(None),
+            Subject::Point(id) => self.vm().get().points.known(id).map(|known| range(py, known.span())).transpose(),
+            Subject::Kind(_) | Subject::Any => Ok(None),
         }
     }
 

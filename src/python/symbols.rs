@@ -19,16 +19,6 @@ use super::vm::VM;
 pub struct Symbols(Arc<Table>);
 
 impl Symbols {
-    /// The table itself.
-    pub fn table(&self) -> Arc<Table> {
-        Arc::clone(&self.0)
-    }
-
-    /// The class of a table.
-    pub fn new(table: Arc<Table>) -> Self {
-        Self(table)
-    }
-
     fn list<'a, T>(&'a self, of: impl Fn(&'a Symbol) -> T) -> Vec<T> {
         self.0.iter().map(of).collect()
     }

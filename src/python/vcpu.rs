@@ -9,7 +9,7 @@ use crate::machine::{Machine, Slot};
 use crate::x86::{self, Gpr, MOST_CR8, Sregs, disassemble};
 
 use super::address::{Count, Fitting};
-use super::decode::listing;
+use super::decode::{listing, names};
 use super::exit::to_python;
 use super::msrs::Msrs;
 use super::regs::Registers;
@@ -175,7 +175,8 @@ impl Vcpu {
         Ok(self.sregs()?.cpl())
     }
 
-    /// The next `count` instructions at the instruction pointer, as far as they are mapped, with the names in vm.symbols.
+    /// The next `count` instructions at the instruction pointer, as far as they are mapped, with the names in vm.symbols, or those
+    /// of the Linux kernel once vm.linux has been asked for.
     #[pyo3(signature = (count = Count(1)) -> "list[Instruction]", text_signature = "($self, count=1)")]
     fn disasm<'py>(&self, py: Python<'py>, count: Count) -> PyResult<Bound<'py, PyAny>> {
         let count = count.0;
@@ -184,7 +185,7 @@ impl Vcpu {
             let (code, bits) = self.vm.get().machine().code_at(self.id, rip, count.saturating_mul(15).min(1 << 16))?;
             Ok((rip, disassemble(&code, rip, bits, count)?))
         })?;
-        let symbols = self.vm.bind(py).getattr("symbols")?;
+        let symbols = names(self.vm.bind(py))?;
         listing(py, found, Some(rip), Some(&symbols))
     }
 

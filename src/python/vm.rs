@@ -27,6 +27,7 @@ use super::cpuid::shape;
 use super::hook::Function;
 use super::host::quirks;
 use super::memory::{Huge, Memory, Of};
+use super::points::KnownPoints;
 use super::running::{around, detached, poll};
 use super::size::Ram;
 use super::vcpu::Vcpu;
@@ -52,6 +53,8 @@ pub struct VM {
     pub(super) devices: Py<PyList>,
     /// Of the image that was booted last.
     pub(super) symbols: Mutex<Arc<Symbols>>,
+    /// Breakpoints and watchpoints, so that they can be listed.
+    pub(super) points: KnownPoints,
 }
 
 impl VM {
@@ -155,7 +158,8 @@ impl VM {
         let (functions, readers, servers, symbols) =
             (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
         let (in_background, devices) = (AtomicBool::new(false), PyList::empty(py).unbind());
-        Ok(Self { machine, functions, readers, servers, in_background, devices, symbols })
+        let points = KnownPoints::default();
+        Ok(Self { machine, functions, readers, servers, in_background, devices, symbols, points })
     }
 
     /// The first vCPU.

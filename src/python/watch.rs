@@ -6,32 +6,72 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 
-use crate::addr::GuestPhys;
+use crate::addr::{GuestPhys, Span};
 use crate::debug::{Place, Wish};
 use crate::hook::{Subject, Wanted};
 use crate::machine::{Accesses, Machine, TrapKind};
 
 use super::address::Fitting;
+use super::breakpoint::resolved;
 use super::expression::{Expression, filter};
 use super::hook::Handle;
+use super::points::Known;
 use super::vm::VM;
 use super::watched::{Planted, Sought};
 
 /// A watched range of guest memory. Keep it to remove the watch later, or use it as a context manager.
 #[pyclass(frozen, weakref, module = "belljar")]
 pub struct Watchpoint {
+    facts: Facts,
+    /// Who is asked about its hits; waits for its function where there is none.
+    handle: Py<Handle>,
+}
+
+/// What a VM remembers of a watchpoint, whether or not Python still has its handle.
+#[derive(Clone)]
+pub struct Facts {
     planted: Planted,
     accesses: Accesses,
     when: Option<crate::hook::Expression>,
     address: u64,
+    symbol: Option<String>,
     len: u64,
     is_virtual: bool,
-    /// Who is asked about its hits; waits for its function where there is none.
-    handle: Py<Handle>,
+    cr3: Option<u64>,
+    once: bool,
     /// A hit ends the run if no hook says otherwise.
     stops: bool,
+}
+
+impl Facts {
+    fn id(&self) -> u32 {
+        match &self.planted {
+            Planted::Trap(watch) => watch.id,
+            Planted::Register(point) => point.id,
+        }
+    }
+
+    /// Has it not been removed?
+    pub fn is_there(&self, machine: &Machine) -> bool {
+        match &self.planted {
+            Planted::Trap(watch) => machine.is_watched(watch),
+            Planted::Register(point) => !point.is_removed(),
+        }
+    }
+
+    /// What is watched.
+    pub fn span(&self) -> Span {
+        Span { first: self.address, last: self.address.saturating_add(self.len.saturating_sub(1)) }
+    }
+
+    /// The watchpoint, with the handler that it has.
+    pub fn handle(&self, vm: &Bound<'_, VM>) -> PyResult<Watchpoint> {
+        let waiting = || Handle::new(vm.clone().unbind(), Subject::Point(self.id()), Wanted::ALL, None);
+        let handle = Handle::of_point(vm, self.id()).unwrap_or_else(waiting);
+        Ok(Watchpoint { facts: self.clone(), handle: Py::new(vm.py(), handle)? })
+    }
 }
 
 impl Watchpoint {
@@ -41,17 +81,11 @@ impl Watchpoint {
 
     /// The number of its hits, for traces.
     pub fn id(&self) -> u32 {
-        match &self.planted {
-            Planted::Trap(watch) => watch.id,
-            Planted::Register(point) => point.id,
-        }
+        self.facts.id()
     }
 
     fn is_there(&self) -> bool {
-        match &self.planted {
-            Planted::Trap(watch) => self.machine().is_watched(watch),
-            Planted::Register(point) => !point.is_removed(),
-        }
+        self.facts.is_there(self.machine())
     }
 }
 
@@ -70,20 +104,6 @@ fn accesses(access: &str) -> PyResult<Accesses> {
     }
 }
 
-/// The number that `address` is, or the value of the symbol of that name.
-fn address_of(vm: &VM, address: &Bound<'_, PyAny>, is_virtual: bool) -> PyResult<u64> {
-    if !address.is_instance_of::<PyString>() {
-        return address.extract::<Fitting<u64>>().map(|at| at.0);
-    }
-    let name: String = address.extract()?;
-    if !is_virtual {
-        return Err(PyTypeError::new_err(format!("symbols are linear addresses: watch {name:?} with virtual=True")));
-    }
-    let symbols = Arc::clone(&vm.symbols.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    let found = symbols.get(&name).map(|symbol| symbol.address);
-    found.ok_or_else(|| PyValueError::new_err(format!("no symbol {name:?} in vm.symbols")))
-}
-
 struct Request<'a, 'py> {
     address: &'a Bound<'py, PyAny>,
     size: u64,
@@ -99,19 +119,20 @@ struct Request<'a, 'py> {
 }
 
 fn watch(vm: &Bound<'_, VM>, request: Request<'_, '_>) -> PyResult<Watchpoint> {
-    let Request { size: len, handler, is_virtual, stops, cr3, .. } = request;
+    let Request { size: len, handler, is_virtual, stops, cr3, once, .. } = request;
     let (accesses, when) = (accesses(request.access)?, filter(request.when)?);
+    let (address, symbol) = resolved(vm, request.address)?;
+    let is_virtual = is_virtual || symbol.is_some();
     if cr3.is_some() && !is_virtual {
         return Err(PyValueError::new_err("cr3 says how a linear address translates: give virtual=True, too"));
     }
-    let address = address_of(vm.get(), request.address, is_virtual)?;
     let (py, machine) = (vm.py(), vm.get().machine());
     let id = machine.points().number();
     let wish = Wish {
         id: Some(id),
         cr3: cr3.map(|at| at & !0xfff),
         when: when.clone(),
-        once: request.once,
+        once,
         stops,
         ..Wish::at(if is_virtual { Place::Linear(address) } else { Place::Physical(GuestPhys(address)) })
     };
@@ -122,7 +143,9 @@ fn watch(vm: &Bound<'_, VM>, request: Request<'_, '_>) -> PyResult<Watchpoint> {
     }
     match py.detach(|| wanted.plant(machine)) {
         Ok(planted) => {
-            Ok(Watchpoint { planted, accesses, when, address, len, is_virtual, handle: handle.unbind(), stops })
+            let facts = Facts { planted, accesses, when, address, symbol, len, is_virtual, cr3, once, stops };
+            vm.get().points.remember(id, Known::Watchpoint(facts.clone()));
+            Ok(Watchpoint { facts, handle: handle.unbind() })
         }
         Err(error) => {
             handle.get().remove(py)?;
@@ -136,7 +159,7 @@ impl VM {
     /// Watches `size` bytes of guest memory from `address` on: the guest's accesses to them are WatchpointHits.
     ///
     /// `access` is "w" (writes), "r", "rw", "x" (instructions in the range) or "rwx", seen from the guest. `address` is
-    /// guest-physical; with `virtual=True` it is linear, or a symbol's name, translated once, as vCPU 0 (in a handler: its
+    /// guest-physical; with `virtual=True` it is linear, and so is a symbol ("name", "name+0x10"); it is translated once, as vCPU 0 (in a handler: its
     /// vCPU) does, or through the tables at `cr3`; what is watched is the memory found there, however it is reached.
     /// `handler(exit)` is asked about each hit, after the access; None goes on, bj.STOP ends the run. Without a handler a hit
     /// ends the run. `when` is an expression: accesses at which it does not hold are no hits. With `once` the first hit is the last.
@@ -202,7 +225,7 @@ impl Watchpoint {
         if let Some(function) = this.handle.get().function(py) {
             return function.call(py, args, kwargs);
         }
-        if this.stops {
+        if this.facts.stops {
             return Err(PyTypeError::new_err(
                 "this watchpoint ends the run: give vm.watch() the function, or decorate it with @vm.on_watch(...)",
             ));
@@ -215,7 +238,7 @@ impl Watchpoint {
     ///
     /// With the last watchpoint of a page, accesses to it are as fast as before.
     fn remove(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| match &self.planted {
+        py.detach(|| match &self.facts.planted {
             Planted::Trap(watch) => self.machine().remove_watch(watch),
             Planted::Register(point) => self.machine().remove_point(point),
         })?;
@@ -231,32 +254,32 @@ impl Watchpoint {
     /// The first address watched, as it was given.
     #[getter]
     fn address(&self) -> u64 {
-        self.address
+        self.facts.address
     }
 
     /// How many bytes are watched.
     #[getter]
     fn size(&self) -> u64 {
-        self.len
+        self.facts.len
     }
 
     /// Is the address a linear one?
     #[getter]
     fn r#virtual(&self) -> bool {
-        self.is_virtual
+        self.facts.is_virtual
     }
 
     /// "r", "w", "rw", "x" or "rwx", seen from the guest.
     #[getter]
     fn access(&self) -> String {
-        let Accesses { reads, writes, executes } = self.accesses;
+        let Accesses { reads, writes, executes } = self.facts.accesses;
         [(reads, 'r'), (writes, 'w'), (executes, 'x')].iter().filter(|(is, _)| *is).map(|(_, letter)| letter).collect()
     }
 
     /// How accesses are noticed: "debug register", "memory trap (read-only page)" or "memory trap (hole)".
     #[getter]
     fn mechanism(&self) -> &'static str {
-        match &self.planted {
+        match &self.facts.planted {
             Planted::Register(_) => "debug register",
             Planted::Trap(watch) if watch.kind() == TrapKind::ReadOnly => "memory trap (read-only page)",
             Planted::Trap(_) => "memory trap (hole)",
@@ -266,13 +289,43 @@ impl Watchpoint {
     /// Its filter, or None.
     #[getter]
     fn when(&self) -> Option<Expression> {
-        self.when.clone().map(Expression)
+        self.facts.when.clone().map(Expression)
+    }
+
+    /// The symbol that it was named by, or None.
+    #[getter]
+    fn symbol(&self) -> Option<&str> {
+        self.facts.symbol.as_deref()
+    }
+
+    /// The tables that its linear address was translated by, as they were given, or None.
+    #[getter]
+    fn cr3(&self) -> Option<u64> {
+        self.facts.cr3
+    }
+
+    /// Is it removed at its first hit?
+    #[getter]
+    fn once(&self) -> bool {
+        self.facts.once
+    }
+
+    /// The function that is called at a hit, or None.
+    #[getter]
+    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.handle.get().function(py)
+    }
+
+    /// Seconds spent in the function so far.
+    #[getter]
+    fn seconds(&self) -> f64 {
+        self.handle.get().seconds()
     }
 
     /// How often it was hit; kept when it has been removed.
     #[getter]
     fn hits(&self) -> u64 {
-        match &self.planted {
+        match &self.facts.planted {
             Planted::Trap(watch) => watch.hits(),
             Planted::Register(point) => point.hits(),
         }
@@ -281,7 +334,7 @@ impl Watchpoint {
     /// Are there hits? Settable; what is switched off keeps its pages trapped, and so slow.
     #[getter]
     fn enabled(&self) -> bool {
-        match &self.planted {
+        match &self.facts.planted {
             Planted::Trap(watch) => watch.is_enabled(),
             Planted::Register(point) => !point.is_removed() && self.machine().is_enabled(point),
         }
@@ -292,7 +345,7 @@ impl Watchpoint {
         if !self.is_there() {
             return Err(PyValueError::new_err("this watchpoint has been removed: make a new one by vm.watch()"));
         }
-        match &self.planted {
+        match &self.facts.planted {
             Planted::Trap(watch) => watch.enable(yes),
             Planted::Register(point) => py.detach(|| self.machine().enable_point(point, yes))?,
         }
@@ -310,18 +363,15 @@ impl Watchpoint {
 
     fn __repr__(&self) -> String {
         let state = match (self.is_there(), self.enabled()) {
-            (false, _) => ", removed",
-            (true, false) => ", disabled",
-            (true, true) => "",
+            (false, _) => "removed",
+            (true, false) => "disabled",
+            (true, true) => self.mechanism(),
         };
-        let kind = if self.is_virtual { " virtual" } else { "" };
+        let name = self.facts.symbol.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
+        let kind = if self.facts.is_virtual && name.is_empty() { "virtual " } else { "" };
         let (id, access, hits) = (self.id(), self.access(), self.hits());
-        let end = u128::from(self.address) + u128::from(self.len);
-        format!(
-            "<Watchpoint {id}{kind} {:#x}..{end:#x} {access}, {}, {hits} hits{state}>",
-            self.address,
-            self.mechanism()
-        )
+        let end = u128::from(self.facts.address) + u128::from(self.facts.len);
+        format!("<Watchpoint {id} at {name}{kind}{:#x}..{end:#x} {access}: {state}, {hits} hits>", self.facts.address)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

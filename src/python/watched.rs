@@ -8,6 +8,7 @@ use crate::error::{Error, Result as CoreResult};
 use crate::machine::{Accesses, Machine, Slot, Terms, Watch, WatchedPlace};
 
 /// How accesses are noticed.
+#[derive(Clone)]
 pub enum Planted {
     /// Its pages are trapped.
     Trap(Arc<Watch>),

@@ -120,7 +120,7 @@ def test_thousands_of_hits_of_many_breakpoints_on_both_vcpus_are_all_there(debia
 
 @pytest.mark.parametrize("hw", [True, False])
 def test_steps_stay_in_the_function_that_they_are_in(debian: bj.VM, hw: bool) -> None:
-    with debian.breakpoint("vfs_read", cr3=debian.linux.task(1).cr3, hw=hw) as point:
+    with debian.breakpoint("do_sys_openat2", cr3=debian.linux.task(1).cr3, hw=hw) as point:
         debian.resume()
         debian.console.send("read x < /etc/motd\n")
         hit = debian.join(timeout=120)
@@ -131,11 +131,11 @@ def test_steps_stay_in_the_function_that_they_are_in(debian: bj.VM, hw: bool) ->
     for _ in range(12):
         assert isinstance(cpu.step_over(timeout=20), bj.Stepped)
         seen.append(name_of(debian, cpu.regs.rip))
-    assert set(seen) == {"vfs_read"}
+    assert set(seen) == {"do_sys_openat2"}
     for _ in range(100):
         assert isinstance(cpu.step(timeout=20), bj.Stepped)
         assert not name_of(debian, cpu.regs.rip).startswith(("asm_sysvec", "asm_common_interrupt"))
-    while name_of(debian, cpu.regs.rip) != "vfs_read":
+    while name_of(debian, cpu.regs.rip) != "do_sys_openat2":
         assert isinstance(cpu.step_out(timeout=30), bj.Stepped)
     assert cpu.step_out(timeout=30) == bj.Stepped(back, vcpu=hit.vcpu)
     debian.resume()

@@ -91,12 +91,12 @@ def kernel(guest):
     """The kernel in memory as it is loaded: this one needs no unpacking."""
     with bj.VM(memory="64M") as vm:
         vm.boot(guest / "vmlinux")
-        yield bj.find_kernel(vm.memory)
+        yield bj.find_kernel(vm)
 
 
 def test_it_has_the_verbs_of_symbols(kernel, system_map):
     ours, elf = kernel.symbols, {name: at for name, at, _ in system_map}
-    public = {name for name in dir(bj.Symbols) if not name.startswith("_")}
+    public = {name for name in dir(bj.Symbols) if not name.startswith("_")} - {"of"}  # which makes one
     assert public <= set(dir(ours))
     for name in ("_text", "init_task", "schedule", "__x64_sys_openat"):
         assert ours[name] == ours.get(name) == elf[name]

@@ -22,7 +22,7 @@ def test_where_no_linux_runs_the_error_says_so(vm):
 def test_a_closed_vm_has_no_linux(new_vm):
     vm = new_vm("1M")
     vm.close()
-    with pytest.raises(bj.BelljarError):
+    with pytest.raises(bj.ClosedError):
         _ = vm.linux
 
 
@@ -60,6 +60,9 @@ def test_a_kernel_without_types_still_has_version_and_symbols():
         assert linux.version.numbers >= (5, 0)
         assert linux.symbols["init_task"] > linux.base
         assert vm.linux.kernel is linux.kernel
+        assert bj.find_kernel(vm).base == linux.base
+        at = linux.symbols["do_sys_openat2"]
+        assert linux.memory.disasm(at, 1)[0].symbol == vm.virtual().disasm(at, 1)[0].symbol == "do_sys_openat2"
         for ask in (linux.tasks, linux.modules, linux.dmesg, linux.mounts):
             with pytest.raises(bj.KernelError, match="carries no BTF"):
                 ask()

@@ -94,3 +94,58 @@ def test_disassembly_of_anything_accounts_for_every_byte(code, bits, at):
     listing = bj.disasm(code, at=at, bits=bits)
     assert b"".join(i.bytes for i in listing) == code
     assert all(len(i) >= 1 for i in listing)
+
+
+@pytest.mark.parametrize(
+    ("text", "decoded"),
+    [
+        ("mov rsi, [0x8100]", "mov rsi, [0x8100]"),
+        ("mov [0x8000 + 0x100], esi", "mov [0x8100], esi"),
+        ("inc qword ptr [0x6000]", "inc qword [0x6000]"),
+        ("l: cmp byte [0x6000], 0", "cmp byte [0x6000], 0"),
+        ("mov rsi, gs:[0x28]", "mov rsi, [gs:0x28]"),
+        ("mov rsi, qword [gs:0x28]", "mov rsi, [gs:0x28]"),
+        ("mov rsi, [-8]", "mov rsi, [0xfffffffffffffff8]"),
+        ("mov rsi, [0xffffffff81000000]", "mov rsi, [0xffffffff81000000]"),
+        ("mov rsi, [100h]", "mov rsi, [0x100]"),
+        ("mov rax, [0x123456789000]", "mov rax, [qword 0x123456789000]"),
+        ("mov [0x123456789000], al", "mov [qword 0x123456789000], al"),
+        ("inc byte [rbx]", "inc byte [rbx]"),
+        ("jmp [0x8100]", "jmp qword [0x8100]"),
+        ("mov rsi, [rip + 9]", "mov rsi, [rel 0x9010]"),
+    ],
+)
+def test_an_absolute_address_is_that_address_wherever_the_code_lies(text, decoded):
+    assert [i.text for i in bj.disasm(bj.asm(text, at=0x9000), at=0x9000)] == [decoded]
+
+
+@pytest.mark.parametrize("text", ["mov rsi, [0x123456789000]", "nop; inc byte ptr [0x80000000]"])
+def test_an_address_that_an_instruction_has_no_room_for_is_refused_with_what_to_do(text):
+    with pytest.raises(ValueError, match="put it into a register first"):
+        bj.asm(text)
+
+
+def test_a_label_may_be_called_as_an_instruction_is():
+    text = "loop: inc rax; mov [0x5000], rax; cmp byte [0x6000], 0; je loop; hlt"
+    assert bj.disasm(bj.asm(text), at=0x1000)[-1].text == "hlt"
+
+
+@pytest.mark.parametrize(
+    "text", ["nop; cmp tword [rax], 0; nop", "l: nop; foo rax; jmp l", "nop; mov al, rbx\n jmp later; later:"]
+)
+def test_the_error_names_the_instruction_that_is_not_understood(text):
+    culprit = text.split(";")[1].strip().split("\n")[0]
+    with pytest.raises(ValueError, match=f"in {culprit!r}$".replace("[", r"\[")):
+        bj.asm(text)
+
+
+def test_what_a_listing_says_can_be_assembled_again():
+    code = bj.asm(
+        "push rax; mov byte [rbx], 5; inc qword [0x8100]; mov rsi, [gs:0x28]; jmp qword [rax]; movups xmm0, [rbx]"
+    )
+    assert bj.asm("\n".join(i.text for i in bj.disasm(code))) == code
+
+
+def test_labels_and_data_alone_are_no_error():
+    assert bj.asm("l:") == b""
+    assert bj.asm('.ascii "a;b"') == b"a;b"

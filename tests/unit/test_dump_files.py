@@ -1,11 +1,14 @@
 """Dumps without a machine: made ones, files of other programs, damaged and hostile files."""
 
 import struct
+from types import SimpleNamespace
 
 import pytest
 
 import belljar as bj
 from belljar import vmcoreinfo
+from belljar.linux.linux import Known, Linux
+from belljar.listing import names
 
 PAGE = 0x1000
 TEXT = (
@@ -206,3 +209,32 @@ def test_vmcoreinfo_is_found_in_memory_and_a_lie_about_its_length_is_not():
     assert vmcoreinfo.find(bj.Dump.of({0x5000: lie}).memory) is None
     assert vmcoreinfo.find(bj.Dump.of({0: b"VMCOREINFO\0\0OSRELEASE=" + bytes(99)}).memory) is None
     assert bj.VmCoreInfo(b"SYMBOL(x)=zz\nno line\n\xff=1").symbol("x") is None
+
+
+def test_registers_of_a_dump_cannot_be_changed(opened):
+    cpu = opened(core([(0, bytes(PAGE), PAGE)], note(b"CORE", 1, bytes(336)))).cpu
+    for change in (
+        lambda: setattr(cpu.regs, "rax", 1),
+        lambda: setattr(cpu, "cr3", 1),
+        lambda: setattr(cpu, "cs", 1),
+        lambda: setattr(cpu, "regs", 1),
+    ):
+        with pytest.raises(AttributeError, match="they are what they were"):
+            change()
+    assert len(dir(cpu)) == len(set(dir(cpu)))
+
+
+def test_a_dump_without_vcpus_says_what_its_virtual_memory_needs():
+    with pytest.raises(ValueError, match=r"open_dump\(path, cpus=\[state\]\)"):
+        bj.Dump.of({0x1000: b"x"}).virtual(0x1000)
+
+
+def test_listings_name_what_the_kernel_knows_where_no_other_symbols_are():
+    dump = bj.Dump.of({0x1000: b"x"})
+    kernel = SimpleNamespace(symbols={"do_exit": 0x1000}, banner="Linux version 6.1.0")
+    assert names(dump, check=False) is dump.symbols
+    Linux._known_of[dump] = Known(kernel)
+    assert names(dump, check=False) is kernel.symbols
+    assert names(dump) is dump.symbols  # it is looked at, and is not there
+    dump.symbols = {"own": 0x1000}
+    assert names(dump, check=False) is dump.symbols

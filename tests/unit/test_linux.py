@@ -36,6 +36,13 @@ def test_threads_are_listed_on_request(made):
 def test_a_task_that_is_not_there_is_an_error_that_says_where_to_look(made):
     with pytest.raises(bj.KernelError, match=r"no task has the number 77; linux\.tasks"):
         made.linux.task(77)
+    with pytest.raises(TypeError, match=r"named by its number, not 'sh': .*task\.comm == 'sh'"):
+        made.linux.task("sh")
+
+
+def test_a_processor_that_is_not_there_is_an_error_that_says_how_many_there_are(made):
+    with pytest.raises(ValueError, match="there are . processors, from 0 on; 77 is none"):
+        made.linux.current(77)
 
 
 def test_arguments_and_environment_come_from_the_process_itself(made):

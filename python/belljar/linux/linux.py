@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from belljar._belljar import Btf, Kernel, find_kernel
 from belljar.errors import BelljarError, KernelError
-from belljar.linux import calls, files, log, maps, modules, mounts, sockets, tasks, tracing
+from belljar.linux import calls, files, log, maps, modules, mounts, sockets, symbol_file, tasks, tracing, unwinding
 from belljar.linux.files import Files
 from belljar.linux.log import Messages
 from belljar.linux.maps import Maps
@@ -30,7 +30,9 @@ from belljar.linux.version import Version
 from belljar.shown import Shown
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from belljar._belljar import VM, Expression
     from belljar.linux.calls import Prototypes
@@ -72,14 +74,21 @@ class Linux(Shown):
     @classmethod
     def of(cls, guest: Any) -> Linux:
         """Return the Linux of a guest, which is looked for once, and again when another kernel has been booted."""
-        with cls._lock:
-            known = cls._known_of.get(guest)
-        if known is not None and (linux := cls(guest, known)).is_there():
-            return linux
+        known = cls.known(guest)
+        if known is not None:
+            return known
         linux = cls(guest)
         with cls._lock:
             cls._known_of[guest] = linux._known
         return linux
+
+    @classmethod
+    def known(cls, guest: Any, check: bool = True) -> Linux | None:
+        """Return the Linux of a guest, if it has been found before and (unless `check` is False) is still there."""
+        with cls._lock:
+            known = cls._known_of.get(guest)
+        linux = None if known is None else cls(guest, known)
+        return linux if linux is not None and (not check or linux.is_there()) else None
 
     @property
     def kernel(self) -> Kernel:
@@ -100,6 +109,17 @@ class Linux(Shown):
     def symbols(self) -> Any:
         """The kernel's symbols: a mapping from names to guest-virtual addresses."""
         return self.kernel.symbols
+
+    def symbol_file(self, path: str | os.PathLike[str]) -> Path:
+        """Write the symbols into an ELF file, where KASLR has moved them: names and stacks for gdb, with no vmlinux.
+
+        For ``gdb kernel.elf``, or ``symbol-file kernel.elf`` in a gdb that is connected already. It knows names,
+        and callers where the kernel keeps ORC tables (BTF, too); types and lines are in the debug package of a
+        distribution. KernelError for a kernel that keeps no symbols (built without CONFIG_KALLSYMS).
+        """
+        if not len(self.symbols):
+            raise KernelError("this kernel keeps no symbols (it was built without CONFIG_KALLSYMS)")
+        return symbol_file.write(path, self.symbols, self.base, unwinding.debug_frame(self))
 
     @property
     def memory(self) -> Any:
@@ -169,6 +189,11 @@ class Linux(Shown):
 
     def task(self, pid: int) -> Task:
         """Return the process or thread with that number. KernelError if there is none."""
+        if isinstance(pid, str):
+            raise TypeError(
+                f"a task is named by its number, not {pid!r}: "
+                f"[task for task in linux.tasks() if task.comm == {pid!r}] has those of that name"
+            )
         look = self._look()
         for threads in (False, True):
             found = [pair for pair in tasks.records(look, threads) if pair[1].pid == pid]
@@ -186,6 +211,8 @@ class Linux(Shown):
 
     def current(self, cpu: int = 0) -> Task:
         """Return the task that the processor ``cpu`` runs now; one with the pid 0 if it is idle."""
+        if not 0 <= cpu < len(self.guest.cpus):
+            raise ValueError(f"there are {len(self.guest.cpus)} processors, from 0 on; {cpu} is none")
         look = self._look()
         offsets = self.symbols.get("__per_cpu_offset")
         offset = look.word(offsets + 8 * cpu) if offsets is not None else 0
@@ -296,6 +323,10 @@ class Linux(Shown):
         ``policy`` says what a full ring does, as in `vm.trace`.
         """
         return SyscallTrace(self, names, pid, text, {"capacity": capacity, "policy": policy})
+
+    def runs(self, pid: int) -> Expression:
+        """Return what holds while a process (any thread of it) has the vCPU, in the kernel: for `when=`."""
+        return tracing.of_process(self, pid)
 
     def on_syscall(
         self,

@@ -37,11 +37,13 @@ def current_task(linux: Linux) -> Expression:
     raise KernelError("the kernel has neither pcpu_hot nor current_task: it is not known which process runs")
 
 
-def of_process(linux: Linux, pid: int | None) -> Expression | None:
-    """Return what holds while a process (all its threads) has the vCPU; None for all."""
-    if pid is None:
-        return None
+def of_process(linux: Linux, pid: int) -> Expression:
+    """Return what holds while a process (any thread of it) has the vCPU."""
     return virtual.u32(current_task(linux) + linux.btf.offset("task_struct", "tgid")) == pid
+
+
+def _of(linux: Linux, pid: int | None) -> Expression | None:
+    return None if pid is None else of_process(linux, pid)
 
 
 def both(left: Expression | None, right: Expression | None) -> Expression | None:
@@ -78,7 +80,7 @@ class SyscallTrace:
         regs = {
             name: virtual.u64(reg.rdi + linux.btf.offset("pt_regs", name)) for name in ("orig_ax", "ax", *REGISTERS)
         }
-        when = both(of_process(linux, pid), regs["orig_ax"].isin(numbers) if numbers else None)
+        when = both(_of(linux, pid), regs["orig_ax"].isin(numbers) if numbers else None)
         points = [self._entry, leaving]
         self.trace: Trace = linux.vm.trace(breakpoint=points, fields=self._fields(regs), when=when, **options)
 
@@ -160,7 +162,7 @@ class SyscallTrace:
 
     def __repr__(self) -> str:
         """Say what it has."""
-        return f"<SyscallTrace: {self.trace!r}>"
+        return f"<SyscallTrace: {len(self.trace)} of {self.trace.hits} records wait, two of a call>"
 
 
 class Call:
@@ -254,7 +256,7 @@ def on_syscall(
         vm.breakpoint(back, returned, when=reg.rsp == stack + 8, once=True)
         return None
 
-    return vm.breakpoint(prototype.address, entered, when=both(of_process(linux, pid), when))
+    return vm.breakpoint(prototype.address, entered, when=both(_of(linux, pid), when))
 
 
 def on_switch(linux: Linux, handler: Callable[[Task, Task], object], pid: int | None) -> Breakpoint:

@@ -18,7 +18,7 @@ use crate::x86::{Gpr, Regs, Segment, Sregs};
 
 use iced_x86::Mnemonic;
 
-use super::step_control::SINGLE_STEP;
+use super::step_control::{SINGLE_STEP, TRAP_FLAG};
 use super::step_made::Decoded;
 use super::{Next, Run};
 
@@ -284,6 +284,7 @@ impl Run<'_> {
                 site
             }
             STEP if self.lease.cpu().debug.owns_trap_flag => None,
+            STEP if ring == 3 && rflags & TRAP_FLAG != 0 && self.adopt_stray()? => None,
             _ => return self.at_points(entry, points),
         };
         let selector = |word: u64| u16::try_from(word & 0xffff).unwrap_or(0);

@@ -18,7 +18,7 @@ const BLOCK_INTERRUPTS: u32 = 1 << 20;
 /// One step that takes no interrupt.
 pub(super) const ALONE: u32 = SINGLE_STEP | BLOCK_INTERRUPTS;
 
-const TRAP_FLAG: u64 = 1 << 8;
+pub(super) const TRAP_FLAG: u64 = 1 << 8;
 
 impl Run<'_> {
     /// Tells KVM what is to be debugged, if it has been told otherwise.
@@ -73,13 +73,47 @@ impl Run<'_> {
         }
         self.look_up_points();
         let mut regs = *regs;
+        let owns = self.lease.cpu().debug.owns_trap_flag;
         if regs[Gpr::Rflags] & TRAP_FLAG == 0 {
+            if owns {
+                self.note_stray()?;
+            }
             regs[Gpr::Rflags] |= TRAP_FLAG;
             let cpu = self.lease.cpu();
             cpu.debug.owns_trap_flag = true;
             cpu.vcpu.set_regs(&regs);
+        } else if !owns {
+            self.adopt_stray()?;
         }
         Ok(())
+    }
+
+    /// A trap flag of ours is not in the registers any more: an interrupt or a system call has taken it into the frame that it
+    /// pushed, and it comes back with that.
+    fn note_stray(&mut self) -> Result<()> {
+        if self.lease.cpu().shim.is_none() {
+            self.machine.points.change(|plan| {
+                plan.strays += 1;
+                Ok(())
+            })?;
+            self.look_up_points();
+        }
+        Ok(())
+    }
+
+    /// Is a trap flag that nobody has set here one of ours, come back? Then it is ours again.
+    pub(super) fn adopt_stray(&mut self) -> Result<bool> {
+        self.look_up_points();
+        if self.debug.plan.strays == 0 {
+            return Ok(false);
+        }
+        self.machine.points.change(|plan| {
+            plan.strays = plan.strays.saturating_sub(1);
+            Ok(())
+        })?;
+        self.lease.cpu().debug.owns_trap_flag = true;
+        self.look_up_points();
+        Ok(true)
     }
 
     /// Takes the trap flag away again that a step has set.
@@ -87,6 +121,9 @@ impl Run<'_> {
         let cpu = self.lease.cpu();
         if std::mem::take(&mut cpu.debug.owns_trap_flag) {
             let mut regs = cpu.vcpu.regs()?;
+            if regs[Gpr::Rflags] & TRAP_FLAG == 0 {
+                return self.note_stray();
+            }
             regs[Gpr::Rflags] &= !TRAP_FLAG;
             cpu.vcpu.set_regs(&regs);
         }

@@ -1,14 +1,13 @@
 //! The class `VirtualMemory`: memory as the code of one address space sees it. It never holds memory itself, and keeps the
 //! results of page walks only for as long as nobody can have changed a table.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
 use crate::addr::{GuestPhys, GuestVirt};
-use crate::boot::symbols::Symbols;
 use crate::error::Result as CoreResult;
 use crate::inspect::{Linear, Mappings, Tour, VirtualMemory as Core, Walks};
 use crate::memory::{Found, Memory as Physical, Needle, Poll, Where, search};
@@ -17,10 +16,9 @@ use crate::x86::regs::Paging;
 use crate::x86::{Space, Walk, disassemble};
 
 use super::address::{Count, Fitting};
-use super::decode::listing;
+use super::decode::{listing, names};
 use super::memory::{Bytes, Of};
 use super::running::detached;
-use super::symbols::Symbols as Names;
 use super::translation::{Translation, Wanted};
 use super::vcpu::Vcpu;
 use super::vm::VM;
@@ -34,8 +32,8 @@ use super::vm::VM;
 pub struct VirtualMemory {
     of: Of,
     whose: Whose,
-    /// For memory that is nobody's; a machine knows its own.
-    symbols: Option<Arc<Symbols>>,
+    /// What names places in memory that is nobody's; a machine knows its own.
+    symbols: Option<Py<PyAny>>,
     kept: Mutex<Kept>,
 }
 
@@ -63,8 +61,8 @@ impl VirtualMemory {
 
     /// The same, whose listings name what `symbols` has.
     #[must_use]
-    pub fn with_symbols(self, symbols: Arc<Symbols>) -> Self {
-        Self { symbols: Some(symbols), ..self }
+    pub fn with_symbols(self, symbols: Option<Py<PyAny>>) -> Self {
+        Self { symbols, ..self }
     }
 
     /// The address space that vCPU `id` of `vm` is in, now and later.
@@ -108,11 +106,8 @@ impl VirtualMemory {
     /// Who knows names in it.
     fn symbols<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match &self.of {
-            Of::Machine(vm) => vm.bind(py).getattr("symbols").map(Some),
-            Of::Saved(_) => {
-                let own = self.symbols.as_ref().map(|table| Bound::new(py, Names::new(Arc::clone(table))));
-                Ok(own.transpose()?.map(Bound::into_any))
-            }
+            Of::Machine(vm) => names(vm.bind(py)).map(Some),
+            Of::Saved(_) => Ok(self.symbols.as_ref().map(|symbols| symbols.bind(py).clone())),
         }
     }
 
@@ -237,6 +232,7 @@ impl VirtualMemory {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.symbols)?;
         self.of.traverse(&visit)
     }
 }

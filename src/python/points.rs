@@ -1,0 +1,104 @@
+//! The breakpoints and watchpoints of a VM, remembered so that they can be listed: `vm.breakpoints`, `vm.watchpoints`.
+//! They never plant or remove one.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+
+use crate::addr::Span;
+use crate::machine::Machine;
+
+use super::breakpoint::{self, Breakpoint};
+use super::vm::VM;
+use super::watch::{self, Watchpoint};
+
+/// One of them.
+#[derive(Clone)]
+pub enum Known {
+    /// What `vm.breakpoint()` has planted.
+    Breakpoint(breakpoint::Facts),
+    /// What `vm.watch()` has planted.
+    Watchpoint(watch::Facts),
+}
+
+impl Known {
+    /// A word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Breakpoint(_) => "breakpoint",
+            Self::Watchpoint(_) => "watchpoint",
+        }
+    }
+
+    /// Its addresses.
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Breakpoint(facts) => facts.span(),
+            Self::Watchpoint(facts) => facts.span(),
+        }
+    }
+
+    fn is_there(&self, machine: &Machine) -> bool {
+        match self {
+            Self::Breakpoint(facts) => facts.is_there(),
+            Self::Watchpoint(facts) => facts.is_there(machine),
+        }
+    }
+}
+
+/// All of a VM, by number. Nothing in it refers to the VM, or to anything of Python's.
+#[derive(Default)]
+pub struct KnownPoints(Mutex<BTreeMap<u32, Known>>);
+
+impl KnownPoints {
+    /// Keeps in mind that `known` has been planted as number `id`.
+    pub fn remember(&self, id: u32, known: Known) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, known);
+    }
+
+    /// Number `id`, if it is one of Python's.
+    pub fn known(&self, id: u32) -> Option<Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// What number `id` is called in a representation.
+    pub fn described(&self, id: u32) -> String {
+        self.known(id).map_or_else(
+            || format!("point {id}"),
+            |known| format!("{} {id} at {:#x}", known.name(), known.span().first),
+        )
+    }
+
+    /// Those that have not been removed; the others are forgotten.
+    fn there(&self, machine: &Machine) -> Vec<(u32, Known)> {
+        let mut points = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        points.retain(|_, known| known.is_there(machine));
+        points.iter().map(|(id, known)| (*id, known.clone())).collect()
+    }
+}
+
+#[pymethods]
+impl VM {
+    /// The breakpoints that there are, by number, which their hits have as `id`: `vm.breakpoints[hit.id].remove()`.
+    ///
+    /// Those of traces and of gdb are not among them.
+    #[getter]
+    fn breakpoints(slf: &Bound<'_, Self>) -> PyResult<BTreeMap<u32, Breakpoint>> {
+        let of = |(id, known)| match known {
+            Known::Breakpoint(facts) => Some(facts.handle(slf).map(|handle| (id, handle))),
+            Known::Watchpoint(_) => None,
+        };
+        slf.get().points.there(slf.get().machine()).into_iter().filter_map(of).collect()
+    }
+
+    /// The watchpoints that there are, by number, which their hits have as `id`.
+    #[getter]
+    fn watchpoints(slf: &Bound<'_, Self>) -> PyResult<BTreeMap<u32, Watchpoint>> {
+        let of = |(id, known)| match known {
+            Known::Watchpoint(facts) => Some(facts.handle(slf).map(|handle| (id, handle))),
+            Known::Breakpoint(_) => None,
+        };
+        slf.get().points.there(slf.get().machine()).into_iter().filter_map(of).collect()
+    }
+}
