@@ -129,13 +129,11 @@ impl Run<'_> {
             self.set_trap_flag(regs, sregs)?;
             self.tell(0, [0; 8])?;
         }
-        match self.enter_past(planted)? {
-            Some(entered) => self.passed(at, regs, entered),
-            None => {
-                self.lease.cpu().debug.resume = Some(at);
-                Ok(Prepared::Entered(Entered::Interrupted))
-            }
+        if let Some(entered) = self.enter_past(planted)? {
+            return self.passed(at, regs, entered);
         }
+        self.lease.cpu().debug.resume = Some(at);
+        Ok(Prepared::Entered(Entered::Interrupted))
     }
 
     /// Enters the guest with the byte at `planted` taken back, while no other vCPU is there; without one, as ever. None if
