@@ -96,7 +96,7 @@ def kernel(guest):
 
 def test_it_has_the_verbs_of_symbols(kernel, system_map):
     ours, elf = kernel.symbols, {name: at for name, at, _ in system_map}
-    public = {name for name in dir(bj.Symbols) if not name.startswith("_")}
+    public = {name for name in dir(bj.Symbols) if not name.startswith("_")} - {"of"}  # which makes one
     assert public <= set(dir(ours))
     for name in ("_text", "init_task", "schedule", "__x64_sys_openat"):
         assert ours[name] == ours.get(name) == elf[name]
