@@ -56,6 +56,8 @@ impl Guest {
             ["translate", at, rest @ ..] => self.translated(number(at)?, vcpu(rest)?),
             ["phys", "read", at] => self.physical_bytes(number(at)?, 64),
             ["phys", "read", at, len] => self.physical_bytes(number(at)?, number(len)?),
+            ["translate"] => Ok("translate what? monitor translate ADDR [VCPU]\n".into()),
+            ["phys", ..] => Ok("read where? monitor phys read ADDR [LENGTH]\n".into()),
             ["quirks"] => Ok(self.quirks()),
             _ => Ok(format!("there is no command \"{}\": monitor help\n", words.join(" "))),
         }
@@ -75,11 +77,11 @@ impl Guest {
             let (bits, ring) = (sregs.code_bits(), sregs.cpl());
             let _ = writeln!(
                 text,
-                "vCPU {}: {bits}-bit code in ring {ring} at {:#x}, cr3 {:#x}, {:?}",
+                "vCPU {}: {bits}-bit code in ring {ring} at {:#x}, cr3 {:#x}, paging {}",
                 slot.id,
                 regs[Gpr::Rip],
                 sregs.cr3,
-                sregs.paging()
+                sregs.paging().name()
             );
         }
         Ok(text)
