@@ -53,6 +53,7 @@ test-python: $(INSTALLED) test-rust
 	$(BIN)/pytest --junitxml=$(BUILD)/junit.xml $(ARGS)
 
 test-amdv: $(INSTALLED) ## run the KVM tests on stock KVM semantics, in an emulated PC (CPUS=2, ARGS="-k x")
+	@scripts/system-packages gdb || echo "*** no gdb, for the reason above: tests of it will be SKIPPED ***" >&2
 	$(BIN)/python tests/amdv/lane.py $(if $(CPUS),--cpus $(CPUS)) $(ARGS)
 
 shell-amdv: $(INSTALLED) ## a shell in that emulated PC, with belljar and the tests in /lab

@@ -125,6 +125,9 @@ pub enum Error {
         /// What to do instead.
         instead: &'static str,
     },
+    /// It was not found out how this KVM behaves.
+    #[error("this host is so busy that its KVM was not asked everything, and a guess might break the guest")]
+    Unprobed,
     /// An argument that means nothing.
     #[error("{0}")]
     Invalid(String),

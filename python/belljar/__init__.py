@@ -97,6 +97,7 @@ from belljar.cpuid import Cpuid, CpuidWords
 from belljar.descriptor import DescriptorTable
 from belljar.device import Below, Device
 from belljar.drcov import Module
+from belljar.drgn_program import drgn_registers
 from belljar.dump import Dump, DumpInfo, DumpNote, open_dump
 from belljar.errors import (
     BelljarError,
@@ -258,6 +259,7 @@ __all__ = [
     "bits",
     "boot",
     "disasm",
+    "drgn_registers",
     "exit",
     "find_kernel",
     "guest",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 from belljar._belljar import VM
 from belljar.host import host
@@ -27,6 +30,47 @@ def cmdline_for(image: str | os.PathLike[str], extra: str = "") -> str:
         content = file.read()
     is_linux = content[0x202:0x206] == b"HdrS" or b"Linux version " in content
     return linux_cmdline(extra) if is_linux else extra
+
+
+def initrd(files: Mapping[str, bytes | str | os.PathLike[str] | None]) -> bytes:
+    """Pack ``files`` as an initial RAM disk: bytes, or the path of a file to take, by name; None makes a folder.
+
+    The folders on the way to each are made. A script ("#!") or a program among the bytes is executable; a file that is
+    taken keeps its mode, and a text is the path of one. Linux starts "init". ValueError for names that lead out of the
+    disk. (The format is "newc" of the kernel's documentation, driver-api/early-userspace/buffer-format.)
+
+    >>> import belljar as bj
+    >>> bj.boot.initrd({"bin/busybox": "/bin/busybox", "init": b"#!/bin/busybox sh\n", "proc": None})  # doctest: +SKIP
+    """
+    packed: dict[str, tuple[int, bytes]] = {}
+    for name, content in files.items():
+        path = PurePosixPath(name.lstrip("/"))
+        if not path.parts or ".." in path.parts:
+            raise ValueError(f"{name!r} is no name of a file in an initial RAM disk")
+        for folder in reversed(path.parents[:-1]):
+            packed.setdefault(str(folder), (stat.S_IFDIR | 0o755, b""))
+        packed[str(path)] = _packed(content)
+    return _cpio(packed)
+
+
+def _packed(content: bytes | str | os.PathLike[str] | None) -> tuple[int, bytes]:
+    """Return mode and content of a file."""
+    if content is None:
+        return stat.S_IFDIR | 0o755, b""
+    if isinstance(content, bytes):
+        return stat.S_IFREG | (0o755 if content.startswith((b"#!", b"\x7fELF")) else 0o644), content
+    return stat.S_IFREG | stat.S_IMODE(os.stat(content).st_mode), Path(content).read_bytes()
+
+
+def _cpio(files: Mapping[str, tuple[int, bytes]]) -> bytes:
+    archive = bytearray()
+    for number, (name, (mode, content)) in enumerate([*files.items(), ("TRAILER!!!", (0, b""))]):
+        path = name.encode()
+        fields = [number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(path) + 1, 0]
+        archive += b"070701" + b"".join(b"%08X" % field for field in fields) + path + b"\0"
+        archive += b"\0" * (-len(archive) % 4) + content
+        archive += b"\0" * (-len(archive) % 4)
+    return bytes(archive)
 
 
 def linux(

@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 from belljar import drcov
 from belljar.drcov import Module
+from belljar.errors import ImageError
+from belljar.shown import Shown
 
 if TYPE_CHECKING:
     from belljar._belljar import Symbols
@@ -50,7 +52,7 @@ class SymbolCoverage(NamedTuple):
     """How many it has; 0 where that is not known."""
 
 
-class Coverage:
+class Coverage(Shown):
     """The code that has been executed: blocks of instructions one after the other, and how often each was entered.
 
     ``trace.coverage()`` makes one of a trace of steps or branches. Several are put together by ``|``, and compared by
@@ -242,7 +244,7 @@ class Coverage:
         """Read a drcov file, of any tool's. ImageError for one that is none, or names a module that it has not."""
         modules, blocks = drcov.read(path)
         if len(blocks) and int(blocks["module"].max()) >= len(modules):
-            raise drcov.ImageError(f"drcov: a block is of module {int(blocks['module'].max())}, of {len(modules)}")
+            raise ImageError(f"drcov: a block is of module {int(blocks['module'].max())}, of {len(modules)}")
         bases = np.array([module.start for module in modules], "<u8")
         made = cls()
         if len(blocks):

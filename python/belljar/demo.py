@@ -1,4 +1,4 @@
-"""What belljar does, in four steps on this host: a few bytes, a computing guest, a small kernel, and Linux."""
+"""What belljar does, on this host: a few bytes, a computing guest, a small kernel, a debugger's verbs on it, and Linux."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import belljar as bj
-from belljar import boot, doctor
+from belljar import boot, demo_debugging, doctor
+from belljar.lab.debian import is_at_hand
 from belljar.runner import describe
 
 
@@ -21,6 +22,11 @@ def main(linux: str | None = None) -> int:
     five_bytes()
     computing()
     specimen()
+    _title("Stop, look, change, watch, step: from outside, in a few lines each")
+    demo_debugging.specimen()
+    if is_at_hand():
+        _title("The same on Debian's stock kernel, without a profile")
+        demo_debugging.debian()
     return _linux(Path(linux) if linux else None)
 
 

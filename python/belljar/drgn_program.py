@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from belljar._belljar import VM
     from belljar.dump import Dump
 
+PT_REGS = (
+    *("r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di", "orig_ax"),
+    *("ip", "cs", "flags", "sp", "ss"),
+)
+"""The members of Linux' struct pt_regs, in their order (arch/x86/include/asm/ptrace.h)."""
+
 
 def program(guest: VM | Dump) -> drgn.Program:
     """Return a drgn.Program on `guest`; see VM.drgn. HostError where drgn is not installed."""
@@ -103,6 +109,7 @@ def _linux(prog: drgn.Program, guest: VM | Dump, info: VmCoreInfo) -> None:
 
     prog.set_linux_kernel_custom(info.raw, is_live=not hasattr(guest, "info"))
     _kallsyms(prog, guest)
+    _image(prog)
 
     def address(name: str) -> int | None:
         try:
@@ -113,6 +120,34 @@ def _linux(prog: drgn.Program, guest: VM | Dump, info: VmCoreInfo) -> None:
     start, stop = address("__start_BTF"), address("__stop_BTF")
     if start is not None and stop is not None and 0 < stop - start <= LARGEST:
         Finder(prog, Types(prog.read(start, stop - start)), address).register()
+
+
+def _image(prog: drgn.Program) -> None:
+    """Have `prog` know where the kernel's image is: it then unwinds stacks by the ORC tables in the guest's memory."""
+    try:
+        first, end = (int(prog.symbol(name).address) for name in ("_text", "_end"))
+    except LookupError:
+        return
+    prog.main_module("kernel", create=True).address_range = (first, end)
+
+
+def drgn_registers(prog: drgn.Program, cpu: int = 0) -> drgn.Object:
+    """Return the registers of a vCPU as drgn's ``struct pt_regs``: ``prog.stack_trace(bj.drgn_registers(prog, 0))``.
+
+    They are of the moment of the call: pause the VM. `prog` is one that ``vm.drgn()`` or ``dump.drgn()`` has returned.
+    """
+    import drgn
+
+    vcpu = prog.cache["belljar"].cpus[cpu]
+    other = {"cs": vcpu.cs.selector, "ss": vcpu.ss.selector, "orig_ax": (1 << 64) - 1}  # no system call
+    words = {name: getattr(vcpu.regs, name if name[0] == "r" else f"r{name}") for name in PT_REGS if name not in other}
+    try:
+        kind = prog.type("struct pt_regs")
+    except LookupError:
+        word = prog.type("unsigned long")
+        members = [drgn.TypeMember(word, name, bit_offset=64 * n) for n, name in enumerate(PT_REGS)]
+        kind = prog.struct_type("pt_regs", 8 * len(PT_REGS), members)
+    return drgn.Object(prog, kind, value={name: int(value) for name, value in (words | other).items()})
 
 
 def _kallsyms(prog: drgn.Program, guest: VM | Dump) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from belljar import _belljar, vmcoreinfo
 from belljar._belljar import Memory, Symbols
-from belljar.errors import ImageError, RunningError
+from belljar.errors import BelljarError, ImageError, RunningError
 from belljar.listing import names
 from belljar.saved_cpu import SavedCPU
 from belljar.shown import Shown
@@ -35,6 +35,8 @@ OURS = "BELLJAR"
 ABOUT, SYMBOLS = 0x102, 0x103
 """Kinds of our own notes, beside 0x101 for a vCPU's state: what wrote the file, and the symbols that it knew."""
 FORMATS = ("elf", "raw")
+LARGEST_KERNEL = 1 << 30
+"""Bytes; there is no room for more at the addresses of Linux' image (Documentation/arch/x86/x86_64/mm.rst)."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,7 @@ def dump(guest: VM | Dump, path: str | os.PathLike[str], format: str = "elf") ->
         notes = [("VMCOREINFO", 0, info.raw)] if info else []
         about, symbols = _about(guest), _symbols(guest)
         notes += [(OURS, ABOUT, json.dumps(about).encode()), (OURS, SYMBOLS, json.dumps({"symbols": symbols}).encode())]
-        _belljar.dump_write(guest.memory, part, states, notes, _direct_map(guest, info))
+        _belljar.dump_write(guest.memory, part, states, notes, _direct_map(guest, info), _kernel(guest, info))
 
 
 def _about(guest: VM | Dump) -> dict[str, Any]:
@@ -297,8 +299,20 @@ def _direct_map(guest: VM | Dump, info: VmCoreInfo | None) -> int | None:
         found = guest.translate(array, tables)
     except ValueError:
         return None
-    base = array - found.gpa if found else 1
+    base = 1 if found.gpa is None else array - found.gpa
     return base if base % (1 << 30) == 0 else None
+
+
+def _kernel(guest: VM | Dump, info: VmCoreInfo | None) -> tuple[int, int, int] | None:
+    """Return where a Linux kernel's image is, its length and virtual address, where gdb looks for variables."""
+    if info is None:
+        return None
+    try:
+        found = _belljar.find_kernel(guest.memory, [int(cpu.cr3) for cpu in guest.cpus])
+    except BelljarError:
+        return None
+    end = -(-(found.symbols.get("_end") or 0) // 0x1000) * 0x1000
+    return (found.gpa, end - found.base, found.base) if 0 < end - found.base <= LARGEST_KERNEL else None
 
 
 @contextlib.contextmanager

@@ -19,6 +19,9 @@ pub enum Role {
     Gate(u8),
 }
 
+/// The most handlers of the guest's that are trapped at once.
+const MOST_GATES: usize = 256;
+
 /// One planted byte.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -50,6 +53,9 @@ pub struct Plan {
     pub sites: BTreeMap<u64, Site>,
     /// DR0 to DR3.
     pub slots: [Option<Slot>; 4],
+    /// How many trap flags of ours lie in frames that interrupts and system calls of the guest have pushed: the handler of
+    /// #DB stays trapped until they have come back.
+    pub strays: u32,
 }
 
 impl Plan {
@@ -140,18 +146,41 @@ impl Points {
 }
 
 impl Plan {
+    /// A point that took a debug register and would do without one.
+    pub fn movable(&self) -> Option<(Arc<Point>, u64)> {
+        let mut slots = self.slots.iter().flatten();
+        let slot = slots.find(|slot| slot.point.wish.watch.is_none() && slot.point.wish.hardware.is_none())?;
+        Some((Arc::clone(&slot.point), slot.linear))
+    }
+
+    /// Takes the debug register of `point` away. It is to be planted otherwise.
+    pub fn give_slot(&mut self, point: &Arc<Point>) {
+        for slot in &mut self.slots {
+            slot.take_if(|slot| Arc::ptr_eq(&slot.point, point));
+        }
+    }
+
     /// Gives `point` a debug register. An error where all four are taken.
     pub fn take_slot(&mut self, point: &Arc<Point>, linear: u64) -> Result<()> {
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) else {
-            return Err(Error::Invalid(
-                "all four debug registers are in use: remove a hardware breakpoint or watchpoint, or ask for one that \
-                 needs none (hw=False)"
-                    .into(),
-            ));
-        };
+        let slot = self.slots.iter_mut().find(|slot| slot.is_none()).ok_or_else(no_register)?;
         *slot = Some(Slot { linear, control: control(point), point: Arc::clone(point) });
         point.set_mechanism(Mechanism::Hardware);
         Ok(())
+    }
+
+    /// An error where more debug registers are insisted on than there are, those counted that wait for a vCPU to look.
+    pub fn check_registers(&self) -> Result<()> {
+        let insists = |point: &&Arc<Point>| point.wish.hardware == Some(true) || point.wish.watch.is_some();
+        let taken = self.slots.iter().flatten().map(|slot| &slot.point);
+        let wanted = taken.chain(self.pending()).filter(insists).count();
+        if wanted > self.slots.len() { Err(no_register()) } else { Ok(()) }
+    }
+
+    /// Forgets the bytes in memory that is gone: their points wait for their page again.
+    pub fn forget_sites(&mut self, is_gone: impl Fn(u64) -> bool) {
+        let gone = self.sites.iter().filter(|(at, _)| is_gone(**at));
+        gone.flat_map(|(_, site)| &site.points).for_each(|point| point.set_mechanism(Mechanism::Pending));
+        self.sites.retain(|at, _| !is_gone(*at));
     }
 
     /// Notes that `mechanism` notices `point` at guest-physical `at`. True if its byte is to be planted there now.
@@ -173,24 +202,47 @@ impl Plan {
         is_new
     }
 
+    /// Forgets all gates where there are too many, and says which bytes nobody wants any more: a guest that moves its handlers
+    /// about is not to fill the host's memory. Those that are in use are planted again.
+    pub fn drop_gates(&mut self) -> Vec<u64> {
+        let is_gate = |site: &Site| site.role != Role::Points && site.points.is_empty();
+        let gates: Vec<_> = self.sites.iter().filter(|(_, site)| is_gate(site)).map(|(at, _)| *at).collect();
+        if gates.len() < MOST_GATES {
+            return Vec::new();
+        }
+        self.sites.retain(|_, site| !is_gate(site));
+        gates
+    }
+
     /// Forgets `point`, for good or until it is settled again, and says which bytes nobody wants any more.
     pub fn drop_point(&mut self, point: &Arc<Point>, for_good: bool) -> Vec<u64> {
         if for_good {
             point.set_removed(true);
             self.points.remove(&point.id);
         }
-        for slot in &mut self.slots {
-            slot.take_if(|slot| Arc::ptr_eq(&slot.point, point));
-        }
+        self.give_slot(point);
         self.sites.values_mut().for_each(|site| site.points.retain(|other| !Arc::ptr_eq(other, point)));
         point.set_mechanism(Mechanism::Pending);
         let needs_gate = |site: &Site| matches!(site.mechanism, Mechanism::Gate | Mechanism::Shim);
         let gates_are_wanted = self.sites.values().any(|site| needs_gate(site) && !site.points.is_empty());
-        let is_idle = |site: &Site| site.points.is_empty() && (site.role == Role::Points || !gates_are_wanted);
+        let has_strays = self.strays > 0;
+        let is_wanted = |role: Role| match role {
+            Role::Points => false,
+            Role::Gate(vector) => gates_are_wanted || has_strays && vector == 1,
+        };
+        let is_idle = |site: &Site| site.points.is_empty() && !is_wanted(site.role);
         let idle: Vec<_> = self.sites.iter().filter(|(_, site)| is_idle(site)).map(|(at, _)| *at).collect();
         self.sites.retain(|at, _| !idle.contains(at));
         idle
     }
+}
+
+fn no_register() -> Error {
+    Error::Invalid(
+        "all four debug registers are in use: remove a hardware breakpoint or watchpoint, or ask for one that needs none \
+         (hw=False)"
+            .into(),
+    )
 }
 
 /// The bits of DR7 for what `point` watches: R/W in the low two, LEN above (Intel SDM vol. 3, 19.2.4).
@@ -231,6 +283,22 @@ mod tests {
     }
 
     #[test]
+    fn a_register_is_given_up_by_who_can_do_without_and_by_nobody_else() {
+        let points = Points::default();
+        let data = points.add(Wish { watch: Some(Watch { size: 4, reads: false }), ..wish(0x2000) });
+        let fixed = points.add(Wish { hardware: Some(true), ..wish(0x3000) });
+        let free = points.add(wish(0x4000));
+        for (point, at) in [(&data, 0x2000), (&fixed, 0x3000)] {
+            points.change(|plan| plan.take_slot(point, at)).expect("room");
+        }
+        assert!(points.plan().movable().is_none());
+        points.change(|plan| plan.take_slot(&free, 0x4000)).expect("room");
+        assert_eq!(points.plan().movable().map(|(point, at)| (point.id, at)), Some((free.id, 0x4000)));
+        points.change(|plan| Ok(plan.give_slot(&free))).expect("done");
+        assert_eq!(points.plan().registers(0).map(|words| (words[0], words[1], words[2])), Some((0x2000, 0x3000, 0)));
+    }
+
+    #[test]
     fn a_byte_stays_for_as_long_as_one_of_its_points_does() {
         let points = Points::default();
         let (a, b) = (points.add(wish(1)), points.add(wish(1)));
@@ -242,6 +310,28 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_in_memory_that_is_gone_is_planted_again_when_it_is_back() {
+        let points = Points::default();
+        let (gone, there) = (points.add(wish(1)), points.add(wish(2)));
+        let planted = |point, at| points.change(|plan| Ok(plan.take_site(point, at, Mechanism::Int3))).expect("done");
+        assert!(planted(&gone, 0x1000) && planted(&there, 0x2000));
+        points.change(|plan| Ok(plan.forget_sites(|at| at == 0x1000))).expect("done");
+        assert_eq!((gone.mechanism(), there.mechanism()), (Mechanism::Pending, Mechanism::Int3));
+        assert!(planted(&gone, 0x1000) && !planted(&there, 0x2000));
+    }
+
+    #[test]
+    fn registers_that_are_waited_for_are_counted() {
+        let points = Points::default();
+        for n in 0..4 {
+            points.add(Wish { hardware: Some(true), ..wish(n) });
+        }
+        assert!(points.plan().check_registers().is_ok());
+        points.add(Wish { hardware: Some(true), ..wish(4) });
+        assert!(points.plan().check_registers().is_err());
+    }
+
+    #[test]
     fn a_gate_stays_for_as_long_as_a_point_needs_it() {
         let points = Points::default();
         let a = points.add(wish(1));
@@ -250,6 +340,21 @@ mod tests {
         assert!(points.plan().wants_gate());
         let dropped = points.change(|plan| Ok(plan.drop_point(&a, true))).expect("done");
         assert_eq!(dropped, [0x1000, 0x5000]);
+    }
+
+    #[test]
+    fn a_guest_that_moves_its_handlers_about_fills_no_memory() {
+        let points = Points::default();
+        let mut dropped = 0;
+        for at in 0..10 * u64::try_from(MOST_GATES).expect("small") {
+            points
+                .change(|plan| {
+                    dropped += plan.drop_gates().len();
+                    Ok(plan.take_gate(at, 3, Mechanism::Int3))
+                })
+                .expect("done");
+        }
+        assert!(dropped > 0 && points.plan().sites.len() <= MOST_GATES);
     }
 
     #[test]

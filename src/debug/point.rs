@@ -78,8 +78,10 @@ pub enum Mechanism {
     Int3,
     /// A debug register.
     Hardware,
-    /// An `in al, dx`, at which every KVM exits in ring 0.
+    /// An `in al, imm8`, at which every KVM exits in ring 0: the port is the byte behind it, whatever that is there for.
     PortRead,
+    /// An `in al, dx`: for where no port belongs to KVM, since DX may be any.
+    PortReadDx,
     /// An int3 that goes to the guest, whose #BP handler is trapped.
     Gate,
     /// An int3 that goes to belljar's own handlers in a guest of mode="user".
@@ -87,7 +89,8 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    const ALL: [Self; 6] = [Self::Pending, Self::Int3, Self::Hardware, Self::PortRead, Self::Gate, Self::Shim];
+    const ALL: [Self; 7] =
+        [Self::Pending, Self::Int3, Self::Hardware, Self::PortRead, Self::PortReadDx, Self::Gate, Self::Shim];
 
     /// A word for it.
     pub fn name(self) -> &'static str {
@@ -95,17 +98,23 @@ impl Mechanism {
             Self::Pending => "pending",
             Self::Int3 => "int3",
             Self::Hardware => "hardware",
-            Self::PortRead => "in",
+            Self::PortRead | Self::PortReadDx => "in",
             Self::Gate => "gate",
             Self::Shim => "shim",
         }
+    }
+
+    /// A planted port read?
+    pub fn is_port_read(self) -> bool {
+        matches!(self, Self::PortRead | Self::PortReadDx)
     }
 
     /// The byte that is planted.
     pub fn byte(self) -> Option<u8> {
         match self {
             Self::Pending | Self::Hardware => None,
-            Self::PortRead => Some(0xec),
+            Self::PortRead => Some(0xe4),
+            Self::PortReadDx => Some(0xec),
             Self::Int3 | Self::Gate | Self::Shim => Some(0xcc),
         }
     }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd};
 
 use crate::addr::GuestPhys;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::inspect::linux::{self, Kernel};
 use crate::machine::Phase;
 use crate::source::{ReadMemory, ReadRegs};
 use crate::x86::{Gpr, Regs, Sregs};
@@ -21,6 +22,8 @@ info                     the machine, and each vCPU in a line
 info registers [VCPU]    general registers, segments, control registers
 translate ADDR [VCPU]    the guest-physical address of a linear one
 phys read ADDR [LENGTH]  guest-physical memory (in hexadecimal; 64 bytes)
+kaslr                    the Linux kernel in the guest, where it lies, and how to load its symbols
+symbol NAME | ADDR       what that kernel's own symbols say of a name or an address
 quirks                   what this KVM was found to do, and what follows
 Numbers are hexadecimal with 0x, else decimal; a vCPU is 0 unless one is given.
 ";
@@ -40,7 +43,7 @@ fn number(word: &str) -> Result<u64> {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => word.parse(),
     };
-    parsed.map_err(|_| crate::error::Error::Invalid(format!("{word} is no number: 0x1000, or 4096")))
+    parsed.map_err(|_| Error::Invalid(format!("{word} is no number: 0x1000, or 4096")))
 }
 
 fn vcpu(words: &[&str]) -> Result<u32> {
@@ -58,6 +61,8 @@ impl Guest {
             ["phys", "read", at, len] => self.physical_bytes(number(at)?, number(len)?),
             ["translate"] => Ok("translate what? monitor translate ADDR [VCPU]\n".into()),
             ["phys", ..] => Ok("read where? monitor phys read ADDR [LENGTH]\n".into()),
+            ["kaslr" | "symbols", ..] => self.kernel().map(|kernel| kaslr(&kernel)),
+            ["symbol", what] => symbol(&self.kernel()?, what),
             ["quirks"] => Ok(self.quirks()),
             _ => Ok(format!("there is no command \"{}\": monitor help\n", words.join(" "))),
         }
@@ -118,6 +123,14 @@ impl Guest {
         Ok(text)
     }
 
+    /// The Linux kernel in the guest, looked for anew: the guest may have booted another one.
+    fn kernel(&self) -> Result<Kernel> {
+        let cr3s: Vec<_> = self.machine.cpus.iter().filter_map(|slot| self.machine.sregs(slot.id).ok()).collect();
+        let cr3s: Vec<_> = cr3s.iter().map(|sregs| sregs.cr3).collect();
+        let memory = self.machine.memory.as_ref();
+        linux::find(memory, &memory.stretches(GuestPhys(0), GuestPhys(u64::MAX)), &cr3s, &|| Ok(()))
+    }
+
     fn quirks(&self) -> String {
         let mut text = String::new();
         for answer in self.machine.quirks.answers() {
@@ -127,6 +140,28 @@ impl Guest {
         }
         text
     }
+}
+
+/// Where the kernel lies, and what to type.
+fn kaslr(kernel: &Kernel) -> String {
+    let (release, text, slide) = (kernel.release(), kernel.place.text, kernel.slide());
+    format!(
+        "Linux {release} at {text:#x}, moved by {slide:#x}\n\
+         with a vmlinux of it, type:  symbol-file vmlinux -o {slide:#x}\n\
+         with none, in Python first:  vm.linux.symbol_file(\"kernel.elf\")\n\
+         and then here:               symbol-file kernel.elf\n"
+    )
+}
+
+fn symbol(kernel: &Kernel, what: &str) -> Result<String> {
+    if let Some(found) = kernel.symbols.get(what) {
+        return Ok(format!("{} is at {:#x}\n", found.name, found.address));
+    }
+    let at = number(what).map_err(|_| Error::Invalid(format!("the kernel has no symbol {what}")))?;
+    Ok(match kernel.symbols.at(at) {
+        Some(found) => format!("{at:#x} is {}+{:#x}\n", found.name, at - found.address),
+        None => format!("{at:#x} is no part of the kernel\n"),
+    })
 }
 
 fn system(sregs: &Sregs) -> String {

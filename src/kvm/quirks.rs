@@ -57,11 +57,13 @@ macro_rules! quirks {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Quirks {
             $($(#[doc = $doc])+ pub $name: bool,)+
+            /// Every question was answered; else what was not counts as no, and nobody may rely on it.
+            pub are_known: bool,
         }
 
         impl Quirks {
             /// What KVM documents, on hardware.
-            pub const DOCUMENTED: Self = Self { $($name: $documented,)+ };
+            pub const DOCUMENTED: Self = Self { $($name: $documented,)+ are_known: true };
 
             /// All answers, with what follows from them.
             pub fn answers(&self) -> Vec<Answer> {

@@ -38,6 +38,8 @@ pub struct CpuDebug {
     pub returning: Option<(u64, u64)>,
     /// What KVM was told last: its flags, and DR0 to DR7.
     pub told: (u32, [u64; 8]),
+    /// KVM has been told to step since it last reported one.
+    pub is_stepping: bool,
     /// The trap flag is ours.
     pub owns_trap_flag: bool,
 }

@@ -10,21 +10,8 @@ use crate::source::ReadMemory;
 use crate::x86::Sregs;
 
 use super::Machine;
+use super::debug_choice::{BREAKPOINT, Found, Who};
 use super::repair::locate;
-
-/// The vectors of single steps and of breakpoints.
-pub(super) const STEP: u8 = 1;
-pub(super) const BREAKPOINT: u8 = 3;
-
-/// Where a point is to be planted, and who executes there.
-#[derive(Clone, Copy)]
-struct Found {
-    at: GuestPhys,
-    /// A page of ring 3.
-    is_user: bool,
-    /// Its exceptions come to belljar's own handlers.
-    has_shim: bool,
-}
 
 impl Machine {
     /// The points of this machine.
@@ -35,9 +22,10 @@ impl Machine {
     /// Plants a point, or keeps it pending until its page is mapped. It takes effect before each vCPU's next entry.
     pub fn add_point(&self, wish: Wish) -> Result<Arc<Point>> {
         self.vm()?;
+        self.refuse_inherited()?;
         self.check(&wish)?;
         let point = self.points.add(wish);
-        let settled = self.settle_from_anywhere();
+        let settled = self.settle_from_anywhere().and_then(|()| self.points.plan().check_registers());
         if let Err(error) = settled {
             self.remove_point(&point)?;
             return Err(error);
@@ -53,13 +41,14 @@ impl Machine {
 
     /// Takes a point away; it is not hit any more once this returns. Does nothing if it is gone.
     pub fn remove_point(&self, point: &Arc<Point>) -> Result<()> {
+        if self.is_inherited() {
+            return Ok(()); // its byte may lie in memory that the parent's guest executes
+        }
         self.points.change(|plan| {
             let idle = plan.drop_point(point, true);
             self.unpatch(&idle)
         })?;
-        if plan_has_slots(&self.points.plan()) || point.wish.hardware == Some(true) {
-            self.kick_all();
-        }
+        self.kick_all(); // a debug register may be in use
         Ok(())
     }
 
@@ -74,8 +63,10 @@ impl Machine {
             }
             self.unpatch(&idle)
         })?;
-        if yes {
-            self.settle_from_anywhere()?;
+        let settled = if yes { self.settle_from_anywhere() } else { Ok(()) };
+        if let Err(error) = settled.and_then(|()| self.points.plan().check_registers()) {
+            self.enable_point(point, false)?;
+            return Err(error);
         }
         self.kick_all();
         Ok(())
@@ -86,7 +77,7 @@ impl Machine {
         self.points.plan().points.contains_key(&point.id)
     }
 
-    fn unpatch(&self, places: &[u64]) -> Result<()> {
+    pub(super) fn unpatch(&self, places: &[u64]) -> Result<()> {
         match places.iter().try_for_each(|at| self.memory.unpatch(GuestPhys(*at))) {
             Err(Error::Closed) => Ok(()), // and with it everything that was planted
             result => result,
@@ -95,8 +86,12 @@ impl Machine {
 
     /// What can be known before anything is planted.
     fn check(&self, wish: &Wish) -> Result<()> {
+        self.knows_its_kvm()?;
         if let Some(vcpu) = wish.vcpu {
             self.cpu(vcpu)?;
+        }
+        if let Place::Physical(at) = wish.place {
+            self.memory.check(at, 1)?;
         }
         let quirks = &self.quirks;
         if let Some(watch) = wish.watch {
@@ -157,33 +152,61 @@ impl Machine {
         let found = match wish.place {
             Place::Linear(at) if wish.hardware == Some(true) || wish.watch.is_some() => {
                 self.look_at_data(point, sregs, at);
-                return self
-                    .points
-                    .change(|plan| if is_pending(plan, point) { plan.take_slot(point, at) } else { Ok(()) });
+                return self.points.change(|plan| {
+                    if !is_pending(plan, point) {
+                        return Ok(());
+                    }
+                    self.make_room(plan, sregs, has_shim)?;
+                    let is_full = plan.slots.iter().all(Option::is_some); // then it waits for one
+                    if is_full { Ok(()) } else { plan.take_slot(point, at) }
+                });
             }
-            Place::Linear(at) => {
-                let sregs = Sregs { cr3: wish.cr3.unwrap_or(sregs.cr3), ..*sregs };
-                let Some((at, is_user)) = locate(&sregs, &self.memory, at) else { return Ok(()) };
-                Found { at, is_user, has_shim }
-            }
-            Place::Physical(at) => Found { at, is_user: false, has_shim: false },
+            Place::Linear(_) => self.find(point, sregs, has_shim),
+            Place::Physical(at) if self.memory.region_at(at).is_none() => None,
+            Place::Physical(at) => Some(Found { at, who: Who::Anybody, has_shim }),
         };
-        if self.memory.region_at(found.at).is_none() {
-            return if point.linear().is_some() { Ok(()) } else { Err(self.memory.unbacked(found.at, 1)) };
-        }
+        let Some(found) = found else { return Ok(()) };
         self.points.change(|plan| {
             if !is_pending(plan, point) {
                 return Ok(()); // another vCPU was faster
             }
             let has_room = point.linear().is_some() && plan.slots.iter().any(Option::is_none);
-            let mechanism = self.mechanism(found, has_room, wish.hardware);
-            match (mechanism.byte(), point.linear()) {
-                (None, Some(linear)) => return plan.take_slot(point, linear),
-                (Some(byte), _) if plan.take_site(point, found.at.0, mechanism) => self.memory.patch(found.at, byte)?,
-                _ => {}
+            match (self.mechanism(found, sregs, has_room && wish.hardware != Some(false)), point.linear()) {
+                (Mechanism::Hardware, Some(linear)) => plan.take_slot(point, linear),
+                (mechanism, _) => self.plant(plan, point, found.at, mechanism),
             }
-            Ok(())
         })
+    }
+
+    /// Where the byte of a point would be, and who executes there; none while nothing is mapped there.
+    fn find(&self, point: &Point, sregs: &Sregs, has_shim: bool) -> Option<Found> {
+        let sregs = Sregs { cr3: point.wish.cr3.unwrap_or(sregs.cr3), ..*sregs };
+        let (at, is_user) = locate(&sregs, &self.memory, point.linear()?)?;
+        let who = if is_user { Who::Ring3 } else { Who::Ring0 };
+        self.memory.region_at(at).map(|_| Found { at, who, has_shim })
+    }
+
+    fn plant(&self, plan: &mut Plan, point: &Arc<Point>, at: GuestPhys, mechanism: Mechanism) -> Result<()> {
+        if mechanism.byte().is_none() {
+            return Ok(());
+        }
+        plan.take_site(point, at.0, mechanism);
+        // Also where a byte is already, which the guest may have overwritten.
+        let byte = plan.sites.get(&at.0).and_then(|site| site.mechanism.byte());
+        byte.map_or(Ok(()), |byte| self.memory.patch(at, byte))
+    }
+
+    /// Where all debug registers are taken, frees one that a breakpoint has which can do with a planted byte.
+    fn make_room(&self, plan: &mut Plan, sregs: &Sregs, has_shim: bool) -> Result<()> {
+        let is_full = plan.slots.iter().all(Option::is_some);
+        let Some((point, _)) = plan.movable().filter(|_| is_full) else { return Ok(()) };
+        let Some(found) = self.find(&point, sregs, has_shim) else { return Ok(()) };
+        let mechanism = self.mechanism(found, sregs, false);
+        if mechanism.byte().is_some() {
+            self.plant(plan, &point, found.at, mechanism)?;
+            plan.give_slot(&point);
+        }
+        Ok(())
     }
 
     /// Notes what a watchpoint watches as it is now, which is what the first hit tells as before.
@@ -195,59 +218,8 @@ impl Machine {
             point.replace(u64::from_le_bytes(word));
         }
     }
-
-    /// What notices a breakpoint here: by what was probed of this KVM and the ring at hand.
-    fn mechanism(&self, found: Found, has_room: bool, hardware: Option<bool>) -> Mechanism {
-        let quirks = &self.quirks;
-        let may_use_register = has_room && hardware != Some(false);
-        match found.is_user {
-            false if quirks.int3_exits_in_ring0 || !quirks.ring0_is_native => Mechanism::Int3,
-            false => Mechanism::PortRead,
-            true if quirks.int3_exits_in_ring3 => Mechanism::Int3,
-            true if found.has_shim => Mechanism::Shim,
-            true if quirks.hardware_breakpoints_in_ring3 && may_use_register => Mechanism::Hardware,
-            true => Mechanism::Gate,
-        }
-    }
-
-    /// Traps the guest's handler of `vector`, where its IDT has one in 64-bit mode. Says whether it is trapped.
-    pub(super) fn plant_gate(&self, vector: u8, sregs: &Sregs) -> Result<bool> {
-        let Some(at) = self.handler(vector, sregs) else { return Ok(false) };
-        let quirks = &self.quirks;
-        let mechanism =
-            if quirks.int3_exits_in_ring0 || !quirks.ring0_is_native { Mechanism::Int3 } else { Mechanism::PortRead };
-        let Some(byte) = mechanism.byte() else { return Ok(false) };
-        let is_there = self.points.plan().sites.get(&at.0).is_some_and(|site| site.role != crate::debug::Role::Points);
-        if !is_there {
-            self.points.change(|plan| {
-                if plan.take_gate(at.0, vector, mechanism) { self.memory.patch(at, byte) } else { Ok(()) }
-            })?;
-        }
-        Ok(true)
-    }
-
-    /// Where the handler of `vector` begins (Intel SDM vol. 3, 6.14.1).
-    fn handler(&self, vector: u8, sregs: &Sregs) -> Option<GuestPhys> {
-        const PRESENT: u64 = 1 << 47;
-        let offset = u64::from(vector) * 16;
-        if sregs.code_bits() != 64 && sregs.cpl() == 0 || u64::from(sregs.idt.limit) < offset + 15 {
-            return None;
-        }
-        let (at, _) = locate(sregs, &self.memory, sregs.idt.base.wrapping_add(offset))?;
-        let mut gate = [0; 16];
-        self.memory.read(at, &mut gate).ok()?;
-        let low = u64::from_le_bytes(gate[..8].try_into().ok()?);
-        let high = u64::from_le_bytes(gate[8..].try_into().ok()?);
-        let entry = low & 0xffff | low >> 32 & 0xffff_0000 | high << 32;
-        (low & PRESENT != 0).then_some(())?;
-        locate(sregs, &self.memory, entry).map(|(at, _)| at).filter(|at| self.memory.region_at(*at).is_some())
-    }
 }
 
 fn is_pending(plan: &Plan, point: &Arc<Point>) -> bool {
     plan.points.contains_key(&point.id) && !point.is_removed() && point.mechanism() == Mechanism::Pending
-}
-
-fn plan_has_slots(plan: &Plan) -> bool {
-    plan.slots.iter().any(Option::is_some)
 }

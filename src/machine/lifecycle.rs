@@ -84,12 +84,15 @@ impl Machine {
         if self.cpus.iter().any(Slot::is_in_handler) { Err(Error::InHandler { what }) } else { Ok(()) }
     }
 
-    fn open_session(&self, ids: &[u32], phase: Phase, limits: Limits) -> Result<Arc<Session>> {
-        if self.is_inherited() {
-            return Err(Error::Invalid(
-                "this VM belongs to the process that made it; a forked child makes its own".into(),
-            ));
+    pub(super) fn refuse_inherited(&self) -> Result<()> {
+        if !self.is_inherited() {
+            return Ok(());
         }
+        Err(Error::Invalid("this VM belongs to the process that made it; a forked child makes its own".into()))
+    }
+
+    fn open_session(&self, ids: &[u32], phase: Phase, limits: Limits) -> Result<Arc<Session>> {
+        self.refuse_inherited()?;
         self.refuse_in_handler("run")?;
         let mut life = self.life();
         match life.phase() {

@@ -58,6 +58,10 @@ impl Machine {
             )));
         }
         let (info, removed) = self.memory.remove(at, |info| vm.remove_memory(info.slot))?;
+        self.points.change(|plan| {
+            plan.forget_sites(|at| info.contains(GuestPhys(at)));
+            Ok(())
+        })?;
         drop(life);
         drop(removed); // KVM has let go of it, so that it can be unmapped
         Ok(info)

@@ -5,6 +5,7 @@ mod below;
 mod build;
 mod cpu;
 mod debug;
+mod debug_choice;
 mod doorbell;
 mod interrupts;
 mod irq_event;

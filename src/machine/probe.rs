@@ -16,10 +16,11 @@ use super::{Config, Limits, Machine};
 
 /// Long enough for a few instructions on an emulated PC, short enough for a question that hangs.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// A question that took less of the processor than this did not hang: others kept the processor from it.
-const HANGS: Duration = Duration::from_millis(20);
+/// A question that took less of the processor than this did not hang: others kept the processor from it, or the processor
+/// is an emulated one that meets this code for the first time.
+const HANGS: Duration = Duration::from_secs(1);
 /// The most time for all questions together.
-pub const WHOLE: Duration = Duration::from_secs(3);
+pub const WHOLE: Duration = Duration::from_secs(10);
 
 // KVM_GUESTDBG_*
 const ENABLE: u32 = 1;
@@ -57,8 +58,9 @@ pub struct Found {
 /// How this KVM behaves. Takes a few milliseconds; on a host that is very busy, at most about [`WHOLE`].
 pub fn probe() -> Result<Found> {
     let until = Instant::now() + WHOLE;
-    let quirks = ask(until)?;
+    let mut quirks = ask(until)?;
     let in_time = Instant::now() < until;
+    quirks.are_known = in_time;
     if !in_time {
         log::warn!(
             "this host is so busy that its KVM was not asked everything within {WHOLE:?}; the next VM asks again"
@@ -85,6 +87,7 @@ fn ask(until: Instant) -> Result<Quirks> {
         paging_32bit: guest.paging_32bit()?,
         out_advances_rip: guest.out_advances_rip()?,
         cpuid_masks_hold: Guest::new(until)?.cpuid_masks_hold()?,
+        are_known: true,
     })
 }
 

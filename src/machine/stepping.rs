@@ -17,6 +17,9 @@ use super::repair::instruction_at;
 use super::run::Poll;
 use super::session::{Limits, Outcome};
 
+/// Arguments that a function takes off the stack as it returns are no more bytes than that.
+const POPPED: u64 = 4096;
+
 /// How far to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
@@ -90,11 +93,13 @@ impl Machine {
         }
     }
 
-    /// To linear address `at`; with `rsp`, only where the stack is no deeper than that.
+    /// To linear address `at`; with `rsp`, only where the stack is back there: deeper, the function has called itself, and
+    /// elsewhere it is another task's.
     fn run_to(self: &Arc<Self>, id: u32, at: u64, rsp: Option<u64>, deadline: Deadline, poll: Poll<'_>) -> Outcome {
         let when = rsp.map(|rsp| {
             let top = Arc::new(Expression::Register(Part::whole(Gpr::Rsp)));
-            Expression::Binary(Binary::GreaterOrEqual, top, Arc::new(Expression::Constant(rsp)))
+            let above = Expression::Binary(Binary::Subtract, top, Arc::new(Expression::Constant(rsp)));
+            Expression::Binary(Binary::Less, Arc::new(above), Arc::new(Expression::Constant(POPPED)))
         });
         let point = self.add_point(Wish { vcpu: Some(id), when, is_step: true, ..Wish::at(Place::Linear(at)) })?;
         let outcome = self.run_these(&[id], deadline.limits(), poll);

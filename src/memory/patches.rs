@@ -9,12 +9,14 @@ use crate::error::Result;
 use super::{Memory, State, size};
 
 /// One byte that is not what it seems.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Patch {
     /// What the guest is to meet.
     byte: u8,
     /// What everybody else is to see.
     original: u8,
+    /// It is taken back for a moment.
+    is_lifted: bool,
 }
 
 impl State {
@@ -44,7 +46,8 @@ impl State {
         let last = at.saturating_add(size(bytes.len()).saturating_sub(1));
         for (place, patch) in self.patches.range_mut(at..=last) {
             if let Some(byte) = usize::try_from(place - at).ok().and_then(|n| bytes.get_mut(n)) {
-                patch.original = std::mem::replace(byte, patch.byte);
+                patch.original = *byte;
+                *byte = if patch.is_lifted { *byte } else { patch.byte };
             }
         }
         bytes
@@ -62,15 +65,18 @@ impl State {
 }
 
 impl Memory {
-    /// Has the guest meet `byte` at `at`, where everybody else goes on seeing what is there now.
+    /// Has the guest meet `byte` at `at`, where everybody else goes on seeing what is there now. One that the guest has
+    /// overwritten is put over that.
     pub fn patch(&self, at: GuestPhys, byte: u8) -> Result<()> {
         let mut state = self.change()?;
-        let original = match state.patches.get(&at.0) {
-            Some(patch) => patch.original,
-            None => state.byte(at).ok_or_else(|| state.unbacked(at, 1))?,
-        };
+        let now = state.byte(at).ok_or_else(|| state.unbacked(at, 1))?;
+        let before = state.patches.get(&at.0).copied().unwrap_or_default();
+        if before.is_lifted {
+            return Ok(());
+        }
+        let original = if state.is_patched(at.0, 1) && now == before.byte { before.original } else { now };
         state.put(at, byte)?;
-        state.patches.insert(at.0, Patch { byte, original });
+        state.patches.insert(at.0, Patch { byte, original, is_lifted: false });
         Ok(())
     }
 
@@ -85,20 +91,22 @@ impl Memory {
 
     /// Takes a patch back for a moment: nobody may run the guest who is to meet it.
     pub fn lift(&self, at: GuestPhys) -> Result<()> {
-        let state = self.change()?;
-        match state.patches.get(&at.0) {
-            Some(patch) if state.byte(at) == Some(patch.byte) => state.put(at, patch.original),
-            _ => Ok(()),
-        }
+        let mut state = self.change()?;
+        let now = state.byte(at);
+        let Some(patch) = state.patches.get_mut(&at.0).filter(|patch| now == Some(patch.byte)) else { return Ok(()) };
+        patch.is_lifted = true;
+        let original = patch.original;
+        state.put(at, original)
     }
 
     /// Puts back what was lifted, if the patch is still wanted and the guest has not overwritten what was there.
     pub fn lower(&self, at: GuestPhys) -> Result<()> {
-        let state = self.change()?;
-        match state.patches.get(&at.0) {
-            Some(patch) if state.byte(at) == Some(patch.original) => state.put(at, patch.byte),
-            _ => Ok(()),
-        }
+        let mut state = self.change()?;
+        let now = state.byte(at);
+        let Some(patch) = state.patches.get_mut(&at.0).filter(|patch| patch.is_lifted) else { return Ok(()) };
+        patch.is_lifted = false;
+        let Patch { byte, original, .. } = *patch;
+        if now == Some(original) { state.put(at, byte) } else { Ok(()) }
     }
 
     /// Does the guest meet a patch at `at`? Not where it has overwritten it.
@@ -163,6 +171,29 @@ mod tests {
         assert!(!memory.is_patched(GuestPhys(0x12)));
         memory.unpatch(GuestPhys(0x12)).unwrap();
         assert_eq!(memory.raw_byte(GuestPhys(0x12)), Some(0x55));
+    }
+
+    #[test]
+    fn a_patch_that_the_guest_has_overwritten_is_put_over_that() {
+        let memory = memory();
+        memory.patch(GuestPhys(0x12), 0xcc).unwrap();
+        memory.state().put(GuestPhys(0x12), 0x55).unwrap();
+        memory.patch(GuestPhys(0x12), 0xcc).unwrap();
+        assert_eq!(memory.read_vec(GuestPhys(0x12), 1).unwrap(), [0x55]);
+        assert_eq!(memory.raw_byte(GuestPhys(0x12)), Some(0xcc));
+        memory.unpatch(GuestPhys(0x12)).unwrap();
+        assert_eq!(memory.raw_byte(GuestPhys(0x12)), Some(0x55));
+    }
+
+    #[test]
+    fn a_patch_that_is_lifted_stays_so_when_it_is_wanted_once_more() {
+        let memory = memory();
+        memory.patch(GuestPhys(0x12), 0xcc).unwrap();
+        memory.lift(GuestPhys(0x12)).unwrap();
+        memory.patch(GuestPhys(0x12), 0xcc).unwrap();
+        assert_eq!(memory.raw_byte(GuestPhys(0x12)), Some(3));
+        memory.lower(GuestPhys(0x12)).unwrap();
+        assert_eq!(memory.raw_byte(GuestPhys(0x12)), Some(0xcc));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::addr::{GuestPhys, page_ceil, page_floor};
 use crate::error::{Error, Result as CoreResult};
-use crate::inspect::saved::{Note, Segment, notes, write};
+use crate::inspect::saved::write::{self, Alias};
+use crate::inspect::saved::{Note, Segment, notes};
 use crate::machine::saved::{Guest, open};
 use crate::memory::{self, Part, Source};
 use crate::x86::{Space, State as Core};
@@ -44,8 +45,12 @@ pub fn dump_read(py: Python<'_>, path: PathBuf, raw: Option<Vec<(u64, u64, bool)
 }
 
 /// Writes `memory`, the states of the vCPUs and other notes as an ELF core file; or with raw=True the memory alone.
+///
+/// `direct_map` is where the guest sees address 0, and `kernel` (address, length, virtual address) memory that it sees
+/// elsewhere.
 #[pyfunction]
-#[pyo3(signature = (memory, path, states: "list[bytes]", notes: "list[tuple[str, int, bytes]]", direct_map: "int | None" = None, *, raw = false) -> "None")]
+#[pyo3(signature = (memory, path, states: "list[bytes]", notes: "list[tuple[str, int, bytes]]", direct_map: "int | None" = None, kernel: "tuple[int, int, int] | None" = None, *, raw = false) -> "None")]
+#[expect(clippy::too_many_arguments, reason = "one call writes one file")]
 pub fn dump_write(
     py: Python<'_>,
     memory: &Bound<'_, Memory>,
@@ -53,14 +58,17 @@ pub fn dump_write(
     states: Vec<Vec<u8>>,
     notes: Vec<(String, u32, Vec<u8>)>,
     direct_map: Option<u64>,
+    kernel: Option<(u64, u64, u64)>,
     raw: bool,
 ) -> PyResult<()> {
     let states = states.iter().map(|s| super::state::decoded(s)).collect::<PyResult<Vec<_>>>()?;
     let memory = memory.get();
+    let alias = kernel.map(|(at, len, virt)| Alias { at, len, virt });
     let file = py.detach(|| File::create(&path)).map_err(|e| os_error(&e, path.clone()))?;
     let written = detached(py, || -> CoreResult<Option<Error>> {
         let regions: Vec<_> = memory.core().list()?.iter().map(|r| (r.at.0, r.len, r.rom)).collect();
-        let (head, segments) = if raw { raw_file(&regions) } else { core_file(&regions, &states, notes, direct_map) };
+        let (head, segments) =
+            if raw { raw_file(&regions) } else { core_file(&regions, &states, notes, (direct_map, alias)) };
         // An error of the file's is told with its path; one of ours as it is.
         match write::write(&file, &head, &segments, memory.core(), &super::memory::seldom()) {
             Err(error @ Error::Host { .. }) => Ok(Some(error)),
@@ -77,7 +85,7 @@ fn core_file(
     regions: &[(u64, u64, bool)],
     states: &[Core],
     others: Vec<(String, u32, Vec<u8>)>,
-    direct_map: Option<u64>,
+    (direct_map, kernel): (Option<u64>, Option<Alias>),
 ) -> (Vec<u8>, Vec<Segment>) {
     let of = |(id, state)| notes::of_state(id, state);
     let mut all: Vec<_> = (0..).zip(states).flat_map(of).collect();
@@ -88,7 +96,10 @@ fn core_file(
         _ => 2,
     });
     all.extend(others.into_iter().map(|(name, kind, data)| Note { name, kind, data }));
-    write::elf(regions, &all, |at| direct_map.map_or(at, |base| base.wrapping_add(at)))
+    let of_kernel =
+        |at: u64| kernel.filter(|k| at >= k.at && at - k.at < k.len).map(|k| k.virt.wrapping_add(at - k.at));
+    let usual = |at: u64| direct_map.map_or(at, |base| base.wrapping_add(at));
+    write::elf(&write::cut(regions, kernel), &all, |at| of_kernel(at).unwrap_or_else(|| usual(at)))
 }
 
 fn raw_file(regions: &[(u64, u64, bool)]) -> (Vec<u8>, Vec<Segment>) {

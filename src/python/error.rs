@@ -27,6 +27,7 @@ impl From<Error> for PyErr {
             Error::NoKvm { cause, remedy } => HostError::new_err((cause, remedy)),
             Error::Host { errno, .. } => HostError::new_err((text, "", errno)),
             Error::NoMechanism { instead, .. } => HostError::new_err((text, instead)),
+            Error::Unprobed => HostError::new_err((text, "make the VM anew when the host is less busy")),
             Error::VcpuCount { .. } | Error::Invalid(_) => PyValueError::new_err(text),
             Error::Closed => ClosedError::new_err("the VM is closed; make a new one"),
             Error::Running { vcpu } => RunningError::new_err(format!(

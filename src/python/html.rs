@@ -2,10 +2,12 @@
 
 use pyo3::prelude::*;
 
+use super::breakpoint::Breakpoint;
 use super::btf::{BtfFunction, BtfStruct};
 use super::decode::Instruction;
 use super::exit::Exit;
 use super::fpu::Fpu;
+use super::gdb::GdbServer;
 use super::hook::Handle;
 use super::host::Quirks;
 use super::interrupts::IrqLine;
@@ -20,6 +22,7 @@ use super::symbols::Symbols;
 use super::translation::Translation;
 use super::vcpu::Vcpu;
 use super::vm::VM;
+use super::watch::Watchpoint;
 
 macro_rules! shown_in_notebooks {
     ($($class:ident)+) => {$(
@@ -34,6 +37,6 @@ macro_rules! shown_in_notebooks {
 }
 
 shown_in_notebooks! {
-    BtfFunction BtfStruct Exit Fpu Handle Instruction IrqLine Lapic Mapping Memory MemoryMap MemoryRange Msrs Quirks Region Registers Segment Symbols
-    Translation VM Vcpu
+    Breakpoint BtfFunction BtfStruct Exit Fpu GdbServer Handle Instruction IrqLine Lapic Mapping Memory MemoryMap MemoryRange Msrs Quirks Region
+    Registers Segment Symbols Translation VM Vcpu Watchpoint
 }

@@ -267,6 +267,8 @@ def test_monitor_commands_say_what_they_are_and_answer(counting, connect):
         assert bytes(counting.memory.read(0x1000, 4)).hex(" ") in client.monitor("phys read 0x1000 4")
         assert "single_step" in client.monitor("quirks") or len(client.monitor("quirks")) > 100
         assert "monitor help" in client.monitor("nonsense")
+        assert "no Linux kernel in memory" in client.monitor("kaslr")
+        assert "no Linux kernel in memory" in client.monitor("symbol 0x1000")
         assert "there are 2 vCPUs" in client.monitor("info registers 9")
         assert "no number" in client.monitor("translate here")
 

@@ -113,3 +113,18 @@ def test_what_a_step_leaves_in_kvm_does_not_outlive_it(cpu, vm):
     cpu.step(3, timeout=5)
     assert vm.run(0.05) == bj.Timeout()
     assert cpu.regs.rflags & 0x100 == 0
+
+
+def test_a_guest_with_processes_goes_on_unharmed_when_it_has_been_stepped():
+    # Interrupts and system calls push the flags of a stepped process; its trap flag must not come back with them.
+    with bj.specimen(quantum=1) as vm:
+        vm.start()
+        vm.console.read_until("line 2 at tick", timeout=30)
+        vm.pause()
+        for _ in range(4):
+            with vm.trace(branch=True) as branches:
+                vm.run(timeout=0.3)
+            assert branches.hits > 0
+            vm.run(timeout=0.2)
+        assert [task.name for task in bj.guest.tasks(vm) if task.fault] == []
+        assert bj.guest.interrupts(vm).get(1, 0) == 0

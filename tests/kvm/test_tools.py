@@ -37,6 +37,15 @@ def test_drgn_reads_the_memory_and_knows_the_symbols_of_a_live_guest(specimen, d
     assert prog.read_u64(at) == specimen.memory.read_u64(at)
 
 
+def test_drgn_unwinds_from_the_registers_of_a_vcpu(specimen, drgn):
+    prog = specimen.drgn()
+    registers = bj.drgn_registers(prog)
+    assert registers.ip.value_() == specimen.cpu.regs.rip and registers.cs.value_() == specimen.cpu.cs.selector
+    top = prog.stack_trace(registers)[0]
+    assert top.pc == specimen.cpu.regs.rip
+    assert prog.symbol(top.pc).name == specimen.symbols.lookup(top.pc)[0]
+
+
 def test_drgn_sees_memory_as_it_is_at_each_moment(specimen, drgn):
     prog = specimen.drgn()
     before = specimen.memory.read(0x2000, 4)

@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import signal
+import socket
 import threading
 import time
 import weakref
@@ -42,7 +43,7 @@ CODE = {
 }
 
 # The functions that a Ctrl-C leaves alone: those that raise exceptions or put machines in their places.
-NOT_NOW = {"replace", "handler", "handle", "exception", "on_sigint", "unraisable"}
+NOT_NOW = {"replace", "point", "plant", "handler", "handle", "exception", "on_sigint", "unraisable"}
 
 
 class Place:
@@ -52,6 +53,7 @@ class Place:
         self.chaos, self.number = chaos, number
         self.turn = threading.Lock()
         self.handles = collections.deque(maxlen=8)
+        self.points = collections.deque(maxlen=8)
         self.vm = self.make()
 
     def make(self):
@@ -82,6 +84,19 @@ class Place:
         self.chaos.refs.append(weakref.ref(handle))
         self.handles.append(handle)
 
+    def point(self, vm, rng):
+        """Plant a breakpoint or a watchpoint of some kind near the code or the data."""
+        handler = rng.choice([None, self.chaos.handler(vm, rng.random())])
+        at = vm.cpu.regs.rip + rng.randrange(-4, 12)
+        plant = rng.choice([
+            lambda: vm.breakpoint(max(at, 0), handler, once=rng.random() < 0.3),
+            lambda: vm.breakpoint(0x7000 + rng.randrange(0x1000), handler, physical=True),
+            lambda: vm.breakpoint(rng.randrange(1 << 64), handler),
+            lambda: vm.watch(rng.choice([0x8000, 0x8010, 0x20000]), rng.choice([1, 8, 0x3000]), handler, access="w"),
+            lambda: vm.watch(rng.choice([0x1000, 0x7000, 0x8000]), 8, handler, access=rng.choice(["r", "x", "rwx"])),
+        ])  # fmt: skip
+        self.points.append(plant())
+
     def close(self):
         """Close the machine, whatever comes in between."""
         while self.vm.state != "closed" or self.is_closing():
@@ -104,6 +119,7 @@ class Place:
         if self.turn.acquire(blocking=False):
             try:
                 self.close()
+                self.points.clear()
                 self.vm = self.make()
             finally:
                 self.turn.release()
@@ -169,8 +185,16 @@ class Chaos:
         def set_register(exit):
             vm.cpus[exit.vcpu].regs.rbx += 1
 
+        def points(exit):
+            with vm.breakpoint(0x20000 + rng.randrange(64)), vm.watch(0x30000 + rng.randrange(64)):
+                pass
+
+        def step(exit):
+            with contextlib.suppress(bj.RunningError):
+                vm.cpu.step()
+
         return [fail] * 6 + [
-            set_and_fail, answer, close, handlers, kick_another, run_another, set_register,
+            points, step, set_and_fail, answer, close, handlers, kick_another, run_another, set_register,
             lambda exit: bj.STOP, lambda exit: bj.SKIP, lambda exit: time.sleep(0.001), collect,
             lambda exit: vm.kick(), lambda exit: vm.stop() and None, lambda exit: vm.pause(),
         ]  # fmt: skip
@@ -239,10 +263,51 @@ class Chaos:
             self.refs.append(weakref.ref(gone))
             gone.load(*CODE["halts"])
             gone.on_port(0x10, lambda exit, gone=gone: None)
+            gone.breakpoint(gone.cpu.regs.rip, lambda exit, gone=gone: None)
+            gone.watch(0x8000, 8, lambda exit, gone=gone: None)
             gone.start()
 
         calm = [run, run_some, run_one, vm.stop, vm.pause, join, look, write, view, load, add, remove, switch]
-        return [*calm, *calm, vm.start, vm.start, vm.resume, vm.stop, vm.kick, vm.close, *[place.replace] * 3, drop]
+        debug = self.debugging(place, rng)
+        often = [vm.start, vm.start, vm.resume, vm.stop, vm.kick, vm.close, *[place.replace] * 3, drop]
+        return [*calm, *calm, *debug, *debug, *often]
+
+    def debugging(self, place, rng):
+        """What a thread may do to a machine as a debugger."""
+        vm = place.vm
+
+        def plant():
+            place.point(vm, rng)
+
+        def uproot():
+            with contextlib.suppress(IndexError):
+                place.points.popleft().remove()
+
+        def toggle():
+            with contextlib.suppress(IndexError):
+                point = place.points[0]
+                point.enabled = not point.enabled
+
+        def step():
+            vm.cpu.step(rng.randrange(1, 20), timeout=0.02)
+
+        def step_over():
+            vm.cpu.step_over(timeout=0.02)
+
+        def run_until():
+            vm.cpu.run_until(vm.cpu.regs.rip + rng.randrange(8), timeout=0.02)
+
+        def hold():
+            """Be a debugger for a moment: who connects holds all vCPUs, who hangs up lets them go."""
+            with vm.gdbserver() as server, socket.create_connection(("127.0.0.1", server.port)) as line:
+                server.wait(0.05)
+                line.sendall(b"$?#3f$m1000,40#5f$c#63")
+                time.sleep(0.005)
+                line.sendall(
+                    rng.choice([b"\x03$g#67$D#44", b"$D#44", b"\x03$vCont;s:1#23", b"", b"\x03$k#6b", b"$X#zz\x03"])
+                )
+
+        return [plant, plant, uproot, toggle, step, step_over, run_until, hold]
 
     def act(self, seed):
         """Do things at random until the end."""

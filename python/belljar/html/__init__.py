@@ -11,13 +11,16 @@ from typing import Any
 
 import belljar._belljar as native
 from belljar.bits import Bits
+from belljar.coverage import Coverage
 from belljar.cpuid import Cpuid
 from belljar.device import Device
+from belljar.dump import Dump
 from belljar.guest import Log, Task, Tasks
 from belljar.host import Host
 from belljar.html import (
     addresses,
     connections,
+    debugging,
     exits,
     figures,
     guests,
@@ -31,20 +34,23 @@ from belljar.html import (
 from belljar.html.parts import Markup, card, code, join, tag
 from belljar.html.style import STYLE
 from belljar.linux import File as OpenFile
-from belljar.linux import Linux, Map, Message, Messages, Module, Mount, Socket, Table
+from belljar.linux import Linux, Map, Message, Messages, Module, Mount, Prototype, Socket, Syscall, Table
 from belljar.linux import Task as LinuxTask
 from belljar.listing import Listing
 from belljar.mappings import Mappings
 from belljar.profile import Profile
 from belljar.register_device import RegisterDevice
+from belljar.saved_cpu import SavedCPU
 from belljar.state import Diff, State
 from belljar.stats import Stats
 
 _SHOWN: dict[type, Callable[[Any], Markup]] = {
+    native.Breakpoint: debugging.breakpoint_,
     native.BtfFunction: lambda function: card(code(repr(function))),
     native.BtfStruct: kernel.structure,
     native.Exit: exits.exit,
     native.Fpu: processor.fpu,
+    native.GdbServer: debugging.gdb_server,
     native.Handle: machine.handle,
     native.Instruction: processor.instruction,
     native.IrqLine: connections.irq_line,
@@ -62,10 +68,13 @@ _SHOWN: dict[type, Callable[[Any], Markup]] = {
     native.Translation: addresses.translation,
     native.VCPU: processor.vcpu,
     native.VM: machine.vm,
+    native.Watchpoint: debugging.watchpoint,
     Bits: states.bits,
+    Coverage: debugging.coverage,
     Cpuid: processor.cpuid,
     Device: connections.device,
     Diff: states.diff,
+    Dump: debugging.dump,
     Host: hosts.host,
     Linux: kernel.linux,
     LinuxTask: kernel.row,
@@ -78,10 +87,13 @@ _SHOWN: dict[type, Callable[[Any], Markup]] = {
     Mount: kernel.row,
     OpenFile: kernel.row,
     Mappings: addresses.mappings,
+    Prototype: kernel.row,
     RegisterDevice: connections.register_device,
+    SavedCPU: processor.vcpu,
     Socket: kernel.row,
     State: states.state,
     Stats: figures.stats,
+    Syscall: lambda call: card(code(repr(call))),
     Profile: figures.profile,
     Table: kernel.table,
     Task: guests.task,

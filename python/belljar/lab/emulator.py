@@ -58,14 +58,15 @@ class Lab:
     ) -> int:
         """Run ``command`` in the lab and return its exit status; what it prints goes to standard output as it comes.
 
-        ``files`` are copied to /lab/NAME. What the command leaves in /lab/results is brought back to ``results``.
+        ``files`` are copied to /lab/NAME; :func:`debian` finds its kernel there. What the command leaves in /lab/results is brought back to ``results``.
         Raises LabError if a part is missing, the lab does not come up, or ``timeout`` seconds are over.
         """
         parts = self._prepare()
         image = Image(self.cache).build(parts)
         with tempfile.TemporaryDirectory(dir=self.cache, prefix="run-") as folder:
             work = Path(folder)
-            self._initrd(work, parts, command, files or {}, interactive=interactive)
+            ours = {"debian/vmlinuz": parts.kernel, "debian/busybox": parts.busybox}
+            self._initrd(work, parts, command, ours | (files or {}), interactive=interactive)
             outcome = work / "results.tar"
             with outcome.open("wb") as file:
                 file.truncate(RESULTS_SIZE)

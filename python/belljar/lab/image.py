@@ -1,6 +1,6 @@
-"""The lab's disk: this Python, its packages and their libraries at the paths they have on the host, as one ext4 image.
+"""The lab's disk: this Python, its packages, gdb and their libraries at the paths they have on the host, as one image.
 
-It owns the image in the cache, keyed by what is in it. It never writes to what it copies.
+It owns the image (ext4) in the cache, keyed by what is in it. It never writes to what it copies.
 """
 
 from __future__ import annotations
@@ -11,16 +11,21 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from belljar.lab.debugger import Debugger, debugger
 from belljar.lab.packages import LabError, Parts
 
 LEFT_OUT = (
     *("test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "turtledemo", "config-*", "*.a"),
-    *("pip", "mypy", "mypyc", "maturin", "ruff", "belljar", "belljar-*"),
+    *("pip", "mypy", "mypyc", "maturin", "ruff", "belljar", "belljar-*", "dist-packages"),
 )
 """Parts of a Python that no script in the lab needs, ``tests`` of packages among them; belljar itself comes later."""
+
+KEPT = 2
+"""Images that stay in the cache: those of two environments that are used in turns."""
 
 PROGRAMS = ("/bin/bash", "/usr/bin/env", "/usr/bin/setsid")
 
@@ -45,9 +50,11 @@ class Image:
     def __init__(self, cache: Path) -> None:
         """Name the folder; nothing is made before :meth:`build`."""
         self.cache = cache
+        self.debugger: Debugger | None = None
 
     def build(self, parts: Parts) -> Path:
         """Return the image for this Python, made if the cache has none."""
+        self.debugger = debugger()
         key = hashlib.sha256()
         for path in self._inventory():
             status = path.stat()
@@ -55,9 +62,10 @@ class Image:
         key.update(Path(__file__).read_bytes())
         image = self.cache / f"root-{key.hexdigest()[:16]}.ext4"
         if not image.exists():
-            for old in self.cache.glob("root-*.ext4"):
-                old.unlink()
             self._make(image, parts)
+        image.touch()
+        for old in sorted(self.cache.glob("root-*.ext4"), key=_age)[KEPT:]:
+            old.unlink(missing_ok=True)
         return image
 
     def _bases(self) -> list[Path]:
@@ -73,14 +81,16 @@ class Image:
         for record in sorted(self._packages().glob("*.dist-info/RECORD")):
             if not record.parent.name.startswith("belljar-"):
                 yield record
+        if self.debugger is not None:
+            yield self.debugger.program
 
     def _make(self, image: Path, parts: Parts) -> None:
-        root = self.cache / "root"
-        shutil.rmtree(root, ignore_errors=True)
+        root = Path(tempfile.mkdtemp(dir=self.cache, prefix="root-"))
+        root.chmod(0o755)
         try:
             self._stage(root, parts)
             size = sum(path.lstat().st_size + 4096 for path in root.rglob("*")) * 5 // 4 + (32 << 20)
-            partial = image.with_suffix(".partial")
+            partial = root.with_suffix(".partial")
             with partial.open("wb") as file:
                 file.truncate(size)
             _mke2fs(root, partial)
@@ -95,11 +105,16 @@ class Image:
         self._copy_python(root, first, *(["site-packages"] if second else []))
         for environment in second:
             self._copy_python(root, environment)
-        standard = Path(sysconfig.get_path("stdlib"))
+        standard, programs = Path(sysconfig.get_path("stdlib")), list(PROGRAMS)
         binaries = [Path(os.path.realpath(sys.executable)), *(Path(program) for program in PROGRAMS)]
         binaries += [*(standard / "lib-dynload").glob("*.so"), *self._packages().rglob("*.so")]
+        if self.debugger is not None:
+            binaries += self.debugger.binaries
+            programs.append(str(self.debugger.program))
+            for folder in self.debugger.folders:
+                _copy_tree(folder, root)
         needed = libraries(binaries)
-        for path in [*needed, *map(Path, PROGRAMS)]:
+        for path in [*needed, *map(Path, programs)]:
             _copy(path, root)
         for folder in ("proc", "sys", "dev", "tmp", "run", "lab", "root", "etc"):
             (root / folder).mkdir(exist_ok=True, parents=True)
@@ -109,7 +124,6 @@ class Image:
         self._busybox(root, parts.busybox)
 
     def _copy_python(self, root: Path, base: Path, *without: str) -> None:
-        ignored = shutil.ignore_patterns(*LEFT_OUT, *without)
         for folder in ("bin", "lib"):
             source = base / folder
             if base == Path("/usr"):  # the system's own: only Python's part of it
@@ -118,7 +132,7 @@ class Image:
             if source.is_file():
                 _copy(source, root)
             elif source.exists():
-                shutil.copytree(source, _inside(root, source), symlinks=True, ignore=ignored, dirs_exist_ok=True)
+                _copy_tree(source, root, *without)
         for file in base.glob("pyvenv.cfg"):
             _copy(file, root)
 
@@ -131,8 +145,21 @@ class Image:
                 (bin_folder / applet).symlink_to("/bin/busybox")
 
 
+def _age(image: Path) -> float:
+    """Seconds since its last use, more or less; another lab may take it away meanwhile."""
+    try:
+        return -image.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _inside(root: Path, path: Path) -> Path:
     return root / str(path).lstrip("/")
+
+
+def _copy_tree(folder: Path, root: Path, *without: str) -> None:
+    ignored = shutil.ignore_patterns(*LEFT_OUT, *without)
+    shutil.copytree(folder, _inside(root, folder), symlinks=True, ignore=ignored, dirs_exist_ok=True)
 
 
 def _copy(path: Path, root: Path) -> None:

@@ -127,8 +127,8 @@ def prototypes(look: Reading) -> Prototypes:
 
 
 def _name(look: Reading, address: int) -> str | None:
-    at = look.symbols.at(address)
-    match = _IMPLEMENTATION.fullmatch(at[0]) if at is not None and at[1] == 0 else None
+    place = look.symbols.lookup(address)
+    match = _IMPLEMENTATION.fullmatch(place[0]) if place is not None and place[1] == 0 else None
     return match[1] if match else None
 
 
@@ -232,13 +232,9 @@ class Syscalls(Table[Syscall]):
         "outcome": "",
         "microseconds": ">",
     }
+    EXPORTED = ("time", "duration", "cpu", "pid", "tid", "comm", "name", "call", "result", "error")
     TITLE = "system call"
     lost = 0
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the rows as dicts of plain values, as dataframes take them."""
-        names = ("time", "duration", "cpu", "pid", "tid", "comm", "name", "call", "result", "error")
-        return [{name: getattr(call, name) for name in names} for call in self]
 
 
 def text_of(parameters: tuple[Parameter, ...], index: int, words: tuple[int, ...], content: bytes) -> bytes:

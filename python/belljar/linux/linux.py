@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from belljar._belljar import Btf, Kernel, find_kernel
 from belljar.errors import BelljarError, KernelError
-from belljar.linux import calls, files, log, maps, modules, mounts, sockets, tasks, tracing
+from belljar.linux import calls, files, log, maps, modules, mounts, sockets, symbol_file, tasks, tracing, unwinding
 from belljar.linux.files import Files
 from belljar.linux.log import Messages
 from belljar.linux.maps import Maps
@@ -30,7 +30,9 @@ from belljar.linux.version import Version
 from belljar.shown import Shown
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from belljar._belljar import VM, Expression
     from belljar.linux.calls import Prototypes
@@ -107,6 +109,17 @@ class Linux(Shown):
     def symbols(self) -> Any:
         """The kernel's symbols: a mapping from names to guest-virtual addresses."""
         return self.kernel.symbols
+
+    def symbol_file(self, path: str | os.PathLike[str]) -> Path:
+        """Write the symbols into an ELF file, where KASLR has moved them: names and stacks for gdb, with no vmlinux.
+
+        For ``gdb kernel.elf``, or ``symbol-file kernel.elf`` in a gdb that is connected already. It knows names,
+        and callers where the kernel keeps ORC tables (BTF, too); types and lines are in the debug package of a
+        distribution. KernelError for a kernel that keeps no symbols (built without CONFIG_KALLSYMS).
+        """
+        if not len(self.symbols):
+            raise KernelError("this kernel keeps no symbols (it was built without CONFIG_KALLSYMS)")
+        return symbol_file.write(path, self.symbols, self.base, unwinding.debug_frame(self))
 
     @property
     def memory(self) -> Any:
@@ -310,6 +323,10 @@ class Linux(Shown):
         ``policy`` says what a full ring does, as in `vm.trace`.
         """
         return SyscallTrace(self, names, pid, text, {"capacity": capacity, "policy": policy})
+
+    def runs(self, pid: int) -> Expression:
+        """Return what holds while a process (any thread of it) has the vCPU, in the kernel: for `when=`."""
+        return tracing.of_process(self, pid)
 
     def on_syscall(
         self,

@@ -27,6 +27,9 @@ MOST_PROBLEMS = 16
 PRICE = MOST_READS // 256
 """A problem counts as so many reads, so that memory of which nothing is sound is soon left alone."""
 
+MOST_BYTES = 1 << 25
+"""No single thing of a kernel's is larger; a forged one may be, in page tables that name one page over and over."""
+
 PAGE = 0x1000
 TOP = 1 << 64
 
@@ -108,6 +111,9 @@ class Reading:
         """Return bytes of the kernel's memory; None, and a problem, where there is none."""
         if not self._may(1 + size // PAGE, address):
             return None
+        if size > MOST_BYTES:
+            self.problem(f"{size:#x} bytes in a row are more than any kernel has", address)
+            return None
         try:
             return bytes(self.memory.read(address % TOP, size))
         except (BelljarError, OverflowError, MemoryError):
@@ -140,13 +146,20 @@ class Reading:
     def many(self, layout: Layout, addresses: Iterable[int]) -> dict[int, SimpleNamespace]:
         """Return the same of many addresses, by address; NULL and what cannot be read are left out."""
         wanted = sorted({address for address in addresses if address})
-        if not wanted or not self._may(len(wanted), wanted[0]):
+        at_once = max(MOST_BYTES // max(layout.span, 1), 1)
+        found: dict[int, SimpleNamespace] = {}
+        for i in range(0, len(wanted), at_once):
+            found |= self._some(layout, wanted[i : i + at_once])
+        return found
+
+    def _some(self, layout: Layout, wanted: list[int]) -> dict[int, SimpleNamespace]:
+        if layout.span > MOST_BYTES or not self._may(len(wanted) * (1 + layout.span // PAGE), wanted[0]):
             return {}
         try:
             array = self.memory.read_many([(a + layout.start) % TOP for a in wanted], f"V{layout.span}")
             content = array.tobytes()
             return {a: layout.decode(content, i * layout.span) for i, a in enumerate(wanted)}
-        except (BelljarError, OverflowError):
+        except (BelljarError, OverflowError, MemoryError):
             single = ((address, self.at(layout, address)) for address in wanted)
             return {address: found for address, found in single if found is not None}
 

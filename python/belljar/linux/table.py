@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import polars as pl  # type: ignore[import-not-found,unused-ignore]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 Row = TypeVar("Row")
 Self_ = TypeVar("Self_", bound="Table[Any]")
@@ -41,6 +41,9 @@ class Table(list[Row], Shown):
     COLUMNS: ClassVar[dict[str, str]] = {}
     """The attributes of a row that are shown and exported: "" as text, "x" in hexadecimal, ">" to the right."""
 
+    EXPORTED: ClassVar[tuple[str, ...]] = ()
+    """The attributes that go into dataframes, where they are not those that are shown."""
+
     TITLE: ClassVar[str] = "row"
 
     def __init__(self, rows: Iterable[Row] = (), problems: Iterable[Partial] = ()) -> None:
@@ -63,6 +66,10 @@ class Table(list[Row], Shown):
             return type(self)(super().__getitem__(index), self.problems)
         return super().__getitem__(index)
 
+    def where(self: Self_, test: Callable[[Row], object]) -> Self_:
+        """Return the rows for which ``test`` holds, as such a table: ``tasks().where(lambda task: task.ppid == 1)``."""
+        return type(self)((row for row in self if test(row)), self.problems)
+
     def cells(self, row: Row) -> list[str]:
         """Return what is shown of a row."""
         return [_shown(getattr(row, name), how) for name, how in self.COLUMNS.items()]
@@ -80,21 +87,24 @@ class Table(list[Row], Shown):
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows as dicts of plain values, as dataframes take them."""
-        return [{name: _plain(getattr(row, name)) for name in self.COLUMNS} for row in self]
+        return [{name: _plain(getattr(row, name)) for name in self._exported()} for row in self]
+
+    def _exported(self) -> list[str]:
+        return list(self.EXPORTED or self.COLUMNS)
 
     def to_polars(self) -> pl.DataFrame:
         """Return it as a polars DataFrame. ModuleNotFoundError where polars is not installed: pip install polars."""
         import polars as pl
 
         wide = {name: pl.UInt64 for name, how in self.COLUMNS.items() if how == "x"}
-        return pl.DataFrame(self.rows(), schema=list(self.COLUMNS), schema_overrides=wide, infer_schema_length=None)
+        return pl.DataFrame(self.rows(), schema=self._exported(), schema_overrides=wide, infer_schema_length=None)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return it as a pandas DataFrame. ModuleNotFoundError where pandas is not installed: pip install pandas."""
         import pandas as pd
 
         wide = {name: "UInt64" for name, how in self.COLUMNS.items() if how == "x"}
-        return pd.DataFrame(self.rows(), columns=list(self.COLUMNS), dtype=object).infer_objects().astype(wide)
+        return pd.DataFrame(self.rows(), columns=self._exported(), dtype=object).infer_objects().astype(wide)
 
 
 def _shown(value: object, how: str) -> str:

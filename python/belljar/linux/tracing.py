@@ -37,11 +37,13 @@ def current_task(linux: Linux) -> Expression:
     raise KernelError("the kernel has neither pcpu_hot nor current_task: it is not known which process runs")
 
 
-def of_process(linux: Linux, pid: int | None) -> Expression | None:
-    """Return what holds while a process (all its threads) has the vCPU; None for all."""
-    if pid is None:
-        return None
+def of_process(linux: Linux, pid: int) -> Expression:
+    """Return what holds while a process (any thread of it) has the vCPU."""
     return virtual.u32(current_task(linux) + linux.btf.offset("task_struct", "tgid")) == pid
+
+
+def _of(linux: Linux, pid: int | None) -> Expression | None:
+    return None if pid is None else of_process(linux, pid)
 
 
 def both(left: Expression | None, right: Expression | None) -> Expression | None:
@@ -73,12 +75,12 @@ class SyscallTrace:
         if leaving is None:
             raise KernelError(f"the kernel has no symbol {_LEAVING[0]}: where it leaves system calls is not known")
         self._by_number = {one.number: one for one in linux.prototypes}
-        self._open: dict[int, tuple[Any, ...]] = {}
+        self._open: dict[int, Any] = {}
         numbers = [one.number for one in _chosen(linux, names)]
         regs = {
             name: virtual.u64(reg.rdi + linux.btf.offset("pt_regs", name)) for name in ("orig_ax", "ax", *REGISTERS)
         }
-        when = both(of_process(linux, pid), regs["orig_ax"].isin(numbers) if numbers else None)
+        when = both(_of(linux, pid), regs["orig_ax"].isin(numbers) if numbers else None)
         points = [self._entry, leaving]
         self.trace: Trace = linux.vm.trace(breakpoint=points, fields=self._fields(regs), when=when, **options)
 
@@ -106,7 +108,7 @@ class SyscallTrace:
         records = self.trace.read(timeout=wait)
         found = [call for call in (self._paired(record) for record in records) if call is not None]
         if pending:
-            found += [self._made(*started, None) for started in self._open.values()]
+            found += [self._made(started, None) for started in self._open.values()]
             self._open.clear()
         table = Syscalls(sorted(found, key=lambda call: call.time))
         table.lost = self.trace.dropped
@@ -115,10 +117,10 @@ class SyscallTrace:
     def _paired(self, record: Any) -> Syscall | None:
         task = int(record["task"])
         if int(record["at"]) == self._entry:
-            self._open[task] = (record,)
+            self._open[task] = record
             return None
         started = self._open.pop(task, None)
-        return None if started is None else self._made(started[0], record)
+        return None if started is None else self._made(started, record)
 
     def _made(self, record: Any, end: Any) -> Syscall:
         number = int(record["number"])
@@ -160,7 +162,7 @@ class SyscallTrace:
 
     def __repr__(self) -> str:
         """Say what it has."""
-        return f"<SyscallTrace: {self.trace!r}>"
+        return f"<SyscallTrace: {len(self.trace)} of {self.trace.hits} records wait, two of a call>"
 
 
 class Call:
@@ -254,7 +256,7 @@ def on_syscall(
         vm.breakpoint(back, returned, when=reg.rsp == stack + 8, once=True)
         return None
 
-    return vm.breakpoint(prototype.address, entered, when=both(of_process(linux, pid), when))
+    return vm.breakpoint(prototype.address, entered, when=both(_of(linux, pid), when))
 
 
 def on_switch(linux: Linux, handler: Callable[[Task, Task], object], pid: int | None) -> Breakpoint:

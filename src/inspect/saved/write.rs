@@ -14,6 +14,31 @@ const PIECE: usize = 1 << 20;
 /// A stretch of zeroes of this length is not written.
 const HOLE: usize = 4096;
 
+/// Memory that is told apart: what lies at a guest-physical address is known by another one to who debugs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// Where it is.
+    pub at: u64,
+    /// Its length.
+    pub len: u64,
+    /// The address at which it is known.
+    pub virt: u64,
+}
+
+/// `regions` (address, length, ROM), cut where the borders of `alias` are.
+pub fn cut(regions: &[(u64, u64, bool)], alias: Option<Alias>) -> Vec<(u64, u64, bool)> {
+    let borders = alias.map_or([0, 0], |alias| [alias.at, alias.at.saturating_add(alias.len)]);
+    let mut parts = regions.to_vec();
+    for border in borders {
+        let inside = |(at, len, _): &(u64, u64, bool)| *at < border && border - at < *len;
+        if let Some(index) = parts.iter().position(inside) {
+            let (at, len, rom) = parts[index];
+            parts.splice(index..=index, [(at, border - at, rom), (border, len - (border - at), rom)]);
+        }
+    }
+    parts
+}
+
 /// An ELF core file for memory at `regions` (address, length, ROM): its bytes up to the first of memory, and where what
 /// lies in it. `virt` is where the guest sees a guest-physical address.
 pub fn elf(regions: &[(u64, u64, bool)], notes: &[Note], virt: impl Fn(u64) -> u64) -> (Vec<u8>, Vec<Segment>) {
@@ -144,6 +169,17 @@ mod tests {
         let saved = reader::read(file.as_slice()).unwrap();
         assert_eq!(saved.notes, notes);
         assert_eq!(saved.segments, segments);
+    }
+
+    #[test]
+    fn a_region_is_cut_where_memory_is_known_by_another_address() {
+        let alias = |at, len| Some(Alias { at, len, virt: 0 });
+        let regions = [(0x1000, 0x4000, false), (0x10_0000, 0x1000, true)];
+        assert_eq!(cut(&regions, None), regions);
+        assert_eq!(cut(&regions, alias(0x1000, 0x4000)), regions);
+        assert_eq!(cut(&regions, alias(0x8000, u64::MAX)), regions);
+        let three = [(0x1000, 0x1000, false), (0x2000, 0x1000, false), (0x3000, 0x2000, false)];
+        assert_eq!(cut(&regions, alias(0x2000, 0x1000))[..3], three);
     }
 
     #[test]

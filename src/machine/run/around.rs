@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use iced_x86::Mnemonic;
+
 use crate::addr::{GuestPhys, PAGE, Span, page_floor};
 use crate::error::Result;
 use crate::exit::{Exit, InternalError};
 use crate::kvm::{Entered, Irqchip, TICK};
-use crate::machine::repair::emulate;
+use crate::machine::repair::{emulate, instruction_at};
 use crate::machine::trap::{Access, Operands, Table, Watch};
 use crate::source::ReadMemory;
 use crate::x86::{Gpr, Regs, Sregs};
 
-use super::step::SINGLE_STEP;
+use super::step_control::ALONE;
 use super::trap::Hit;
 use super::{Next, Run};
 
@@ -147,8 +149,15 @@ impl Run<'_> {
         }
     }
 
+    /// Is it a halt that KVM itself would wait in, with everybody else held?
+    pub(super) fn waits_inside(&self, regs: &Regs, sregs: &Sregs) -> bool {
+        let found = || instruction_at(regs, sregs, &self.machine.memory);
+        let is_halt = || found().is_some_and(|found| found.mnemonic() == Mnemonic::Hlt);
+        self.machine.irqchip() != Irqchip::None && sregs.cpl() == 0 && is_halt()
+    }
+
     /// HLT, which would wait inside KVM for an interrupt that a held vCPU may have to send.
-    fn halt_here(&mut self, mut regs: Regs) -> Result<Next> {
+    pub(super) fn halt_here(&mut self, mut regs: Regs) -> Result<Next> {
         self.lease.cpu().passed = None;
         regs[Gpr::Rip] = regs[Gpr::Rip].wrapping_add(1);
         self.vcpu().set_regs(&regs);
@@ -162,7 +171,7 @@ impl Run<'_> {
         let machine = self.machine;
         let told = self.lease.cpu().debug.told;
         if self.can_step(sregs) {
-            self.tell(told.0 | SINGLE_STEP, told.1)?;
+            self.tell(told.0 | ALONE, told.1)?;
         } else {
             self.set_trap_flag(regs, sregs)?;
             self.debug.is_on = true; // to take the trap for what it is

@@ -4,19 +4,22 @@
 use std::sync::Arc;
 
 use crate::addr::GuestPhys;
-use crate::debug::{Mechanism, Plan, Point, Role, Site};
+use crate::debug::{Plan, Point, Role, Site};
 use crate::error::Result;
 use crate::exit::{Exception, Executed, Exit, InternalError, Reply, Watched};
 use crate::hook::Scope;
 use crate::kvm::{Access, Direction, Entered};
-use crate::machine::debug::{BREAKPOINT, STEP};
+use crate::machine::debug_choice::{BREAKPOINT, STEP};
 use crate::machine::look::{InHand, Seen};
-use crate::machine::repair::locate;
+use crate::machine::repair::{instruction_at, locate};
 use crate::source::ReadMemory;
 use crate::x86::segment::kind;
 use crate::x86::{Gpr, Regs, Segment, Sregs};
 
-use super::step::Decoded;
+use iced_x86::Mnemonic;
+
+use super::step_control::{SINGLE_STEP, TRAP_FLAG};
+use super::step_made::Decoded;
 use super::{Next, Run};
 
 const INT3: u8 = 0xcc;
@@ -44,6 +47,8 @@ pub(super) struct Debugger {
     pub(super) from: u64,
     /// A step ended while an access was completed.
     pub(super) has_stepped: bool,
+    /// Where KVM failed last without a word on the instruction, a planted byte having gone.
+    pub(super) believed: Option<u64>,
 }
 
 impl Debugger {
@@ -86,9 +91,9 @@ impl Run<'_> {
             Entered::InternalError { suberror: InternalError::EMULATION, instruction, .. }
                 if instruction.first().is_none_or(|byte| *byte == INT3) =>
             {
-                self.at_byte()
+                self.at_byte(!instruction.is_empty())
             }
-            Entered::Exit(Exit::Debug { exception: 3, .. }) => match self.at_byte()? {
+            Entered::Exit(Exit::Debug { exception: 3, .. }) => match self.at_byte(true)? {
                 Some(next) => Ok(Some(next)),
                 None => self.give_breakpoint_back().map(Some),
             },
@@ -110,45 +115,52 @@ impl Run<'_> {
         Some((place, self.debug.plan.sites.get(&place.0).cloned()))
     }
 
-    /// The vCPU is at a planted byte, or at an int3 of the guest's own.
-    fn at_byte(&mut self) -> Result<Option<Next>> {
+    /// The vCPU is at a planted byte, or at an int3 of the guest's own: KVM has seen it, or could see nothing.
+    fn at_byte(&mut self, is_seen: bool) -> Result<Option<Next>> {
         let (regs, sregs) = self.registers()?;
         let at = linear(&regs, &sregs);
         let Some((place, site)) = self.planted(&sregs, at) else { return Ok(None) };
         match site {
             Some(Site { role: Role::Gate(vector), points, .. }) => self.at_gate(vector, at, &points).map(Some),
             Some(site) => self.at_points(at, &site.points).map(Some),
-            // It was there when the vCPU came here.
             None if self.machine.traps.is_trapped(place) => Ok(None),
-            None if self.machine.memory.raw_byte(place) != Some(INT3) => Ok(Some(Next::Go)),
-            None => Ok(None),
+            None => Ok(self.was_planted(place, at, is_seen).then_some(Next::Go)),
         }
+    }
+
+    /// Was there a planted byte when the vCPU came to `at`, which has gone since? If KVM saw none, it is believed once: code
+    /// that cannot be fetched would fail there for ever.
+    fn was_planted(&mut self, place: GuestPhys, at: u64, is_seen: bool) -> bool {
+        let is_gone = self.machine.memory.raw_byte(place).is_some_and(|byte| byte != INT3);
+        is_gone && (is_seen || self.debug.believed.replace(at) != Some(at))
     }
 
     /// A read of a port that no guest asked for: the instruction is completed, and its result taken back.
     fn at_port_read(&mut self, access: &Access) -> Result<Option<Next>> {
-        let has_any = self.debug.plan.sites.values().any(|site| site.mechanism == Mechanism::PortRead);
+        let has_any = self.debug.plan.sites.values().any(|site| site.mechanism.is_port_read());
         if !has_any {
             return Ok(None);
         }
-        let (mut regs, sregs) = self.registers()?;
-        for back in [0, 1] {
-            let mut there = regs;
-            there[Gpr::Rip] = regs[Gpr::Rip].wrapping_sub(back);
-            let at = linear(&there, &sregs);
-            let site = self.planted(&sregs, at).and_then(|(_, site)| site);
-            let Some(site) = site.filter(|site| site.mechanism == Mechanism::PortRead) else { continue };
-            self.vcpu().answer_port(access, 0, 0);
-            self.vcpu().complete()?;
-            self.vcpu().acknowledge_kick();
-            regs[Gpr::Rip] = there[Gpr::Rip];
-            self.vcpu().set_regs(&regs);
-            return match site.role {
-                Role::Gate(vector) => self.at_gate(vector, at, &site.points).map(Some),
-                Role::Points => self.at_points(at, &site.points).map(Some),
-            };
+        // RIP is at the read: KVM completes it with the next entry.
+        let (regs, sregs) = self.registers()?;
+        let at = linear(&regs, &sregs);
+        let site = self.planted(&sregs, at).and_then(|(_, site)| site).filter(|site| site.mechanism.is_port_read());
+        let is_the_guests = || {
+            let instruction = instruction_at(&regs, &sregs, &self.machine.memory);
+            instruction.is_some_and(|found| matches!(found.mnemonic(), Mnemonic::In | Mnemonic::Insb))
+        };
+        if site.is_none() && is_the_guests() {
+            return Ok(None);
         }
-        Ok(None)
+        self.vcpu().answer_port(access, 0, 0);
+        self.vcpu().complete()?;
+        self.vcpu().acknowledge_kick();
+        self.vcpu().set_regs(&regs);
+        match site {
+            Some(Site { role: Role::Gate(vector), points, .. }) => self.at_gate(vector, at, &points).map(Some),
+            Some(site) => self.at_points(at, &site.points).map(Some),
+            None => Ok(Some(Next::Go)), // it has just been taken away
+        }
     }
 
     /// The vCPU is about to execute what is at `at`: asks about each of `points` that wants that.
@@ -201,7 +213,7 @@ impl Run<'_> {
 
     /// A debug register, or the end of a step (`KVM_EXIT_DEBUG`; DR6 as in Intel SDM vol. 3, 19.2.3).
     fn at_debug_trap(&mut self, pc: u64, dr6: u64) -> Result<Option<Next>> {
-        const SINGLE_STEP: u64 = 1 << 14;
+        const BY_STEP: u64 = 1 << 14;
         let mut next = Next::Go;
         let mut is_ours = false;
         let slots = self.debug.plan.slots.clone();
@@ -220,13 +232,17 @@ impl Run<'_> {
             let then = self.at_points(pc, &points)?;
             next = if matches!(next, Next::Go) { then } else { next };
         }
-        let told = self.lease.cpu().debug.told.0;
-        if dr6 & SINGLE_STEP != 0 || !is_ours && told & super::step::SINGLE_STEP != 0 {
+        let debug = &mut self.lease.cpu().debug;
+        let steps = std::mem::take(&mut debug.is_stepping) || debug.told.0 & SINGLE_STEP != 0;
+        if steps && (dr6 & BY_STEP != 0 || !is_ours) {
             is_ours = true;
             let then = self.after_step()?;
             next = if matches!(next, Next::Go) { then } else { next };
         }
-        Ok(is_ours.then_some(next))
+        if is_ours {
+            return Ok(Some(next));
+        }
+        self.give_step_back(dr6).map(Some)
     }
 
     /// Data that a debug register watches has been accessed, by the instruction before `pc`.
@@ -256,7 +272,7 @@ impl Run<'_> {
         let [rip, cs, rflags, rsp, ss] = frame;
         let back = if vector == BREAKPOINT { rip.wrapping_sub(1) } else { rip };
         let ring = u8::try_from(cs & 3).unwrap_or(0);
-        let before = Sregs { cs: Segment::long_code(0, ring), ..sregs };
+        let before = Sregs { cs: self.code_of(cs, &sregs), ..sregs };
         let site = match vector {
             BREAKPOINT => {
                 let Some((place, site)) = self.planted(&before, back) else { return self.at_points(entry, points) };
@@ -268,12 +284,15 @@ impl Run<'_> {
                 site
             }
             STEP if self.lease.cpu().debug.owns_trap_flag => None,
+            STEP if ring == 3 && rflags & TRAP_FLAG != 0 && self.adopt_stray()? => None,
             _ => return self.at_points(entry, points),
         };
         let selector = |word: u64| u16::try_from(word & 0xffff).unwrap_or(0);
         (regs[Gpr::Rip], regs[Gpr::Rflags], regs[Gpr::Rsp]) = (back, rflags, rsp);
-        sregs.cs = Segment::long_code(selector(cs), ring);
-        sregs.ss = Segment::flat(selector(ss), kind::DATA, ring);
+        if ring != sregs.cpl() {
+            sregs.cs = before.cs;
+            sregs.ss = Segment::flat(selector(ss), kind::DATA, ring);
+        }
         self.vcpu().set_regs(&regs);
         self.vcpu().set_sregs(&sregs);
         match site {
@@ -281,6 +300,18 @@ impl Run<'_> {
             None if vector == STEP => self.after_step(),
             None => Ok(Next::Go),
         }
+    }
+
+    /// The code segment that `selector` of the guest's names, of 64-bit or of compatibility mode (Intel SDM vol. 3, 3.4.5).
+    fn code_of(&self, selector: u64, sregs: &Sregs) -> Segment {
+        let selector = u16::try_from(selector & 0xffff).unwrap_or(0);
+        let entry = locate(sregs, &self.machine.memory, sregs.gdt.base.wrapping_add(u64::from(selector & 0xfff8)));
+        let entry = entry.and_then(|(at, _)| self.machine.memory.read_u64(at).ok());
+        let loaded = entry.map(|entry| Segment::from_descriptor(entry, selector));
+        let is_code = |loaded: &Segment| (loaded.s, loaded.present, loaded.kind & 8) == (1, 1, 8);
+        let ring = u8::try_from(selector & 3).unwrap_or(0);
+        let loaded = loaded.filter(is_code).unwrap_or_else(|| Segment::long_code(selector, ring));
+        Segment { dpl: ring, kind: loaded.kind | 1, ..loaded }
     }
 
     /// What the processor pushed when it came here: RIP, CS, RFLAGS, RSP, SS of 64-bit code.

@@ -19,6 +19,8 @@ mod port;
 mod repair;
 mod settle;
 mod step;
+mod step_control;
+mod step_made;
 mod trace;
 mod trap;
 mod until;

@@ -3,26 +3,17 @@
 
 use iced_x86::{FlowControl, Instruction, Mnemonic};
 
-use crate::error::{Error, Result};
-use crate::exit::{Executed, Exit};
+use crate::addr::GuestPhys;
+use crate::error::Result;
+use crate::exit::Exit;
 use crate::hook::Subject;
-use crate::kvm::{Entered, Irqchip, TICK};
-use crate::machine::debug::STEP;
+use crate::kvm::{Entered, TICK};
 use crate::machine::repair::{emulate, instruction_at, locate};
-use crate::machine::stepping::is_of_flow;
 use crate::x86::{Gpr, Regs, Sregs};
 
 use super::debug::linear;
+use super::step_control::ALONE;
 use super::{Next, Run};
-
-// KVM_GUESTDBG_* (Linux, Documentation/virt/kvm/api.rst, KVM_SET_GUEST_DEBUG).
-const ENABLE: u32 = 1;
-pub(super) const SINGLE_STEP: u32 = 2;
-const SOFTWARE: u32 = 1 << 16;
-const HARDWARE: u32 = 1 << 17;
-const INJECT_BREAKPOINT: u32 = 1 << 19;
-
-const TRAP_FLAG: u64 = 1 << 8;
 
 /// How a run goes on after its preparation.
 pub(super) enum Prepared {
@@ -32,15 +23,6 @@ pub(super) enum Prepared {
     Entered(Entered),
     /// It has been answered.
     Done(Next),
-}
-
-/// An instruction that is about to be executed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Decoded {
-    from: u64,
-    size: u8,
-    repeats: bool,
-    is_halt: bool,
 }
 
 impl Run<'_> {
@@ -180,74 +162,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Tells KVM what is to be debugged, if it has been told otherwise.
-    fn tell_control(&mut self, steps: bool) -> Result<()> {
-        let quirks = &self.machine.quirks;
-        let registers = self.debug.plan.registers(self.slot.id);
-        let reports = quirks.int3_exits_in_ring0 || quirks.int3_exits_in_ring3;
-        let mut control = if registers.is_some() { HARDWARE } else { 0 };
-        if reports && self.debug.plan.wants_int3() {
-            control |= SOFTWARE;
-        }
-        if steps {
-            let (regs, sregs) = self.registers()?;
-            if self.can_step(&sregs) {
-                control |= SINGLE_STEP;
-            } else {
-                self.set_trap_flag(&regs, &sregs)?;
-            }
-        }
-        self.tell(control, registers.unwrap_or_default())
-    }
-
-    pub(super) fn tell(&mut self, control: u32, registers: [u64; 8]) -> Result<()> {
-        let control = if control == 0 { 0 } else { control | ENABLE };
-        let cpu = self.lease.cpu();
-        if cpu.debug.told != (control, registers) {
-            cpu.vcpu.set_guest_debug(control, registers)?;
-            cpu.debug.told = (control, registers);
-        }
-        Ok(())
-    }
-
-    /// Does KVM step in the ring at hand?
-    pub(super) fn can_step(&self, sregs: &Sregs) -> bool {
-        let quirks = &self.machine.quirks;
-        if sregs.cpl() == 3 { quirks.single_step_in_ring3 } else { quirks.single_step_in_ring0 }
-    }
-
-    /// Has the guest's own #DB tell of the end of the step, which is caught on its way.
-    pub(super) fn set_trap_flag(&mut self, regs: &Regs, sregs: &Sregs) -> Result<()> {
-        let is_caught =
-            sregs.cpl() == 3 && (self.lease.cpu().shim.is_some() || self.machine.plant_gate(STEP, sregs)?);
-        if !is_caught {
-            return Err(Error::NoMechanism {
-                what: "this KVM does not step here",
-                instead: "run to a breakpoint instead (cpu.run_until)",
-            });
-        }
-        self.look_up_points();
-        let mut regs = *regs;
-        if regs[Gpr::Rflags] & TRAP_FLAG == 0 {
-            regs[Gpr::Rflags] |= TRAP_FLAG;
-            let cpu = self.lease.cpu();
-            cpu.debug.owns_trap_flag = true;
-            cpu.vcpu.set_regs(&regs);
-        }
-        Ok(())
-    }
-
-    /// Takes the trap flag away again that a step has set.
-    pub(super) fn clear_trap_flag(&mut self) -> Result<()> {
-        let cpu = self.lease.cpu();
-        if std::mem::take(&mut cpu.debug.owns_trap_flag) {
-            let mut regs = cpu.vcpu.regs()?;
-            regs[Gpr::Rflags] &= !TRAP_FLAG;
-            cpu.vcpu.set_regs(&regs);
-        }
-        Ok(())
-    }
-
     /// Gets past the breakpoint at `at`, if there is one: by executing its instruction here, or by a step of this vCPU alone.
     fn pass(&mut self, at: u64, regs: &Regs, sregs: &Sregs) -> Result<Prepared> {
         let steps = self.debug.steps();
@@ -262,21 +176,40 @@ impl Run<'_> {
             self.vcpu().set_regs(&after);
             return Ok(if steps { Prepared::Done(self.after_step()?) } else { self.entering()? });
         }
+        if self.waits_inside(regs, sregs) {
+            let halted = self.halt_here(*regs)?;
+            return Ok(Prepared::Done(if steps { self.after_step()? } else { halted }));
+        }
         if self.can_step(sregs) {
-            self.tell(SINGLE_STEP, [0; 8])?;
+            self.tell(ALONE, [0; 8])?;
         } else {
             self.set_trap_flag(regs, sregs)?;
             self.tell(0, [0; 8])?;
         }
-        let entered = {
-            let machine = self.machine;
-            let _alone = planted.and_then(|_| machine.world.alone(&machine.cpus));
-            planted.map_or(Ok(()), |place| machine.memory.lift(place))?;
-            let entered = self.lease.cpu().vcpu.enter();
-            planted.map_or(Ok(()), |place| machine.memory.lower(place))?;
-            entered?
-        };
-        self.passed(at, regs, entered)
+        match self.enter_past(planted)? {
+            Some(entered) => self.passed(at, regs, entered),
+            None => {
+                self.lease.cpu().debug.resume = Some(at);
+                Ok(Prepared::Entered(Entered::Interrupted))
+            }
+        }
+    }
+
+    /// Enters the guest with the byte at `planted` taken back, while no other vCPU is there; without one, as ever. None if
+    /// somebody changes the shape of memory just now.
+    fn enter_past(&mut self, planted: Option<GuestPhys>) -> Result<Option<Entered>> {
+        let (machine, id) = (self.machine, self.slot.id);
+        let alone = planted.and_then(|_| machine.world.alone(&machine.cpus));
+        if alone.is_none() && !machine.world.enter(id) {
+            return Ok(None);
+        }
+        let lifted = planted.map_or(Ok(()), |place| machine.memory.lift(place));
+        let entered = lifted.and_then(|()| self.lease.cpu().vcpu.enter());
+        let lowered = planted.map_or(Ok(()), |place| machine.memory.lower(place));
+        if alone.is_none() {
+            machine.world.leave(id);
+        }
+        lowered.and(entered).map(Some)
     }
 
     fn entering(&mut self) -> Result<Prepared> {
@@ -302,112 +235,5 @@ impl Run<'_> {
             _ => {}
         }
         Ok(Prepared::Entered(entered))
-    }
-
-    /// One instruction has been executed: a step, if anybody wanted one.
-    pub(super) fn after_step(&mut self) -> Result<Next> {
-        self.clear_trap_flag()?;
-        if !self.debug.steps() {
-            return Ok(Next::Go);
-        }
-        let exit = self.step_made()?;
-        if let Exit::Step { at, .. } = exit {
-            self.tell_stepper(at);
-        }
-        if self.debug.is_traced
-            && let Next::Stop(exit) = self.hit(exit.clone(), false)?
-        {
-            return Ok(Next::Stop(exit));
-        }
-        let (regs, sregs) = self.registers()?;
-        let is_there = self.debug.to_flow
-            && instruction_at(&regs, &sregs, &self.machine.memory).is_some_and(|found| is_of_flow(&found));
-        match &mut self.debug.left {
-            Some(_) if is_there => Ok(Next::Stop(exit)),
-            Some(left) => {
-                *left = left.saturating_sub(1);
-                Ok(if *left == 0 { Next::Stop(exit) } else { Next::Go })
-            }
-            None => Ok(Next::Go),
-        }
-    }
-
-    /// Has an instruction been completed of which KVM did not say so (an access that was answered)?
-    fn is_done_unreported(&mut self) -> Result<bool> {
-        let resumes = self.lease.cpu().debug.resume.is_some(); // a handler of a breakpoint may have gone elsewhere
-        let Some(next) = self.debug.next.filter(|_| !resumes) else { return Ok(false) };
-        let (regs, sregs) = self.registers()?;
-        Ok(linear(&regs, &sregs) != next.from)
-    }
-
-    /// Decodes what is to be executed, while it is there to be read.
-    fn look_at_next(&mut self) -> Result<()> {
-        let (regs, sregs) = self.registers()?;
-        let instruction = instruction_at(&regs, &sregs, &self.machine.memory);
-        self.debug.next = Some(Decoded {
-            from: linear(&regs, &sregs),
-            size: instruction.and_then(|one| u8::try_from(one.len()).ok()).unwrap_or(0),
-            repeats: instruction.is_some_and(|one| one.has_rep_prefix() || one.has_repne_prefix()),
-            is_halt: instruction.is_some_and(|one| one.mnemonic() == Mnemonic::Hlt),
-        });
-        Ok(())
-    }
-
-    /// Is the next instruction a halt that ends here? It is executed then: a KVM that emulates it reports the step instead,
-    /// and the halt one instruction later.
-    fn halts_here(&mut self) -> Result<bool> {
-        let Some(next) = self.debug.next.filter(|next| next.is_halt && self.machine.irqchip == Irqchip::None) else {
-            return Ok(false);
-        };
-        let (mut regs, sregs) = self.registers()?;
-        let place = locate(&sregs, &self.machine.memory, next.from).map(|(place, _)| place);
-        let is_planted = place.is_some_and(|place| self.machine.memory.is_patched(place));
-        let debug = &mut self.lease.cpu().debug;
-        if sregs.cpl() != 0 || is_planted && debug.resume != Some(next.from) {
-            return Ok(false);
-        }
-        debug.resume = None;
-        regs[Gpr::Rip] = regs[Gpr::Rip].wrapping_add(next.size.into());
-        self.vcpu().set_regs(&regs);
-        Ok(true)
-    }
-
-    /// The step that has been made.
-    fn step_made(&mut self) -> Result<Exit> {
-        let (regs, sregs) = self.registers()?;
-        let at = linear(&regs, &sregs);
-        let Decoded { from, size, repeats, .. } = self.debug.next.take().unwrap_or_default();
-        let taken = at != from.wrapping_add(size.into()) && !(repeats && at == from);
-        Ok(Exit::Step { at, executed: Executed { from, size, taken } })
-    }
-
-    /// A step that is a halt: both are seen, and the halt decides.
-    pub(super) fn after_halt(&mut self) -> Result<Next> {
-        let step = self.step_made()?;
-        if self.debug.is_traced
-            && let Next::Stop(exit) = self.hit(step, false)?
-        {
-            self.session.also(self.slot.id, exit);
-        }
-        if let Some(left) = &mut self.debug.left {
-            *left = left.saturating_sub(1);
-        }
-        self.answer(Entered::Exit(Exit::Hlt))
-    }
-
-    /// An int3 of the guest's own, which KVM has reported: the guest gets its #BP.
-    pub(super) fn give_breakpoint_back(&mut self) -> Result<Next> {
-        let cpu = self.lease.cpu();
-        let (control, registers) = cpu.debug.told;
-        cpu.vcpu.set_guest_debug(control | ENABLE | INJECT_BREAKPOINT, registers)?;
-        cpu.debug.told.0 = control;
-        Ok(Next::Go)
-    }
-
-    /// The run is over: nobody is to meet a trap flag of ours, or a KVM that steps.
-    pub(super) fn end_debugging(&mut self) -> Result<()> {
-        let told = self.lease.cpu().debug.told;
-        self.clear_trap_flag()?;
-        if told.0 & SINGLE_STEP != 0 { self.tell(told.0 & !(SINGLE_STEP | ENABLE), told.1) } else { Ok(()) }
     }
 }

@@ -92,6 +92,7 @@ impl Machine {
     /// Watches `len` bytes at `place`: from the next entry of every vCPU on, accesses to them are hits of number `id`.
     pub fn add_watch(&self, id: u32, place: Place, len: u64, terms: Terms) -> Result<Arc<Watch>> {
         let vm = self.vm()?;
+        self.refuse_inherited()?;
         let watch = Arc::new(Watch::new(id, self.parts(&place, len)?, terms));
         vm.report_emulation_failures();
         self.traps.used.store(true, Ordering::Release);

@@ -1,0 +1,160 @@
+//! What KVM is told to debug, and the trap flag where it does not step by itself.
+//! It never enters the guest.
+
+use crate::error::{Error, Result};
+use crate::machine::debug_choice::STEP;
+use crate::x86::{Gpr, Regs, Sregs};
+
+use super::{Next, Run};
+
+// KVM_GUESTDBG_* (Linux, Documentation/virt/kvm/api.rst, KVM_SET_GUEST_DEBUG).
+const ENABLE: u32 = 1;
+pub(super) const SINGLE_STEP: u32 = 2;
+const SOFTWARE: u32 = 1 << 16;
+const HARDWARE: u32 = 1 << 17;
+const INJECT_BREAKPOINT: u32 = 1 << 19;
+/// A step takes no interrupt: it would end in the handler of one that came just then.
+const BLOCK_INTERRUPTS: u32 = 1 << 20;
+/// One step that takes no interrupt.
+pub(super) const ALONE: u32 = SINGLE_STEP | BLOCK_INTERRUPTS;
+
+pub(super) const TRAP_FLAG: u64 = 1 << 8;
+
+impl Run<'_> {
+    /// Tells KVM what is to be debugged, if it has been told otherwise.
+    pub(super) fn tell_control(&mut self, steps: bool) -> Result<()> {
+        let quirks = &self.machine.quirks;
+        let registers = self.debug.plan.registers(self.slot.id);
+        let reports = quirks.int3_exits_in_ring0 || quirks.int3_exits_in_ring3;
+        let mut control = if registers.is_some() { HARDWARE } else { 0 };
+        if reports && self.debug.plan.wants_int3() {
+            control |= SOFTWARE;
+        }
+        if steps {
+            let (regs, sregs) = self.registers()?;
+            if self.can_step(&sregs) {
+                // Where every step of a run is looked at, the guest's time goes on.
+                let is_short = self.debug.left.is_some() || self.debug.is_stepped;
+                control |= if is_short { ALONE } else { SINGLE_STEP };
+            } else {
+                self.set_trap_flag(&regs, &sregs)?;
+            }
+        }
+        self.lease.cpu().debug.is_stepping = false;
+        self.tell(control, registers.unwrap_or_default())
+    }
+
+    pub(super) fn tell(&mut self, control: u32, registers: [u64; 8]) -> Result<()> {
+        let control = if control == 0 { 0 } else { control | ENABLE };
+        let cpu = self.lease.cpu();
+        cpu.debug.is_stepping |= control & SINGLE_STEP != 0;
+        if cpu.debug.told != (control, registers) {
+            cpu.vcpu.set_guest_debug(control, registers)?;
+            cpu.debug.told = (control, registers);
+        }
+        Ok(())
+    }
+
+    /// Does KVM step in the ring at hand?
+    pub(super) fn can_step(&self, sregs: &Sregs) -> bool {
+        let quirks = &self.machine.quirks;
+        if sregs.cpl() == 3 { quirks.single_step_in_ring3 } else { quirks.single_step_in_ring0 }
+    }
+
+    /// Has the guest's own #DB tell of the end of the step, which is caught on its way.
+    pub(super) fn set_trap_flag(&mut self, regs: &Regs, sregs: &Sregs) -> Result<()> {
+        let is_caught =
+            sregs.cpl() == 3 && (self.lease.cpu().shim.is_some() || self.machine.plant_gate(STEP, sregs)?);
+        if !is_caught {
+            return Err(Error::NoMechanism {
+                what: "this KVM does not step here",
+                instead: "run to a breakpoint instead (cpu.run_until)",
+            });
+        }
+        self.look_up_points();
+        let mut regs = *regs;
+        let owns = self.lease.cpu().debug.owns_trap_flag;
+        if regs[Gpr::Rflags] & TRAP_FLAG == 0 {
+            if owns {
+                self.note_stray()?;
+            }
+            regs[Gpr::Rflags] |= TRAP_FLAG;
+            let cpu = self.lease.cpu();
+            cpu.debug.owns_trap_flag = true;
+            cpu.vcpu.set_regs(&regs);
+        } else if !owns {
+            self.adopt_stray()?;
+        }
+        Ok(())
+    }
+
+    /// A trap flag of ours is not in the registers any more: an interrupt or a system call has taken it into the frame that it
+    /// pushed, and it comes back with that.
+    fn note_stray(&mut self) -> Result<()> {
+        if self.lease.cpu().shim.is_none() {
+            self.machine.points.change(|plan| {
+                plan.strays += 1;
+                Ok(())
+            })?;
+            self.look_up_points();
+        }
+        Ok(())
+    }
+
+    /// Is a trap flag that nobody has set here one of ours, come back? Then it is ours again.
+    pub(super) fn adopt_stray(&mut self) -> Result<bool> {
+        self.look_up_points();
+        if self.debug.plan.strays == 0 {
+            return Ok(false);
+        }
+        self.machine.points.change(|plan| {
+            plan.strays = plan.strays.saturating_sub(1);
+            Ok(())
+        })?;
+        self.lease.cpu().debug.owns_trap_flag = true;
+        self.look_up_points();
+        Ok(true)
+    }
+
+    /// Takes the trap flag away again that a step has set.
+    pub(super) fn clear_trap_flag(&mut self) -> Result<()> {
+        let cpu = self.lease.cpu();
+        if std::mem::take(&mut cpu.debug.owns_trap_flag) {
+            let mut regs = cpu.vcpu.regs()?;
+            if regs[Gpr::Rflags] & TRAP_FLAG == 0 {
+                return self.note_stray();
+            }
+            regs[Gpr::Rflags] &= !TRAP_FLAG;
+            cpu.vcpu.set_regs(&regs);
+        }
+        Ok(())
+    }
+
+    /// An int3 of the guest's own, which KVM has reported: the guest gets its #BP.
+    pub(super) fn give_breakpoint_back(&mut self) -> Result<Next> {
+        let cpu = self.lease.cpu();
+        let (control, registers) = cpu.debug.told;
+        cpu.vcpu.set_guest_debug(control | ENABLE | INJECT_BREAKPOINT, registers)?;
+        cpu.debug.told.0 = control;
+        Ok(Next::Go)
+    }
+
+    /// A #DB of the guest's own, which KVM reports while debug registers are in use: the guest gets it, with its DR6.
+    pub(super) fn give_step_back(&mut self, dr6: u64) -> Result<Next> {
+        let cpu = self.lease.cpu();
+        let mut registers = cpu.vcpu.debug_regs()?;
+        registers.words[4] = dr6;
+        cpu.vcpu.set_debug_regs(&registers)?;
+        let mut events = cpu.vcpu.events()?;
+        events.inject(STEP, None);
+        cpu.vcpu.set_events(&events);
+        Ok(Next::Go)
+    }
+
+    /// The run is over: nobody is to meet a trap flag of ours, or a KVM that steps.
+    pub(super) fn end_debugging(&mut self) -> Result<()> {
+        let told = self.lease.cpu().debug.told;
+        self.clear_trap_flag()?;
+        if told.0 & SINGLE_STEP != 0 { self.tell(told.0 & !(ALONE | ENABLE), told.1) } else { Ok(()) }
+    }
+}
