@@ -60,6 +60,8 @@ impl Guest {
             ["translate", at, rest @ ..] => self.translated(number(at)?, vcpu(rest)?),
             ["phys", "read", at] => self.physical_bytes(number(at)?, 64),
             ["phys", "read", at, len] => self.physical_bytes(number(at)?, number(len)?),
+            ["translate"] => Ok("translate what? monitor translate ADDR [VCPU]\n".into()),
+            ["phys", ..] => Ok("read where? monitor phys read ADDR [LENGTH]\n".into()),
             ["kaslr" | "symbols", ..] => Ok(kaslr(self.kernel()?.as_ref())),
             ["symbol", what] => symbol(self.kernel()?.as_ref(), what),
             ["quirks"] => Ok(self.quirks()),
@@ -81,11 +83,11 @@ impl Guest {
             let (bits, ring) = (sregs.code_bits(), sregs.cpl());
             let _ = writeln!(
                 text,
-                "vCPU {}: {bits}-bit code in ring {ring} at {:#x}, cr3 {:#x}, {:?}",
+                "vCPU {}: {bits}-bit code in ring {ring} at {:#x}, cr3 {:#x}, paging {}",
                 slot.id,
                 regs[Gpr::Rip],
                 sregs.cr3,
-                sregs.paging()
+                sregs.paging().name()
             );
         }
         Ok(text)
