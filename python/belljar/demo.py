@@ -8,7 +8,7 @@ from pathlib import Path
 
 import belljar as bj
 from belljar import boot, demo_debugging, doctor
-from belljar.lab.debian import is_at_hand
+from belljar.lab.debian_guest import is_at_hand
 from belljar.runner import describe
 
 

@@ -75,7 +75,9 @@ def _printer(vm: VM) -> None:
 def _watched(vm: VM) -> None:
     with vm.watch("courier_done", virtual=True) as done:
         hit: Any = vm.run(timeout=PATIENCE)
-        print(f"  `{bj.guest.current(vm).name}` counts courier_done from {hit.before} to {hit.after} ({done.mechanism})")
+        print(
+            f"  `{bj.guest.current(vm).name}` counts courier_done from {hit.before} to {hit.after} ({done.mechanism})"
+        )
 
 
 def _gdb(vm: VM, names: str | Path, function: str) -> None:
