@@ -1,4 +1,4 @@
-"""What belljar does, on this host: a few bytes, a computing guest, a small kernel, a debugger's verbs on it, and Linux."""
+"""What belljar does, on this host: some bytes, a computing guest, a small kernel, a debugger's verbs, and Linux."""
 
 from __future__ import annotations
 
