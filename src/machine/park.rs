@@ -1,5 +1,6 @@
-//! Holding vCPUs back between two instructions while the run that they are in goes on: the thread of a held vCPU waits
-//! in place, and its vCPU is put back, to be looked at and changed by anybody. It never ends a run.
+//! A pause that belongs to a user: vCPUs are held back between two instructions while the run that they are in goes on, for as
+//! long as somebody likes. The thread of a held vCPU waits in place, its vCPU put back, to be looked at and changed by anybody.
+//! It never ends a run, nor waits until a vCPU is out of the guest: a moment in which none is there is what `world` gives.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

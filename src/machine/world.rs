@@ -1,5 +1,6 @@
-//! Which vCPUs are in the guest, so that one of them can be alone there for a moment, or none is while memory changes its
-//! shape. Nobody waits with a lock in hand that a vCPU needs.
+//! A moment that belongs to belljar: which vCPUs are in the guest, so that one of them can be alone there for an instruction,
+//! or none is while memory changes its shape. It never lasts, nor puts a vCPU back for others to look at: that is what `park`
+//! does, for as long as a user likes. Nobody waits with a lock in hand that a vCPU needs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -16,7 +16,7 @@ MODES = ["long", "user"]
 
 def loaded(new_vm, code=LOOP, mode="long", vcpus=1):
     vm = new_vm("4M", vcpus=vcpus)
-    vm.load(code, mode=mode, at=0x10000)
+    vm.load(code, mode=mode, at=0x8000 if mode == "real" else 0x10000)
     vm.cpu.regs.rax = vm.cpu.regs.rbx = 0
     vm.cpu.regs.rcx = 1
     return vm, vm.cpu.regs.rip
@@ -29,9 +29,9 @@ def in_ring_3_with_its_own_handlers(new_vm, code):
     return vm, vm.cpus[1], at
 
 
-@pytest.mark.parametrize("mode", ["protected", *MODES])
+@pytest.mark.parametrize("mode", ["real", "protected", *MODES])
 def test_a_hit_ends_the_run_before_the_instruction_and_the_next_run_goes_on(new_vm, mode):
-    code = LOOP if mode != "protected" else bytes.fromhex("90 40 90 90 ebfa")
+    code = LOOP if mode in MODES else bytes.fromhex("90 40 90 90 ebfa")
     vm, at = loaded(new_vm, code, mode)
     point = vm.breakpoint(at + PLACE)
     for n in range(3):
@@ -40,9 +40,10 @@ def test_a_hit_ends_the_run_before_the_instruction_and_the_next_run_goes_on(new_
     assert point.hits == 3 and point.mechanism in ("int3", "in", "shim", "hardware")
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["real", "protected", *MODES])
 def test_an_instruction_that_is_not_emulated_is_stepped_over(new_vm, mode):
-    vm, at = loaded(new_vm, HARD, mode)
+    code = HARD if mode in MODES else bytes.fromhex("90 0fafc1 43 ebf9")
+    vm, at = loaded(new_vm, code, mode)
     point = vm.breakpoint(at + PLACE)
     for n in range(20):
         assert vm.run(5) == bj.BreakpointHit(point.id, at + PLACE)
