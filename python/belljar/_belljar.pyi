@@ -3,7 +3,8 @@
 The native half of belljar: import `belljar` instead.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+import collections.abc
 import os
 import typing
 
@@ -24,7 +25,7 @@ from belljar.trace import Trace
 from belljar.volatility import Session
 from collections.abc import AsyncIterator, Generator, Iterator
 from os import PathLike
-from types import CapsuleType
+from typing_extensions import CapsuleType
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
@@ -4001,7 +4002,7 @@ class VM:
         huge: Any = ...,
         bus_lock: bool = False,
         notify_window: SupportsIndex | None = None,
-        cpuid: "Mapping[str | int | tuple[int, int], object] | None" = None,
+        cpuid: "collections.abc.Mapping[str | int | tuple[int, int], object] | None" = None,
     ) -> VM: ...
     def __repr__(self, /) -> str: ...
     def _repr_html_(self, /) -> str:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from belljar import drcov
 from belljar.drcov import Module
+from belljar.errors import ImageError
 from belljar.shown import Shown
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ class Coverage(Shown):
         """Read a drcov file, of any tool's. ImageError for one that is none, or names a module that it has not."""
         modules, blocks = drcov.read(path)
         if len(blocks) and int(blocks["module"].max()) >= len(modules):
-            raise drcov.ImageError(f"drcov: a block is of module {int(blocks['module'].max())}, of {len(modules)}")
+            raise ImageError(f"drcov: a block is of module {int(blocks['module'].max())}, of {len(modules)}")
         bases = np.array([module.start for module in modules], "<u8")
         made = cls()
         if len(blocks):

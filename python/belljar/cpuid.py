@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 from belljar.cpuid_features import ALIASES, FEATURES, INDEXED
 from belljar.shown import Shown
@@ -82,7 +82,7 @@ class Cpuid(Shown):
             _shape(self._rows, how)
         for cpu in self._cpus:
             change = shaped if len(self._cpus) > 1 else _shaped
-            wanted = change(cpu.cpuid_leaves(), how)
+            wanted: Any = change(cpu.cpuid_leaves(), how)
             cpu.set_cpuid_leaves(wanted)
             _tell_what_kvm_keeps(cpu, wanted)
 

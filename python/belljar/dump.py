@@ -294,7 +294,7 @@ def _direct_map(guest: VM | Dump, info: VmCoreInfo | None) -> int | None:
         found = guest.translate(array, tables)
     except ValueError:
         return None
-    base = array - found.gpa if found else 1
+    base = 1 if found.gpa is None else array - found.gpa
     return base if base % (1 << 30) == 0 else None
 
 

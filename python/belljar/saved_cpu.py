@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from belljar import bits
 from belljar._belljar import Registers, Segment
@@ -11,9 +11,10 @@ from belljar.descriptor import DescriptorTable
 from belljar.shown import Shown
 
 if TYPE_CHECKING:
-    from belljar._belljar import Mappings, Translation, VirtualMemory
+    from belljar._belljar import Translation, VirtualMemory
     from belljar.dump import Dump
     from belljar.listing import Listing
+    from belljar.mappings import Mappings
     from belljar.state import State
 
 _SEGMENTS = frozenset(("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt"))
@@ -166,8 +167,7 @@ class SavedCPU(Shown):
     def disasm(self, count: int = 1) -> Listing:
         """Return the next `count` instructions at the instruction pointer, as far as they are mapped."""
         base = 0 if self.bits == 64 else int(self._state["cs.base"])
-        found: Listing = self.virtual.disasm(base + int(self._state["regs.rip"]), count, bits=self.bits)
-        return found
+        return cast("Listing", self.virtual.disasm(base + int(self._state["regs.rip"]), count, bits=self.bits))
 
     def __dir__(self) -> list[str]:
         """Name the registers, too."""

@@ -13,7 +13,7 @@ import urllib.request
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from belljar import _belljar
 from belljar.btf_types import LARGEST, Types
@@ -193,7 +193,7 @@ class Session:
             raise HostError(
                 "this kernel carries no types (BTF)", "boot one with CONFIG_DEBUG_INFO_BTF=y, or use an ISF file"
             )
-        banner = memory.read_cstring(symbols["linux_banner"]) + b"\0"
+        banner = cast("bytes", memory.read_cstring(symbols["linux_banner"])) + b"\0"
         table = Table(Types(memory.read(start, stop - start)), symbols.items(), banner, _belljar.__version__).to_bytes()
         if path is not None:
             Path(path).write_bytes(table)

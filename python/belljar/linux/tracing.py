@@ -75,7 +75,7 @@ class SyscallTrace:
         if leaving is None:
             raise KernelError(f"the kernel has no symbol {_LEAVING[0]}: where it leaves system calls is not known")
         self._by_number = {one.number: one for one in linux.prototypes}
-        self._open: dict[int, tuple[Any, ...]] = {}
+        self._open: dict[int, Any] = {}
         numbers = [one.number for one in _chosen(linux, names)]
         regs = {
             name: virtual.u64(reg.rdi + linux.btf.offset("pt_regs", name)) for name in ("orig_ax", "ax", *REGISTERS)
@@ -108,7 +108,7 @@ class SyscallTrace:
         records = self.trace.read(timeout=wait)
         found = [call for call in (self._paired(record) for record in records) if call is not None]
         if pending:
-            found += [self._made(*started, None) for started in self._open.values()]
+            found += [self._made(started, None) for started in self._open.values()]
             self._open.clear()
         table = Syscalls(sorted(found, key=lambda call: call.time))
         table.lost = self.trace.dropped
@@ -117,10 +117,10 @@ class SyscallTrace:
     def _paired(self, record: Any) -> Syscall | None:
         task = int(record["task"])
         if int(record["at"]) == self._entry:
-            self._open[task] = (record,)
+            self._open[task] = record
             return None
         started = self._open.pop(task, None)
-        return None if started is None else self._made(started[0], record)
+        return None if started is None else self._made(started, record)
 
     def _made(self, record: Any, end: Any) -> Syscall:
         number = int(record["number"])
