@@ -24,7 +24,7 @@ WRITE, TICKS = 1, 5
 """Two system calls of the specimen."""
 
 CLOCK = """
-printf '#!/bin/sh\\nwhile sleep 1; do read up rest </proc/uptime; done\\n' >/bin/clock
+printf '#!/bin/sh\\nwhile sleep 1; do true </proc/uptime; done\\n' >/bin/clock
 chmod +x /bin/clock
 clock &
 """

@@ -14,6 +14,7 @@ use crate::hook::{Subject, Wanted};
 use crate::machine::{Accesses, Machine, TrapKind};
 
 use super::address::Fitting;
+use super::breakpoint::resolved;
 use super::expression::{Expression, filter};
 use super::hook::Handle;
 use super::vm::VM;
@@ -71,7 +72,7 @@ fn accesses(access: &str) -> PyResult<Accesses> {
 }
 
 /// The number that `address` is, or the value of the symbol of that name.
-fn address_of(vm: &VM, address: &Bound<'_, PyAny>, is_virtual: bool) -> PyResult<u64> {
+fn address_of(vm: &Bound<'_, VM>, address: &Bound<'_, PyAny>, is_virtual: bool) -> PyResult<u64> {
     if !address.is_instance_of::<PyString>() {
         return address.extract::<Fitting<u64>>().map(|at| at.0);
     }
@@ -79,9 +80,7 @@ fn address_of(vm: &VM, address: &Bound<'_, PyAny>, is_virtual: bool) -> PyResult
     if !is_virtual {
         return Err(PyTypeError::new_err(format!("symbols are linear addresses: watch {name:?} with virtual=True")));
     }
-    let symbols = Arc::clone(&vm.symbols.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    let found = symbols.get(&name).map(|symbol| symbol.address);
-    found.ok_or_else(|| PyValueError::new_err(format!("no symbol {name:?} in vm.symbols")))
+    resolved(vm, address).map(|(at, _)| at)
 }
 
 struct Request<'a, 'py> {
@@ -104,7 +103,7 @@ fn watch(vm: &Bound<'_, VM>, request: Request<'_, '_>) -> PyResult<Watchpoint> {
     if cr3.is_some() && !is_virtual {
         return Err(PyValueError::new_err("cr3 says how a linear address translates: give virtual=True, too"));
     }
-    let address = address_of(vm.get(), request.address, is_virtual)?;
+    let address = address_of(vm, request.address, is_virtual)?;
     let (py, machine) = (vm.py(), vm.get().machine());
     let id = machine.points().number();
     let wish = Wish {
