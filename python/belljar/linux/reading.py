@@ -220,7 +220,9 @@ def space(guest: Any, cr3: int) -> Any:
 
     In a handler that is the one that waits for it. Where all of them run, they are held for that moment.
     """
-    for cpu in range(len(guest.cpus) or 1):
+    with suppress(RunningError):
+        return guest.virtual(cr3)
+    for cpu in range(1, len(guest.cpus)):
         with suppress(RunningError):
             return guest.virtual(cr3, cpu=cpu)
     guest.pause()
