@@ -7,6 +7,7 @@ It never judges: whoever changes `python/belljar/html` opens both pages in a bro
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import belljar as bj
 from belljar.testcard import TestCard
@@ -73,6 +74,17 @@ def things():
         yield "The specimen", [guest, bj.guest.tasks(guest), bj.guest.tasks(guest)[2], bj.guest.log(guest)]
         yield "Its devices and lines", [*guest.devices, TestCard(), guest.irq(5), guest.cpu.lapic]
         yield "Its statistics, symbols and map", [guest.stats, guest.symbols, guest.memory_map()]
+        yield "Addresses", [guest.cpu.translate(guest.cpu.regs.rsp), guest.cpu.translate(1 << 46), guest.cpu.mappings()]
+        points = [guest.breakpoint("system_call", when=bj.reg.rax == 1), guest.watch("ticks", virtual=True)]
+        with guest.gdbserver() as server, guest.trace(branch=True) as branches:
+            points[0].remove()
+            guest.run(timeout=5, max_exits=1000)
+            yield "A debugger's things", [*points, server, branches.coverage()]
+        yield "A gdb server that has ended", [server]
+        with TemporaryDirectory() as folder:
+            guest.dump(Path(folder) / "core")
+            dump = bj.open_dump(Path(folder) / "core")
+            yield "A dump", [dump, dump.cpu, bj.Dump.of({0x1000: b""})]
     yield "A closed VM", [vm, vm.cpu, vm.memory]
     yield "Exits", EXITS
     yield "Host, Quirks", [bj.host, bj.host.quirks]

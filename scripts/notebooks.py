@@ -3,7 +3,7 @@
     notebooks.py [...]        these (all of `notebooks/`), in place (`make notebooks`)
     notebooks.py --check ...  these, written nowhere: fails if a step does (the tests)
 
-Notebooks that boot Debian's kernel say so in their metadata ("belljar": {"needs": "lab"}); outside the lab they are run in it.
+Notebooks that boot Debian's kernel say so in their metadata ("belljar": {"needs": "lab"}): they are run in the lab.
 It never changes a step, and keeps of the outputs only what the reader sees: no times, no machine's name.
 """
 

@@ -14,6 +14,7 @@
 //! Imports run downwards only; `tests/unit/test_layers.py` holds them to it.
 
 pub mod error;
+pub mod glob;
 pub mod addr;
 pub mod x86;
 pub mod exit;

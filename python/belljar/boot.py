@@ -33,7 +33,7 @@ def cmdline_for(image: str | os.PathLike[str], extra: str = "") -> str:
 
 
 def initrd(files: Mapping[str, bytes | str | os.PathLike[str] | None]) -> bytes:
-    """Pack ``files`` as an initial RAM disk: bytes, or the path of a file to take, by name; None makes a folder.
+    r"""Pack ``files`` as an initial RAM disk: bytes, or the path of a file to take, by name; None makes a folder.
 
     The folders on the way to each are made. A script ("#!") or a program among the bytes is executable; a file that is
     taken keeps its mode, and a text is the path of one. Linux starts "init". ValueError for names that lead out of the
@@ -59,7 +59,7 @@ def _packed(content: bytes | str | os.PathLike[str] | None) -> tuple[int, bytes]
         return stat.S_IFDIR | 0o755, b""
     if isinstance(content, bytes):
         return stat.S_IFREG | (0o755 if content.startswith((b"#!", b"\x7fELF")) else 0o644), content
-    return stat.S_IFREG | stat.S_IMODE(os.stat(content).st_mode), Path(content).read_bytes()
+    return stat.S_IFREG | stat.S_IMODE(Path(content).stat().st_mode), Path(content).read_bytes()
 
 
 def _cpio(files: Mapping[str, tuple[int, bytes]]) -> bytes:

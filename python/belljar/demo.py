@@ -1,4 +1,4 @@
-"""What belljar does, on this host: a few bytes, a computing guest, a small kernel, a debugger's verbs on it, and Linux."""
+"""What belljar does, on this host: some bytes, a computing guest, a small kernel, a debugger's verbs, and Linux."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import belljar as bj
 from belljar import boot, demo_debugging, doctor
-from belljar.lab.debian import is_at_hand
+from belljar.lab.debian_guest import is_at_hand
 from belljar.runner import describe
 
 

@@ -24,7 +24,7 @@ WRITE, TICKS = 1, 5
 """Two system calls of the specimen."""
 
 CLOCK = """
-printf '#!/bin/sh\\nwhile sleep 1; do read up rest </proc/uptime; done\\n' >/bin/clock
+printf '#!/bin/sh\\nwhile sleep 1; do true </proc/uptime; done\\n' >/bin/clock
 chmod +x /bin/clock
 clock &
 """
@@ -75,7 +75,7 @@ def _printer(vm: VM) -> None:
 def _watched(vm: VM) -> None:
     with vm.watch("courier_done", virtual=True) as done:
         hit: Any = vm.run(timeout=PATIENCE)
-        print(f"  `{bj.guest.current(vm).name}` counts courier_done from {hit.before} to {hit.after} ({done.mechanism})")
+        print(f"  `{bj.guest.current(vm).name}` counts courier_done: {hit.before} -> {hit.after} ({done.mechanism})")
 
 
 def _gdb(vm: VM, names: str | Path, function: str) -> None:
@@ -121,7 +121,12 @@ def _clock(vm: VM) -> None:
     """Stop `clock` where it opens a file, record what it does, and refuse it the file."""
     linux = vm.linux
     clock = next(task for task in linux.tasks() if task.comm == "clock")
-    with linux.on_syscall("openat", lambda call: print(f"  `clock`: {call!r}: {call.text('filename')}") or bj.STOP):
+
+    def opens(call: Any) -> object:
+        print(f"  `{call.task.name}`: {call!r}: {call.text('filename')}")
+        return bj.STOP
+
+    with linux.on_syscall("openat", opens, pid=clock.pid):
         vm.run(timeout=10 * PATIENCE)
     print(f"  step() -> {vm.cpu.step(timeout=PATIENCE)}: {linux.symbols.at(vm.cpu.regs.rip)}")
     with vm.watch("jiffies_64", virtual=True):

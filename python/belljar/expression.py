@@ -34,9 +34,17 @@ class _Registers:
         """List the registers."""
         return [*Registers.NAMES, *SYSTEM]
 
+    def __repr__(self) -> str:
+        """Say how they are used."""
+        return "<registers in expressions: bj.reg.rax, bj.reg.al, bj.reg.cr3, ...>"
+
 
 class _Memory:
     """Guest-physical memory, little-endian: ``mem.u32(0x1000)``. Without memory there, comparisons do not hold."""
+
+    def __repr__(self) -> str:
+        """Say how it is used."""
+        return "<guest-physical memory in expressions: bj.mem.u64(address), u32, u16, u8>"
 
     def u8(self, address: Expression | int) -> Expression:
         """Return the byte at ``address``."""
@@ -60,6 +68,10 @@ class _Virtual:
 
     Where the address does not translate, comparisons do not hold.
     """
+
+    def __repr__(self) -> str:
+        """Say how it is used."""
+        return "<memory through the page tables in expressions: bj.virtual.u64(address), u32, u16, u8>"
 
     def u8(self, address: Expression | int) -> Expression:
         """Return the byte at ``address``."""
@@ -90,6 +102,10 @@ class _Exit:
     def __dir__(self) -> list[str]:
         """List the fields."""
         return Expression.fields()
+
+    def __repr__(self) -> str:
+        """Say how they are used."""
+        return "<fields of the exit at hand in expressions: bj.exit.port, bj.exit.data, ...>"
 
 
 reg = _Registers()

@@ -49,8 +49,8 @@ class Listing(list[Instruction], Shown):
 def names(guest: Any, check: bool = True) -> Any:
     """Return what names places in the listings of a guest: the symbols of its image, else those of its Linux kernel.
 
-    The kernel's are taken where it has been found before (``guest.linux``); it is not looked for. Without `check`, it is
-    taken to be there still.
+    The kernel's are taken where it has been found before (``guest.linux``); it is not looked for. Without `check`,
+    it is taken to be there still.
     """
     own, linux = guest.symbols, sys.modules.get("belljar.linux.linux")
     known = linux.Linux.known(guest, check) if linux is not None and not len(own) else None

@@ -69,6 +69,9 @@ class SavedRegisters(Mapping[str, int]):
         """Return all values by name."""
         return dict(self._values)
 
+    def changed(self) -> None:
+        """Return None: it is not known what changed before, and nothing will."""
+
     def __repr__(self) -> str:
         """Show three to a line."""
         cells = [f"{name:>6} {value:016x}" for name, value in self._values.items()]

@@ -315,7 +315,11 @@ mod tests {
         let (gone, there) = (points.add(wish(1)), points.add(wish(2)));
         let planted = |point, at| points.change(|plan| Ok(plan.take_site(point, at, Mechanism::Int3))).expect("done");
         assert!(planted(&gone, 0x1000) && planted(&there, 0x2000));
-        points.change(|plan| Ok(plan.forget_sites(|at| at == 0x1000))).expect("done");
+        let forget = |plan: &mut Plan| {
+            plan.forget_sites(|at| at == 0x1000);
+            Ok(())
+        };
+        points.change(forget).expect("done");
         assert_eq!((gone.mechanism(), there.mechanism()), (Mechanism::Pending, Mechanism::Int3));
         assert!(planted(&gone, 0x1000) && !planted(&there, 0x2000));
     }

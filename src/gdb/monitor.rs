@@ -1,6 +1,7 @@
 //! gdb's `monitor` commands: what the remote protocol has no words for. They never change the guest.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd};
 
@@ -51,7 +52,7 @@ fn vcpu(words: &[&str]) -> Result<u32> {
 }
 
 impl Guest {
-    fn answer(&self, words: &[&str]) -> Result<String> {
+    fn answer(&mut self, words: &[&str]) -> Result<String> {
         match words {
             [] | ["help", ..] => Ok(HELP.into()),
             ["info", "registers", rest @ ..] => self.registers(vcpu(rest)?),
@@ -59,8 +60,10 @@ impl Guest {
             ["translate", at, rest @ ..] => self.translated(number(at)?, vcpu(rest)?),
             ["phys", "read", at] => self.physical_bytes(number(at)?, 64),
             ["phys", "read", at, len] => self.physical_bytes(number(at)?, number(len)?),
-            ["kaslr" | "symbols", ..] => self.kernel().map(|kernel| kaslr(&kernel)),
-            ["symbol", what] => symbol(&self.kernel()?, what),
+            ["translate"] => Ok("translate what? monitor translate ADDR [VCPU]\n".into()),
+            ["phys", ..] => Ok("read where? monitor phys read ADDR [LENGTH]\n".into()),
+            ["kaslr" | "symbols", ..] => Ok(kaslr(self.kernel()?.as_ref())),
+            ["symbol", what] => symbol(self.kernel()?.as_ref(), what),
             ["quirks"] => Ok(self.quirks()),
             _ => Ok(format!("there is no command \"{}\": monitor help\n", words.join(" "))),
         }
@@ -80,11 +83,11 @@ impl Guest {
             let (bits, ring) = (sregs.code_bits(), sregs.cpl());
             let _ = writeln!(
                 text,
-                "vCPU {}: {bits}-bit code in ring {ring} at {:#x}, cr3 {:#x}, {:?}",
+                "vCPU {}: {bits}-bit code in ring {ring} at {:#x}, cr3 {:#x}, paging {}",
                 slot.id,
                 regs[Gpr::Rip],
                 sregs.cr3,
-                sregs.paging()
+                sregs.paging().name()
             );
         }
         Ok(text)
@@ -121,12 +124,18 @@ impl Guest {
         Ok(text)
     }
 
-    /// The Linux kernel in the guest, looked for anew: the guest may have booted another one.
-    fn kernel(&self) -> Result<Kernel> {
-        let cr3s: Vec<_> = self.machine.cpus.iter().filter_map(|slot| self.machine.sregs(slot.id).ok()).collect();
-        let cr3s: Vec<_> = cr3s.iter().map(|sregs| sregs.cr3).collect();
+    /// The Linux kernel in the guest: the one that was found before, if it is still there.
+    fn kernel(&mut self) -> Result<Arc<Kernel>> {
         let memory = self.machine.memory.as_ref();
-        linux::find(memory, &memory.stretches(GuestPhys(0), GuestPhys(u64::MAX)), &cr3s, &|| Ok(()))
+        if let Some(known) = self.kernel.as_ref().filter(|kernel| is_there(kernel, memory)) {
+            return Ok(Arc::clone(known));
+        }
+        let sregs = self.machine.cpus.iter().filter_map(|slot| self.machine.sregs(slot.id).ok());
+        let cr3s: Vec<_> = sregs.map(|sregs| sregs.cr3).collect();
+        let stretches = memory.stretches(GuestPhys(0), GuestPhys(u64::MAX));
+        let found = Arc::new(linux::find(memory, &stretches, &cr3s, &|| Ok(()))?);
+        self.kernel = Some(Arc::clone(&found));
+        Ok(found)
     }
 
     fn quirks(&self) -> String {
@@ -138,6 +147,14 @@ impl Guest {
         }
         text
     }
+}
+
+/// Does `memory` still have the kernel's banner where it was? Not after another one has booted.
+fn is_there(kernel: &Kernel, memory: &impl ReadMemory) -> bool {
+    let Some(banner) = kernel.symbols.get("linux_banner") else { return false };
+    let mut found = vec![0; kernel.banner.len()];
+    let read = memory.read(GuestPhys(kernel.place.physical(banner.address)), &mut found);
+    read.is_ok() && !found.is_empty() && found == kernel.banner.as_bytes()
 }
 
 /// Where the kernel lies, and what to type.

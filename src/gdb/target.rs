@@ -18,6 +18,7 @@ use gdbstub::target::{Target, TargetError, TargetResult};
 
 use crate::addr::{GuestPhys, GuestVirt};
 use crate::error::{Error, Result};
+use crate::inspect::linux::Kernel;
 use crate::kvm::XsaveForm;
 use crate::machine::Machine;
 use crate::source::{ReadMemory, ReadRegs};
@@ -44,6 +45,8 @@ pub struct Guest {
     pub(super) points: Vec<Planted>,
     /// The vCPU through whose page tables gdb looked last.
     pub(super) looked_from: u32,
+    /// The Linux kernel that was found in the guest.
+    pub(super) kernel: Option<Arc<Kernel>>,
     layout: &'static Layout,
     has_avx: bool,
     description: String,
@@ -79,6 +82,7 @@ impl Guest {
             plan,
             points: Vec::new(),
             looked_from: 0,
+            kernel: None,
             layout,
             has_avx,
             description: description(has_avx),

@@ -3,7 +3,6 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))] // the build without tests is still held to it
 
-pub mod glob;
 pub mod linux;
 mod mappings;
 pub mod saved;

@@ -36,7 +36,7 @@ macro_rules! quirk_list {
             /// Hardware execution breakpoints exit in ring 3.
             hardware_breakpoints_in_ring3 = true, "no hardware breakpoints in ring 3";
             /// Hardware data watchpoints exit.
-            hardware_watchpoints = true, "no hardware watchpoints: leave a hole in memory for on_mmio, or make it ROM, to see accesses";
+            hardware_watchpoints = true, "no hardware watchpoints: vm.watch() traps the pages of what it watches instead";
             /// Ring 3 may use the ports that the I/O map of its task-state segment allows.
             port_map_in_ring3 = true, "ring 3 gets its ports by IOPL 3 instead, which also lets it execute cli and sti";
             /// A guest kernel may call the hypervisor by vmcall or vmmcall.

@@ -70,7 +70,7 @@ impl Btf {
     fn structure(&self, name: &str) -> PyResult<u32> {
         let bare = name.trim_start_matches("struct ").trim_start_matches("union ");
         let found = self.0.find(bare, &STRUCTURES).or_else(|| self.0.find(bare, &[Kind::Typedef]));
-        found.ok_or_else(|| PyKeyError::new_err(format!("no structure '{bare}'; find(\"*part*\") looks for its like")))
+        found.ok_or_else(|| PyKeyError::new_err(format!("no structure '{bare}'; find('*part*') looks for its like")))
     }
 
     fn wrapped(&self, member: Member) -> BtfMember {
@@ -157,7 +157,9 @@ impl Btf {
     /// The prototype of a function: `function("do_sys_openat2").parameters`. KeyError if there is none.
     fn function(&self, name: &str) -> PyResult<BtfFunction> {
         let found = self.0.function(name);
-        let found = found.ok_or_else(|| PyKeyError::new_err(format!("no function '{name}' in these types; find(\"*part*\") looks for its like (symbols in assembly have no prototype)")))?;
+        let found = found.ok_or_else(|| {
+            PyKeyError::new_err(format!("no function '{name}' in these types; find('*part*') looks for its like"))
+        })?;
         let named = found.parameters.into_iter().map(|(name, id)| (name, self.0.type_name(id))).collect::<Vec<_>>();
         let prototype = self.0.find(name, &[Kind::Function]).and_then(|id| self.0.raw(id));
         let text = prototype.map(|raw| self.0.declaration(raw.size_or_type, name)).unwrap_or_default();

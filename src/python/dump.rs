@@ -67,7 +67,8 @@ pub fn dump_write(
     let file = py.detach(|| File::create(&path)).map_err(|e| os_error(&e, path.clone()))?;
     let written = detached(py, || -> CoreResult<Option<Error>> {
         let regions: Vec<_> = memory.core().list()?.iter().map(|r| (r.at.0, r.len, r.rom)).collect();
-        let (head, segments) = if raw { raw_file(&regions) } else { core_file(&regions, &states, notes, (direct_map, alias)) };
+        let (head, segments) =
+            if raw { raw_file(&regions) } else { core_file(&regions, &states, notes, (direct_map, alias)) };
         // An error of the file's is told with its path; one of ours as it is.
         match write::write(&file, &head, &segments, memory.core(), &super::memory::seldom()) {
             Err(error @ Error::Host { .. }) => Ok(Some(error)),
@@ -95,7 +96,8 @@ fn core_file(
         _ => 2,
     });
     all.extend(others.into_iter().map(|(name, kind, data)| Note { name, kind, data }));
-    let of_kernel = |at: u64| kernel.filter(|k| at >= k.at && at - k.at < k.len).map(|k| k.virt.wrapping_add(at - k.at));
+    let of_kernel =
+        |at: u64| kernel.filter(|k| at >= k.at && at - k.at < k.len).map(|k| k.virt.wrapping_add(at - k.at));
     let usual = |at: u64| direct_map.map_or(at, |base| base.wrapping_add(at));
     write::elf(&write::cut(regions, kernel), &all, |at| of_kernel(at).unwrap_or_else(|| usual(at)))
 }

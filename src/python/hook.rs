@@ -224,6 +224,17 @@ impl Handle {
         Ok(added?)
     }
 
+    /// May every exit of the subject come to `action`?
+    fn suits(&self, action: Action) -> PyResult<()> {
+        let has_msrs = matches!(self.subject, Subject::Msr(_) | Subject::Kind(Kind::MsrRead | Kind::MsrWrite));
+        if action == Action::Deny && !has_msrs {
+            return Err(PyTypeError::new_err(
+                "bj.DENY refuses accesses to MSRs alone (vm.on_msr): bj.SKIP drops a write, and has a read get all ones",
+            ));
+        }
+        Ok(())
+    }
+
     /// The hook that asks `function`, and its owner.
     fn hook_of(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Hook>, Arc<Function>)> {
         let (subject, wanted, when) = (self.subject, self.wanted, self.when.clone());
@@ -235,6 +246,7 @@ impl Handle {
             return Ok((Hook::native(subject, wanted, when, native, fallback), owned));
         }
         if let Ok(action) = function.cast_exact::<Action>() {
+            self.suits(*action.get())?;
             let owned = Arc::new(Function(function.clone().unbind()));
             return Ok((Hook::new(subject, wanted, when, Box::new(Always(*action.get()))), owned));
         }

@@ -161,7 +161,7 @@ impl KernelSymbols {
         let pattern = format!("*{name}*");
         let near: Vec<_> = self.0.find(&pattern).take(5).map(|s| s.name).collect();
         match near.len() {
-            0 => format!("the kernel has no symbol '{name}'; look for its like with find(\"*part*\")"),
+            0 => format!("the kernel has no symbol '{name}'; look for its like with find('*part*')"),
             _ => format!("the kernel has no symbol '{name}'; there is: {}", near.join(", ")),
         }
     }

@@ -120,7 +120,7 @@ fn missing(table: &Table, name: &str) -> String {
     let pattern = format!("*{name}*");
     let near: Vec<_> = table.find(&pattern).take(5).map(|s| &*s.name).collect();
     match near.len() {
-        0 => format!("no symbol '{name}'; look for its like with find(\"*part*\")"),
+        0 => format!("no symbol '{name}'; look for its like with find('*part*')"),
         _ => format!("no symbol '{name}'; there is: {}", near.join(", ")),
     }
 }

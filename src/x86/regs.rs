@@ -30,6 +30,28 @@ pub enum Gpr {
     Rflags,
 }
 
+impl Gpr {
+    /// The general registers in the order of their numbers in an encoding (Intel SDM vol. 2, 2.1.5).
+    pub const BY_NUMBER: [Self; 16] = [
+        Self::Rax,
+        Self::Rcx,
+        Self::Rdx,
+        Self::Rbx,
+        Self::Rsp,
+        Self::Rbp,
+        Self::Rsi,
+        Self::Rdi,
+        Self::R8,
+        Self::R9,
+        Self::R10,
+        Self::R11,
+        Self::R12,
+        Self::R13,
+        Self::R14,
+        Self::R15,
+    ];
+}
+
 /// The general registers, RIP and RFLAGS. Laid out as `struct kvm_regs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

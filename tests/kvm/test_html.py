@@ -179,3 +179,30 @@ def test_the_processes_and_the_log_of_the_specimen_are_shown(seen):
         assert repr(tasks).splitlines()[1].split()[:2] == ["0", "idle"]
         assert "TestCard" in seen(vm.devices[0]) and "0x00idro52414a42" in seen(vm.devices[0])
         assert "Symbols" in seen(vm.symbols) and "entry_base" in seen(vm.symbols)
+
+
+def test_a_debuggers_things_are_shown(vm, seen, tmp_path):
+    vm.load(bytes.fromhex("90 48ffc0 ebfa"), mode="long")  # nop; inc rax; jmp to the nop
+    vm.cpu.regs.rax = 0
+    point = vm.breakpoint(vm.cpu.regs.rip + 1, when=bj.reg.rax < 2)
+    watch = vm.watch(0x8000, 4, access="rw")
+    with vm.trace(branch=True) as branches:
+        vm.run(timeout=5)
+        assert "Breakpoint" in seen(point) and "on" in seen(point) and "1 hit" in seen(point) and "rax" in seen(point)
+        point.remove()
+        vm.run(timeout=5, max_exits=20)
+    assert "removed or off" in seen(point) and watch.mechanism in seen(watch)
+    assert "0x8000 physical, 4 bytes" in seen(watch) and "reads, writes" in seen(watch)
+    shown = seen(branches.coverage())  # which takes the records
+    assert "Coverage" in shown and "1 range" in shown and "0x1006" in shown
+    assert "0 blocks" in seen(bj.Coverage())
+    vm.dump(tmp_path / "core")
+    dump = bj.open_dump(tmp_path / "core")
+    assert "ELF core" in seen(dump) and "vCPU 0" in seen(dump) and "inc rax" in seen(dump.cpu)
+    assert "no vCPUs" in seen(bj.Dump.of({0x1000: b""}))
+
+
+def test_a_gdb_server_shows_what_to_type(vm, seen):
+    with vm.gdbserver() as server:
+        assert "waits for gdb" in seen(server) and str(server.port) in seen(server)
+    assert "closed" in seen(server)

@@ -151,10 +151,15 @@ def test_an_action_is_a_handler_that_needs_no_python(vm):
 
 def test_only_msrs_can_be_denied(vm):
     vm.load("out 0x10, al; hlt")
-    for handler in (bj.DENY, lambda exit: bj.DENY):
-        with vm.on_port(0x10, handler), pytest.raises(TypeError, match="is none: bj"):
-            vm.run(timeout=5)
-        vm.load("out 0x10, al; hlt")
+    for subject in (lambda: vm.on_port(0x10, bj.DENY), lambda: vm.on_exit(bj.Hlt, bj.DENY)):
+        with pytest.raises(TypeError, match="refuses accesses to MSRs alone"):
+            subject()
+    with pytest.raises(TypeError, match="refuses accesses to MSRs alone"):
+        vm.breakpoint(0x1000, bj.DENY)
+    assert vm.handlers == [] and vm.breakpoints == {}
+    vm.on_port(0x10, lambda exit: bj.DENY)
+    with pytest.raises(TypeError, match="is none: bj"):
+        vm.run(timeout=5)
 
 
 def test_stop_answers_and_stops(vm):

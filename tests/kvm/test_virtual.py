@@ -253,3 +253,36 @@ def test_address_spaces_are_shown_in_notebooks(space, seen):
     assert "4 ranges" in shown
     assert "writable" in shown
     assert "0x62000" in seen(space.mappings()[-1])
+
+
+def test_virtual_memory_is_filled_and_compared_across_pages(vm, space):
+    space.fill(0x1FF0, 0x20, 0xCC)
+    assert space.read(0x1FEF, 0x22)[1:-1] == b"\xcc" * 0x20
+    space.fill(0x1FFD, 7, b"abc")
+    assert space.read(0x1FFC, 9) == b"\xccabcabca\xcc"
+    assert space.compare(0x1FFD, b"abcabca") is None
+    assert space.compare(0x1FFD, b"abcabXa") == 5
+    assert space.compare(0x1FFD, b"abcXXXX", 3) is None
+    assert space.compare(0x1FFD, 0x2000, 4) is None
+    assert space.compare(0x1FFD, 0x2000, 5) == 4
+    for wrong in (
+        lambda: space.fill(0x1000, 8, b""),
+        lambda: space.compare(0x1000, 0x2000),
+        lambda: space.fill(0x1000, 8, 256),
+    ):
+        with pytest.raises(ValueError, match="byte"):
+            wrong()
+
+
+def test_nothing_is_filled_where_not_all_of_it_is_mapped(space):
+    before = space.read(0x2FF8, 8)
+    for ask in (lambda: space.fill(0x2FF8, 16, 1), lambda: space.compare(0x2FF8, 0x1000, 16)):
+        with pytest.raises(bj.GuestMemoryError) as error:
+            ask()
+        assert error.value.address == 0x3000
+    assert space.read(0x2FF8, 8) == before
+
+
+def test_virtual_memory_has_the_verbs_of_memory_but_for_what_makes_regions():
+    public = {name for name in dir(bj.Memory) if not name.startswith("_")}
+    assert public - set(dir(bj.VirtualMemory)) == {"add", "copy", "load", "regions", "remove", "view"}

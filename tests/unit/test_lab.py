@@ -138,7 +138,8 @@ from belljar.lab import Lab
 from belljar.lab.image import Image
 from belljar.lab.packages import Packages, Parts
 here = Path({str(tmp_path)!r})
-Packages.parts = lambda self: Parts(here / "qemu-system-x86_64", {{}}, (), here / "emulator", (), Path({BUSYBOX!r}))
+qemu = here / "qemu-system-x86_64"
+Packages.parts = lambda self: Parts(qemu, {{}}, (), qemu, (), Path({BUSYBOX!r}))
 Image.build = lambda self, parts: here
 try:
     Lab(cache=here / "cache").run(["true"])

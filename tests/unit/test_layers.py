@@ -18,6 +18,7 @@ BELOW_MACHINE = VALUES | {"memory", "bus", "hook", "devices", "kvm", "boot", "in
 
 ALLOWED = {
     "error": set(),
+    "glob": set(),
     "addr": {"error"},
     "x86": PLAIN,
     "exit": PLAIN | {"x86"},
@@ -27,12 +28,12 @@ ALLOWED = {
     "hook": VALUES,
     "devices": PLAIN | {"bus", "memory"},
     "kvm": VALUES | {"memory"},
-    "boot": PLAIN | {"x86", "source", "memory"},
-    "inspect": VALUES - {"exit"},
+    "boot": PLAIN | {"x86", "source", "memory", "glob"},
+    "inspect": VALUES - {"exit"} | {"glob"},
     "debug": VALUES | {"hook", "inspect"},
     "machine": BELOW_MACHINE,
     "gdb": BELOW_MACHINE | {"machine"},
-    "python": BELOW_MACHINE | {"machine", "gdb"},
+    "python": BELOW_MACHINE | {"machine", "gdb", "glob"},
 }
 
 # Each foreign crate with one owner: the crate, and the only layer that may name it.

@@ -22,7 +22,8 @@ def _how(name: str, value: Breakpoint | Watchpoint, where_: Markup, *facts: obje
     state = pill("on", "good") if value.enabled else pill("removed or off")
     when = join([dim("when "), code(value.when)]) if value.when is not None else ""
     title = join([f"{name} {value.id} ", state])
-    return head(title, where_, *facts, when, dim(value.mechanism), plural(value.hits, "hit"))
+    how = dim(value.mechanism) if value.enabled else ""
+    return head(title, where_, *facts, when, how, plural(value.hits, "hit"))
 
 
 def breakpoint_(value: Breakpoint) -> Markup:
@@ -71,5 +72,5 @@ def dump(value: Dump) -> Markup:
     total = sum(region.size for region in value.memory.regions)
     facts = [code(value.info.path) if value.info.path else "", value.info.format, size(total)]
     rows = [[dim(f"vCPU {cpu.id}"), where(cpu)] for cpu in value.cpus]  # type: ignore[arg-type]  # it has what that reads
-    memory = table([[hexadecimal(r.address), size(r.size), r.kind] for r in regions(value.memory)])
+    memory = table([[hexadecimal(r.start), hexadecimal(r.end), size(r.size), r.kind] for r in regions(value.memory)])
     return card(head("Dump", *facts), table(rows) if rows else dim("no vCPUs"), fold("memory", memory))

@@ -6,7 +6,7 @@ QEMU 10 or newer among these packages or on the host, and mke2fs. Nothing outsid
 
 from __future__ import annotations
 
-from belljar.lab.debian import Debian, debian
+from belljar.lab.debian_guest import Debian, debian
 from belljar.lab.emulator import Lab
 from belljar.lab.packages import LabError
 

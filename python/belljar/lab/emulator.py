@@ -58,7 +58,8 @@ class Lab:
     ) -> int:
         """Run ``command`` in the lab and return its exit status; what it prints goes to standard output as it comes.
 
-        ``files`` are copied to /lab/NAME; :func:`debian` finds its kernel there. What the command leaves in /lab/results is brought back to ``results``.
+        ``files`` are copied to /lab/NAME; :func:`debian` finds its kernel there. What the command leaves in
+        /lab/results is brought back to ``results``.
         Raises LabError if a part is missing, the lab does not come up, or ``timeout`` seconds are over.
         """
         parts = self._prepare()

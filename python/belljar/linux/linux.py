@@ -21,7 +21,7 @@ from belljar.linux.maps import Maps
 from belljar.linux.modules import Modules
 from belljar.linux.mounts import Mounts
 from belljar.linux.paths import Paths
-from belljar.linux.reading import TOP, Layouts, Reading, decoded
+from belljar.linux.reading import TOP, Layouts, Reading, decoded, space
 from belljar.linux.sockets import Owners, Sockets
 from belljar.linux.table import Partial
 from belljar.linux.tasks import Task, Tasks
@@ -68,7 +68,7 @@ class Linux(Shown):
 
     def __init__(self, guest: Any, kernel: Any = None) -> None:
         """Look for the kernel in a guest's memory, or take one that was found (``bj.find_kernel``)."""
-        self.guest = guest
+        self.guest, self._memory = guest, None
         self._known = kernel if isinstance(kernel, Known) else Known(find(guest) if kernel is None else kernel)
 
     @classmethod
@@ -124,7 +124,9 @@ class Linux(Shown):
     @property
     def memory(self) -> Any:
         """All of the kernel's memory at its virtual addresses, whatever process runs: a VirtualMemory."""
-        return self.guest.virtual(self.kernel.cr3)
+        if self._memory is None:
+            self._memory = space(self.guest, self.kernel.cr3)
+        return self._memory
 
     @property
     def btf(self) -> Btf:
@@ -363,7 +365,7 @@ class Linux(Shown):
             raise KernelError(
                 f"{task.name} ({task.pid}) has no memory of its own: linux.memory is the kernel's", task.address
             )
-        return self.guest.virtual(task.cr3)
+        return space(self.guest, task.cr3)
 
     def parent_of(self, task: Task) -> Task | None:
         """Return the parent of a task, None for the first ones."""

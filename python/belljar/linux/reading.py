@@ -5,9 +5,10 @@ It never raises for what is only damaged: a `Reading` notes it with its address,
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from belljar.errors import BelljarError, KernelError
+from belljar.errors import BelljarError, KernelError, RunningError
 from belljar.linux.layout import Layout, Wanted
 from belljar.linux.table import Partial
 
@@ -225,3 +226,20 @@ def decoded(content: bytes) -> str:
 def unique(values: Sequence[Any]) -> list[Any]:
     """Return each value once, in the order of its first."""
     return list(dict.fromkeys(values))
+
+
+def space(guest: Any, cr3: int) -> Any:
+    """Return the address space at ``cr3`` of a guest, whichever of its vCPUs may be asked how it translates.
+
+    In a handler that is the one that waits for it. Where all of them run, they are held for that moment.
+    """
+    with suppress(RunningError):
+        return guest.virtual(cr3)
+    for cpu in range(1, len(guest.cpus)):
+        with suppress(RunningError):
+            return guest.virtual(cr3, cpu=cpu)
+    guest.pause()
+    try:
+        return guest.virtual(cr3)
+    finally:
+        guest.resume()

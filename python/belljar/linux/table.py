@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex, TypeVar, overload
 
 from belljar.shown import Shown
 
@@ -66,7 +66,7 @@ class Table(list[Row], Shown):
             return type(self)(super().__getitem__(index), self.problems)
         return super().__getitem__(index)
 
-    def where(self: Self_, test: Callable[[Row], object]) -> Self_:
+    def where(self, test: Callable[[Row], object]) -> Self:
         """Return the rows for which ``test`` holds, as such a table: ``tasks().where(lambda task: task.ppid == 1)``."""
         return type(self)((row for row in self if test(row)), self.problems)
 

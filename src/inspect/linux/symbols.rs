@@ -175,7 +175,7 @@ impl KernelSymbols {
 
     /// The symbols whose name fits `pattern`, in which `*` stands for any characters and `?` for one.
     pub fn find<'a>(&'a self, pattern: &'a str) -> impl Iterator<Item = KernelSymbol<'a>> {
-        self.all().filter(move |s| crate::inspect::glob::fits(s.name.as_bytes(), pattern.as_bytes()))
+        self.all().filter(move |s| crate::glob::fits(s.name.as_bytes(), pattern.as_bytes()))
     }
 
     /// How many symbols there are; some may share a name.

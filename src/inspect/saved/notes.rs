@@ -3,7 +3,7 @@
 
 use super::{Note, number};
 use crate::x86::user_regs::{self, COUNT};
-use crate::x86::{Gpr, Regs, Segment, Sregs, State, cr0, cr4, efer};
+use crate::x86::{Regs, Segment, Sregs, State, cr0, cr4, efer};
 
 /// The name of our own notes; their kinds are none of those that tools take for notes on a process.
 pub const OURS: &str = "BELLJAR";
@@ -64,34 +64,11 @@ fn prstatus(data: &[u8]) -> Option<(Regs, Sregs)> {
     Some((regs, sregs))
 }
 
-/// The order of QEMU's general registers is KVM's, but for these.
-const QEMU_ORDER: [Gpr; 18] = [
-    Gpr::Rax,
-    Gpr::Rbx,
-    Gpr::Rcx,
-    Gpr::Rdx,
-    Gpr::Rsi,
-    Gpr::Rdi,
-    Gpr::Rsp,
-    Gpr::Rbp,
-    Gpr::R8,
-    Gpr::R9,
-    Gpr::R10,
-    Gpr::R11,
-    Gpr::R12,
-    Gpr::R13,
-    Gpr::R14,
-    Gpr::R15,
-    Gpr::Rip,
-    Gpr::Rflags,
-];
-
 fn qemu(data: &[u8]) -> Option<State> {
     let data = data.get(..QEMU)?;
     let (mut regs, mut s) = (Regs::default(), Sregs::default());
-    for (index, which) in QEMU_ORDER.into_iter().enumerate() {
-        regs[which] = number(data, 8 + 8 * index, 8);
-    }
+    // They are in the order that KVM has them in.
+    regs.words.iter_mut().enumerate().for_each(|(index, word)| *word = number(data, 8 + 8 * index, 8));
     let at = |index: usize| QEMU_SEGMENTS + 24 * index;
     let segment = |index| segment(&data[at(index)..at(index) + 24]);
     (s.cs, s.ds, s.es, s.fs, s.gs, s.ss) = (segment(0), segment(1), segment(2), segment(3), segment(4), segment(5));
@@ -175,7 +152,7 @@ fn qemu_of(state: &State) -> Vec<u8> {
     let length = u32::try_from(QEMU).unwrap_or(0);
     data.extend(1_u32.to_le_bytes());
     data.extend(length.to_le_bytes());
-    data.extend(QEMU_ORDER.iter().flat_map(|which| state.regs[*which].to_le_bytes()));
+    data.extend(state.regs.words.iter().flat_map(|word| word.to_le_bytes()));
     for segment in [s.cs, s.ds, s.es, s.fs, s.gs, s.ss, s.ldt, s.tr] {
         let words = [u32::from(segment.selector), segment.limit, attributes(&segment), 0];
         data.extend(words.iter().flat_map(|word| word.to_le_bytes()));

@@ -7,30 +7,10 @@ use crate::x86::{Gpr, Segment};
 
 use super::ring0::{Ring0, Step, Trap};
 
-/// The general registers in the order of their numbers in an encoding.
-const GENERAL: [Gpr; 16] = [
-    Gpr::Rax,
-    Gpr::Rcx,
-    Gpr::Rdx,
-    Gpr::Rbx,
-    Gpr::Rsp,
-    Gpr::Rbp,
-    Gpr::Rsi,
-    Gpr::Rdi,
-    Gpr::R8,
-    Gpr::R9,
-    Gpr::R10,
-    Gpr::R11,
-    Gpr::R12,
-    Gpr::R13,
-    Gpr::R14,
-    Gpr::R15,
-];
-
 /// The slot of a general register, and whether it is its second byte (AH to BH).
 fn slot(register: Register) -> Option<(Gpr, bool)> {
     let high = matches!(register, Register::AH | Register::CH | Register::DH | Register::BH);
-    register.is_gpr().then(|| GENERAL.get(register.full_register().number()).map(|gpr| (*gpr, high))).flatten()
+    register.is_gpr().then(|| Gpr::BY_NUMBER.get(register.full_register().number()).map(|gpr| (*gpr, high))).flatten()
 }
 
 /// All ones in `size` bytes.

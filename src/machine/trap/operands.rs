@@ -147,7 +147,7 @@ impl<M: ReadMemory> View<'_, M> {
 pub(super) fn gpr(register: Register) -> Option<Gpr> {
     let is_high = matches!(register, Register::AH | Register::CH | Register::DH | Register::BH);
     let number = register.full_register().number();
-    (register.is_gpr() && !is_high).then(|| GENERAL.get(number).copied()).flatten()
+    (register.is_gpr() && !is_high).then(|| Gpr::BY_NUMBER.get(number).copied()).flatten()
 }
 
 /// The value of a general register of any width, zero-extended.
@@ -155,26 +155,6 @@ pub(super) fn general(register: Register, regs: &Regs) -> Option<u64> {
     let width = u32::try_from(register.size()).unwrap_or(8).clamp(1, 8);
     Some(regs[gpr(register)?] & (u64::MAX >> (64 - 8 * width)))
 }
-
-/// The general registers in the order of their numbers in an encoding.
-const GENERAL: [Gpr; 16] = [
-    Gpr::Rax,
-    Gpr::Rcx,
-    Gpr::Rdx,
-    Gpr::Rbx,
-    Gpr::Rsp,
-    Gpr::Rbp,
-    Gpr::Rsi,
-    Gpr::Rdi,
-    Gpr::R8,
-    Gpr::R9,
-    Gpr::R10,
-    Gpr::R11,
-    Gpr::R12,
-    Gpr::R13,
-    Gpr::R14,
-    Gpr::R15,
-];
 
 #[cfg(test)]
 mod tests {

@@ -27,7 +27,7 @@ pub fn seldom() -> impl Fn() -> CoreResult<()> + Sync {
 }
 
 /// A byte as an integer, or several as bytes.
-fn pattern(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+pub fn pattern(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     match value.extract::<i128>() {
         Ok(byte) => {
             Ok(vec![u8::try_from(byte).map_err(|_| PyValueError::new_err(format!("a byte is 0 to 255, not {byte}")))?])

@@ -1,6 +1,8 @@
 //! The class `VirtualMemory`: memory as the code of one address space sees it. It never holds memory itself, and keeps the
 //! results of page walks only for as long as nobody can have changed a table.
 
+mod bulk;
+
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::PyTraverseError;

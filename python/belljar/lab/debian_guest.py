@@ -36,8 +36,8 @@ class Debian(NamedTuple):
 def debian(commands: str = "") -> Debian:
     """Return Debian's stock cloud kernel, and a disk whose first process starts a busybox shell on the console.
 
-    ``commands`` are lines for the shell, run before: ``debian("httpd -p 8080; sleep 1000 &")``. The prompt is "# ". In the
-    lab they are at hand; elsewhere Debian's packages are fetched, checked and kept in the cache, as for the lab
+    ``commands`` are lines for the shell, run before: ``debian("httpd -p 8080; sleep 1000 &")``. The prompt is "# ".
+    In the lab they are at hand; elsewhere Debian's packages are fetched, checked and kept in the cache, as for the lab
     (LabError if that fails). The kernel needs a KVM that runs ring 0 natively (``bj.host.quirks``) and some 192M.
 
     >>> kernel, initrd = debian()  # doctest: +SKIP

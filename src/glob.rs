@@ -36,6 +36,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn patterns_fit_as_in_a_shell() {
+        let yes =
+            [("sys_write", "sys_*"), ("sys_write", "*write"), ("a", "?"), ("", "*"), ("aXbXc", "a*b*c"), ("x", "x")];
+        let no = [("sys_write", "sys"), ("a", "??"), ("abc", "a*b"), ("", "?"), ("x", "")];
+        assert!(yes.iter().all(|(name, pattern)| fits(name.as_bytes(), pattern.as_bytes())));
+        assert!(!no.iter().any(|(name, pattern)| fits(name.as_bytes(), pattern.as_bytes())));
+    }
+
     proptest! {
         #[test]
         fn a_pattern_fits_what_it_says(name in "[ab]{0,8}", pattern in "[ab*?]{0,8}") {

@@ -1,0 +1,16 @@
+"""Watchpoints by name: whatever a breakpoint finds by a symbol, a watchpoint finds, too."""
+
+import pytest
+
+import belljar as bj
+
+
+def test_a_name_is_looked_up_as_a_breakpoints_is():
+    with bj.specimen() as vm:
+        vm.run(timeout=0.2)
+        at = vm.symbols["board"]
+        assert vm.watch("board+0x10", virtual=True).address == at + 0x10
+        with pytest.raises(KeyError, match="no symbol"):
+            vm.watch("nothing_of_that_name", virtual=True)
+        with pytest.raises(TypeError, match="virtual=True"):
+            vm.watch("board")
