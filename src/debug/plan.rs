@@ -294,7 +294,12 @@ mod tests {
         assert!(points.plan().movable().is_none());
         points.change(|plan| plan.take_slot(&free, 0x4000)).expect("room");
         assert_eq!(points.plan().movable().map(|(point, at)| (point.id, at)), Some((free.id, 0x4000)));
-        points.change(|plan| Ok(plan.give_slot(&free))).expect("done");
+        points
+            .change(|plan| {
+                plan.give_slot(&free);
+                Ok(())
+            })
+            .expect("done");
         assert_eq!(points.plan().registers(0).map(|words| (words[0], words[1], words[2])), Some((0x2000, 0x3000, 0)));
     }
 
