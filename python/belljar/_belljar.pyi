@@ -208,10 +208,19 @@ class Breakpoint:
     def __enter__(self, /) -> Breakpoint: ...
     def __exit__(self, /, *_exception: "object") -> None: ...
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     @property
     def address(self, /) -> int:
         """
         The address: linear, or guest-physical with physical=True.
+        """
+    @property
+    def cr3(self, /) -> int | None:
+        """
+        The address space that it is for (CR3 without its low 12 bits), or None.
         """
     @property
     def enabled(self, /) -> bool:
@@ -220,6 +229,11 @@ class Breakpoint:
         """
     @enabled.setter
     def enabled(self, /, yes: bool) -> None: ...
+    @property
+    def function(self, /) -> Any | None:
+        """
+        The function that is called at a hit, or None where a hit ends the run.
+        """
     @property
     def hits(self, /) -> int:
         """
@@ -238,18 +252,38 @@ class Breakpoint:
         mode="user"); "pending" while its page is not mapped, or the guest has not run since.
         """
     @property
+    def once(self, /) -> bool:
+        """
+        Is it removed at its first hit?
+        """
+    @property
     def pending(self, /) -> bool:
         """
         Is it not planted yet, its page not being mapped? It is tried again at every exit, and some 25 times a second.
+        """
+    @property
+    def physical(self, /) -> bool:
+        """
+        Is the address guest-physical?
         """
     def remove(self, /) -> None:
         """
         Takes it away: it is not hit any more. Does nothing if it has been removed.
         """
     @property
+    def seconds(self, /) -> float:
+        """
+        Seconds spent in the function so far.
+        """
+    @property
     def symbol(self, /) -> str | None:
         """
         The symbol that it was named by, or None.
+        """
+    @property
+    def vcpu(self, /) -> int | None:
+        """
+        The number of the vCPU that it is for, or None.
         """
     @property
     def when(self, /) -> Expression | None:
@@ -832,6 +866,10 @@ class GdbServer:
     def __enter__(self, /) -> GdbServer: ...
     def __exit__(self, /, *_exception: "object") -> None: ...
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     @property
     def address(self, /) -> str:
         """
@@ -959,7 +997,7 @@ class Handle:
     @property
     def range(self, /) -> range | None:
         """
-        The ports, guest-physical addresses or MSR numbers that it is for; None for a handler of whole classes.
+        The ports, addresses or MSR numbers that it is for; None for a handler of whole classes.
         """
     def remove(self, /) -> None:
         """
@@ -973,7 +1011,7 @@ class Handle:
     @property
     def subject(self, /) -> str:
         """
-        What the handler is for: "port", "mmio", "msr", or the class of exits as a word, such as "Hlt"; "Exit" is every class.
+        What the handler is for: "port", "mmio", "msr", "breakpoint", "watchpoint", or the class of exits as a word, such as "Hlt"; "Exit" is every class.
         """
     @property
     def when(self, /) -> Expression | None:
@@ -3678,7 +3716,8 @@ class VCPU:
     def cs(self, /, value: Segment) -> None: ...
     def disasm(self, /, count: SupportsIndex = ...) -> "list[Instruction]":
         """
-        The next `count` instructions at the instruction pointer, as far as they are mapped, with the names in vm.symbols.
+        The next `count` instructions at the instruction pointer, as far as they are mapped, with the names in vm.symbols, or those
+        of the Linux kernel once vm.linux has been asked for.
         """
     @property
     def dr0(self, /) -> int:
@@ -4059,6 +4098,13 @@ class VM:
         `vcpu` is a vCPU's number; `once` removes it at its first hit. `hw=True` takes one of the four debug registers,
         `hw=False` none; by default whatever this KVM has in that ring is used, and `.mechanism` says which. With `physical=True` the
         address is guest-physical, however the guest maps it. Raises HostError where this KVM has no way.
+        """
+    @property
+    def breakpoints(self, /) -> dict[int, Breakpoint]:
+        """
+        The breakpoints that there are, by number, which their hits have as `id`: `vm.breakpoints[hit.id].remove()`.
+
+        Those of traces and of gdb are not among them.
         """
     @property
     def clock(self, /) -> int:
@@ -4499,12 +4545,17 @@ class VM:
         Watches `size` bytes of guest memory from `address` on: the guest's accesses to them are WatchpointHits.
 
         `access` is "w" (writes), "r", "rw", "x" (instructions in the range) or "rwx", seen from the guest. `address` is
-        guest-physical; with `virtual=True` it is linear, or a symbol's name, translated once, as vCPU 0 (in a handler: its
+        guest-physical; with `virtual=True` it is linear, and so is a symbol ("name", "name+0x10"); it is translated once, as vCPU 0 (in a handler: its
         vCPU) does, or through the tables at `cr3`; what is watched is the memory found there, however it is reached.
         `handler(exit)` is asked about each hit, after the access; None goes on, bj.STOP ends the run. Without a handler a hit
         ends the run. `when` is an expression: accesses at which it does not hold are no hits. With `once` the first hit is the last.
         `hw=False` never takes a debug register, `hw=True` nothing else. Any number, any size, while the VM runs, too.
         Raises GuestMemoryError where there is no memory.
+        """
+    @property
+    def watchpoints(self, /) -> dict[int, Watchpoint]:
+        """
+        The watchpoints that there are, by number, which their hits have as `id`.
         """
 
 @final
@@ -4537,6 +4588,12 @@ class VirtualMemory:
     def __getitem__(self, index: Any, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def __setitem__(self, index: Any, value: Any, /) -> None: ...
+    def compare(self, /, at: SupportsIndex, other: Any, size: SupportsIndex | None = None) -> "int | None":
+        """
+        Where the memory at `at` first differs from `other`, in bytes from `at`, or None if it is the same.
+
+        `other` is bytes, or the address of other memory of this address space (then `size` is needed).
+        """
     @property
     def cr3(self, /) -> int:
         """
@@ -4556,6 +4613,11 @@ class VirtualMemory:
         vm.symbols.
 
         `bits` is 16, 32 or 64, by default as the vCPU's code segment says, and 64 in a fixed address space of 4 or 5 levels.
+        """
+    def fill(self, /, at: SupportsIndex, size: SupportsIndex, value: Any | None = None) -> None:
+        """
+        Fills `size` bytes from `at` on with `value`: a byte (0 to 255; by default 0), or bytes that are
+        repeated.
         """
     def hexdump(
         self, /, at: SupportsIndex, size: SupportsIndex = ..., width: SupportsIndex = 16, *, squeeze: bool = True
@@ -4766,6 +4828,10 @@ class Watchpoint:
     def __enter__(self, /) -> Watchpoint: ...
     def __exit__(self, /, *_exception: "object") -> None: ...
     def __repr__(self, /) -> str: ...
+    def _repr_html_(self, /) -> str:
+        """
+        The value as a notebook shows it.
+        """
     @property
     def access(self, /) -> str:
         """
@@ -4777,12 +4843,22 @@ class Watchpoint:
         The first address watched, as it was given.
         """
     @property
+    def cr3(self, /) -> int | None:
+        """
+        The tables that its linear address was translated by, as they were given, or None.
+        """
+    @property
     def enabled(self, /) -> bool:
         """
         Are there hits? Settable; what is switched off keeps its pages trapped, and so slow.
         """
     @enabled.setter
     def enabled(self, /, yes: bool) -> None: ...
+    @property
+    def function(self, /) -> Any | None:
+        """
+        The function that is called at a hit, or None.
+        """
     @property
     def hits(self, /) -> int:
         """
@@ -4798,6 +4874,11 @@ class Watchpoint:
         """
         How accesses are noticed: "debug register", "memory trap (read-only page)" or "memory trap (hole)".
         """
+    @property
+    def once(self, /) -> bool:
+        """
+        Is it removed at its first hit?
+        """
     def remove(self, /) -> None:
         """
         Watches no more, from the next entry into the guest on; does nothing if it has been removed.
@@ -4805,9 +4886,19 @@ class Watchpoint:
         With the last watchpoint of a page, accesses to it are as fast as before.
         """
     @property
+    def seconds(self, /) -> float:
+        """
+        Seconds spent in the function so far.
+        """
+    @property
     def size(self, /) -> int:
         """
         How many bytes are watched.
+        """
+    @property
+    def symbol(self, /) -> str | None:
+        """
+        The symbol that it was named by, or None.
         """
     @property
     def virtual(self, /) -> bool:
@@ -4989,16 +5080,20 @@ def dump_write(
     states: "list[bytes]",
     notes: "list[tuple[str, int, bytes]]",
     direct_map: "int | None" = None,
+    kernel: "tuple[int, int, int] | None" = None,
     *,
     raw: bool = False,
 ) -> "None":
     """
     Writes `memory`, the states of the vCPUs and other notes as an ELF core file; or with raw=True the memory alone.
+
+    `direct_map` is where the guest sees address 0, and `kernel` (address, length, virtual address) memory that it sees
+    elsewhere.
     """
 
-def find_kernel(memory: Memory, cr3: SupportsGetItem[int, SupportsIndex] = ...) -> Kernel:
+def find_kernel(memory: "Memory | VM | object", cr3: SupportsGetItem[int, SupportsIndex] = ...) -> Kernel:
     """
-    Finds the Linux kernel that runs in `memory`, without any profile.
+    Finds the Linux kernel that runs in `memory`, without any profile. A VM or a dump will do, too.
 
     `cr3` are those of the vCPUs, if they are known: the kernel is looked for first where they map it; without them, or if
     it is not there, in all of memory. Raises KernelError if there is none, or none that its own page tables map. Other
@@ -5023,7 +5118,7 @@ def saved_memory(parts: "dict[int, bytes]") -> Memory:
     """
 
 def saved_virtual(
-    memory: Memory, state: bytes, cr3: SupportsIndex | None = None, symbols: Symbols | None = None
+    memory: Memory, state: bytes, cr3: SupportsIndex | None = None, symbols: "object" = None
 ) -> VirtualMemory:
     """
     The memory of the address space whose tables are at `cr3`, in the paging mode that `state` says; without one, its own.

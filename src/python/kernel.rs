@@ -125,7 +125,7 @@ impl VM {
 /// it is not there, in all of memory. Raises KernelError if there is none, or none that its own page tables map. Other
 /// threads run meanwhile, the guest too, and Ctrl-C ends it.
 #[pyfunction]
-#[pyo3(signature = (memory: "Memory | VM | Dump", cr3 = Vec::new()), text_signature = "(memory, cr3=())")]
+#[pyo3(signature = (memory: "Memory | VM | object", cr3 = Vec::new()), text_signature = "(memory, cr3=())")]
 pub fn find_kernel(py: Python<'_>, memory: &Bound<'_, PyAny>, cr3: Vec<u64>) -> PyResult<Kernel> {
     let of_guest = memory.getattr_opt("memory")?;
     let memory = of_guest.as_ref().unwrap_or(memory).cast::<Memory>().map_err(|_| {

@@ -63,7 +63,9 @@ def test_a_buffer_is_as_long_as_the_count_that_follows_it_and_a_string_ends_with
 
 
 def test_a_result_is_an_error_in_the_last_page_only():
-    assert (error_name(-13), error_name(-4095), error_name(-4096), error_name(3)) == ("EACCES", "error 4095", None, None)
+    assert (error_name(-13), error_name(-4095)) == ("EACCES", "error 4095")
+    assert error_name(-4096) is None
+    assert error_name(3) is None
 
 
 def test_a_system_call_is_found_by_its_name_and_a_wrong_name_says_what_is_like_it():

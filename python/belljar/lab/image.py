@@ -114,10 +114,10 @@ class Image:
             for folder in self.debugger.folders:
                 _copy_tree(folder, root)
         needed = libraries(binaries)
-        for path in [*needed, *map(Path, programs)]:
+        for path in [*needed, *(Path(program) for program in programs)]:
             _copy(path, root)
-        for folder in ("proc", "sys", "dev", "tmp", "run", "lab", "root", "etc"):
-            (root / folder).mkdir(exist_ok=True, parents=True)
+        for name in ("proc", "sys", "dev", "tmp", "run", "lab", "root", "etc"):
+            (root / name).mkdir(exist_ok=True, parents=True)
         (root / "tmp").chmod(0o1777)
         (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n")
         (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")

@@ -191,7 +191,7 @@ class Linux(Shown):
 
     def task(self, pid: int) -> Task:
         """Return the process or thread with that number. KernelError if there is none."""
-        if isinstance(pid, str):
+        if not isinstance(pid, int):
             raise TypeError(
                 f"a task is named by its number, not {pid!r}: "
                 f"[task for task in linux.tasks() if task.comm == {pid!r}] has those of that name"

@@ -53,7 +53,8 @@ def write(path: str | os.PathLike[str], symbols: Any, base: int, frames: bytes =
     sections = parts(symbols, base)
     names, table = bytearray(b"\0"), [struct.pack(SYMBOL, 0, 0, 0, 0, 0, 0)]
     rows = sorted(symbols.find("*"), key=lambda row: int(row[1]))
-    local, shared = [], []
+    local: list[bytes] = []
+    shared: list[bytes] = []
     for (name, at), size in zip(rows, _sizes(at for _, at in rows), strict=True):
         where = next((i for i, part in enumerate(sections, 1) if part.start <= at < part.end), 0)
         kind = sections[where - 1].kind if where else 0
@@ -86,14 +87,14 @@ def _file(sections: list[Part], content: list[bytes], first_global: int) -> byte
         titles += name.encode() + b"\0"
     content = [*content, bytes(titles)]
     offset, headers = struct.calcsize(HEADER), [bytes(struct.calcsize(SECTION))]
-    for part, name in zip(sections, places, strict=False):
+    for part, title in zip(sections, places, strict=False):
         size = part.end - part.start
-        headers.append(struct.pack(SECTION, name, NO_BITS, part.flags, part.start, offset, size, 0, 0, 16, 0))
+        headers.append(struct.pack(SECTION, title, NO_BITS, part.flags, part.start, offset, size, 0, 0, 16, 0))
     strings = len(sections) + 2
     text, frames = (STRING_TABLE, 0, 0, 1, 0), (CONTENT, 0, 0, 8, 0)
     kinds = [(SYMBOL_TABLE, strings, first_global, 8, struct.calcsize(SYMBOL)), text, frames, text]
-    for name, data, (kind, link, info, align, row) in zip(places[len(sections) :], content, kinds, strict=True):
-        headers.append(struct.pack(SECTION, name, kind, 0, 0, offset, len(data), link, info, align, row))
+    for title, data, (kind, link, info, align, row) in zip(places[len(sections) :], content, kinds, strict=True):
+        headers.append(struct.pack(SECTION, title, kind, 0, 0, offset, len(data), link, info, align, row))
         offset += len(data)
     identity = b"\x7fELF" + bytes([2, 1, CURRENT]) + bytes(9)
     sizes = (struct.calcsize(HEADER), 0, 0, struct.calcsize(SECTION), len(headers), len(headers) - 1)

@@ -51,7 +51,7 @@ def _tables(linux: Linux) -> tuple[list[int], list[Row | None]]:
     bits = {member.name: (member.bit_offset - 32, member.bits) for member in linux.btf.struct("orc_entry").members}
     rows: dict[tuple[int, ...], Row | None] = {}
     found = []
-    for words_of in map(tuple, words[order].tolist()):
+    for words_of in ((int(sp), int(bp), int(flags)) for sp, bp, flags in words[order].tolist()):
         if words_of not in rows:
             rows[words_of] = _row(*words_of, bits)
         found.append(rows[words_of])
