@@ -73,7 +73,7 @@ def _printer(vm: VM) -> None:
 
 
 def _watched(vm: VM) -> None:
-    with vm.watch("courier_done", virtual=True) as done:
+    with vm.watch(vm.symbols["courier_done"]) as done:
         hit: Any = vm.run(timeout=PATIENCE)
         print(f"  `{bj.guest.current(vm).name}` counts courier_done: {hit.before} -> {hit.after} ({done.mechanism})")
 
