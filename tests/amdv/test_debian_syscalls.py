@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from belljar.lab.debian import debian, is_at_hand
 
 import belljar as bj
+from belljar.lab.debian_guest import debian, is_at_hand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
