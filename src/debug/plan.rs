@@ -81,14 +81,22 @@ impl Plan {
 
     /// DR0 to DR7 as KVM takes them for the slots, and whether there are any.
     pub fn registers(&self, vcpu: u32) -> Option<[u64; 8]> {
+        self.registers_of(vcpu, |_| true)
+    }
+
+    /// The same, of those alone that watch data.
+    pub fn data_registers(&self, vcpu: u32) -> Option<[u64; 8]> {
+        self.registers_of(vcpu, |point| point.wish.watch.is_some())
+    }
+
+    fn registers_of(&self, vcpu: u32, is_wanted: impl Fn(&Point) -> bool) -> Option<[u64; 8]> {
         const FIXED: u64 = 1 << 10;
         let mut registers = [0; 8];
         registers[7] = FIXED;
         let mut any = false;
         for (n, slot) in self.slots.iter().enumerate() {
-            let Some(slot) = slot.as_ref().filter(|slot| slot.point.wish.vcpu.is_none_or(|only| only == vcpu)) else {
-                continue;
-            };
+            let is_here = |point: &Point| point.wish.vcpu.is_none_or(|only| only == vcpu) && is_wanted(point);
+            let Some(slot) = slot.as_ref().filter(|slot| is_here(&slot.point)) else { continue };
             registers[n] = slot.linear;
             registers[7] |= 2 << (2 * n) | slot.control << (16 + 4 * n);
             any = true;

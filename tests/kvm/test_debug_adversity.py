@@ -131,3 +131,29 @@ def test_strings_of_a_guest_go_whole_through_a_trapped_page(vm, access):
     assert vm.run(30) == bj.Hlt()
     assert vm.memory.read(0x30000, 0x3000) == data[:0x1FFE] + b"\7" * 4 + data[0x2002:]
     assert watched.hits >= 0x1000 // 8
+
+
+@pytest.mark.parametrize("access", ["w", "rw"])
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("again: nop; inc qword ptr [0x8000]; out 0x10, al; jmp again", "inc"),
+        ("again: nop; mov qword ptr [0x8000], 5; out 0x10, al; jmp again", "mov"),
+        ("mov rsp, 0x8008; again: nop; push rbx; pop rbx; out 0x10, al; jmp again", "push"),
+    ],
+)
+def test_an_instruction_at_a_breakpoint_is_seen_by_watchpoints_as_any_other(new_vm, access, code, name):
+    vm = new_vm("1M")
+    vm.load(code)
+    vm.on_port(0x10, bj.STOP)
+    at = next(i.address for i in bj.disasm(bj.asm(code), at=0x1000) if i.text.startswith(name) and "8008" not in i.text)
+    watched = vm.watch(0x8000, 8, lambda hit: None, access=access)
+    vm.run(timeout=5)
+    each = watched.hits
+    assert each > 0
+    point = vm.breakpoint(at, lambda hit: None)
+    vm.run(timeout=5)
+    assert (watched.hits, point.hits) == (2 * each, 1)
+    by_address = vm.watch(0x8000, 8, lambda hit: None, virtual=True)
+    vm.run(timeout=5)
+    assert (watched.hits, point.hits, by_address.hits) == (3 * each, 2, 1)

@@ -77,6 +77,25 @@ impl Run<'_> {
         }
     }
 
+    /// Executes the instruction at which the vCPU is here, if it is a plain one, and tells of what it touches that is watched.
+    /// Not where debug registers watch data (`has_data`) and it touches any: only the processor tells of that.
+    pub(super) fn execute_here(&mut self, regs: &Regs, sregs: &Sregs, has_data: bool) -> bool {
+        let mut before = Vec::new();
+        if has_data || self.machine.traps.are_used() {
+            let operands = Operands::of(regs, sregs, &*self.machine.memory);
+            if has_data && (!operands.is_all || !operands.data.is_empty()) {
+                return false;
+            }
+            before = self.look(&self.machine.traps.table(), &operands);
+        }
+        let Some(after) = emulate(regs, sregs, &self.machine.memory) else { return false };
+        self.vcpu().set_regs(&after);
+        if !before.is_empty() {
+            self.executed(before, regs[Gpr::Rip]);
+        }
+        true
+    }
+
     /// What came out of a step, if it is no debugger's.
     fn stepped(&mut self, entered: Entered) -> Result<Next> {
         match entered {

@@ -12,7 +12,7 @@ use crate::machine::repair::{emulate, instruction_at, locate};
 use crate::x86::{Gpr, Regs, Sregs};
 
 use super::debug::linear;
-use super::step_control::ALONE;
+use super::step_control::{ALONE, HARDWARE};
 use super::turn::Prepared;
 use super::{Next, Run};
 
@@ -115,8 +115,8 @@ impl Run<'_> {
         if planted.is_none() && !has_register {
             return self.enter_or_step();
         }
-        if let Some(after) = emulate(regs, sregs, &self.machine.memory) {
-            self.vcpu().set_regs(&after);
+        let data = self.debug.plan.data_registers(self.slot.id);
+        if self.execute_here(regs, sregs, data.is_some()) {
             return Ok(if steps { Prepared::Done(self.after_step()?) } else { self.entering()? });
         }
         if self.waits_inside(regs, sregs) {
@@ -124,7 +124,7 @@ impl Run<'_> {
             return Ok(Prepared::Done(if steps { self.after_step()? } else { halted }));
         }
         if self.can_step(sregs) {
-            self.tell(ALONE, [0; 8])?;
+            self.tell(if data.is_some() { ALONE | HARDWARE } else { ALONE }, data.unwrap_or_default())?;
         } else {
             self.set_trap_flag(regs, sregs)?;
             self.tell(0, [0; 8])?;

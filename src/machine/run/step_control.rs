@@ -11,7 +11,7 @@ use super::{Next, Run};
 const ENABLE: u32 = 1;
 pub(super) const SINGLE_STEP: u32 = 2;
 const SOFTWARE: u32 = 1 << 16;
-const HARDWARE: u32 = 1 << 17;
+pub(super) const HARDWARE: u32 = 1 << 17;
 const INJECT_BREAKPOINT: u32 = 1 << 19;
 /// A step takes no interrupt: it would end in the handler of one that came just then.
 const BLOCK_INTERRUPTS: u32 = 1 << 20;
