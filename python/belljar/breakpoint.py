@@ -31,6 +31,6 @@ def resolve(vm: Any, where: str) -> int:
     for symbols in sources(vm):
         try:
             return (symbols[name.strip()] + offset) % 2**64
-        except KeyError as error:
-            problem = problem or error
+        except KeyError as error:  # the last one's is the kernel's, where there is one
+            problem = error
     raise problem or KeyError(where)

@@ -151,7 +151,7 @@ def test_a_variable_of_the_kernel_is_watched(debian: bj.VM) -> None:
         return bj.STOP if len(ticks) == 5 else None
 
     with debian.watch(debian.linux.symbols["jiffies_64"], 8, ticked, virtual=True, hw=True) as watch:
-        assert watch.mechanism == "hardware"
+        assert watch.mechanism == "debug register"
         debian.resume()
         assert isinstance(debian.join(timeout=30), bj.WatchpointHit)
     assert [after - before for before, after in ticks] == [1] * 5
@@ -168,6 +168,6 @@ def test_a_field_of_a_task_is_watched(debian: bj.VM) -> None:
 
 
 def test_the_guest_is_as_well_as_before(debian: bj.VM) -> None:
-    shell(debian, "n=$(dmesg | grep -ciE 'bug:|oops|protection')")
+    shell(debian, "n=$(dmesg | grep -ciE 'bug:|oops|general protection')")
     words = shell(debian, "echo $((6 * 7)) $(nproc) $(cat /proc/sys/kernel/tainted) $n").split()
     assert words[words.index("42") :][:4] == ["42", "2", "0", "0"]

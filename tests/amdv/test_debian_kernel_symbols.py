@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 
 import pytest
 from tests.amdv.test_debian_kernel import KERNEL, initrd
@@ -33,6 +34,7 @@ def test_debians_own_kernel_is_found_wherever_its_processors_are(options: str) -
             if any(cpu.regs.rip < 1 << 47 for cpu in vm.cpus):
                 break
             vm.resume()
+            time.sleep(0.1)  # long enough for its threads to get there
         cr3 = [int(cpu.cr3) for cpu in vm.cpus]
         kernels = [bj.find_kernel(vm.memory, known) for known in ([], cr3, cr3[:1], cr3[1:])]
         kernel = kernels[0]
