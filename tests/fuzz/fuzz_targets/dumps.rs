@@ -20,7 +20,10 @@ fuzz_target!(|file: &[u8]| {
         end = piece.at + piece.len;
         assert!(piece.mapped.is_none_or(|offset| offset % 4096 == 0 && offset + piece.len <= len), "{piece:?}");
         for chunk in piece.chunks {
-            assert!(chunk.at >= piece.at && chunk.at + chunk.len <= end && chunk.offset + chunk.len <= len, "{chunk:?}");
+            assert!(
+                chunk.at >= piece.at && chunk.at + chunk.len <= end && chunk.offset + chunk.len <= len,
+                "{chunk:?}"
+            );
         }
     }
 });
