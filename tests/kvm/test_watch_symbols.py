@@ -12,5 +12,5 @@ def test_a_name_is_looked_up_as_a_breakpoints_is():
         assert vm.watch("board+0x10", virtual=True).address == at + 0x10
         with pytest.raises(KeyError, match="no symbol"):
             vm.watch("nothing_of_that_name", virtual=True)
-        with pytest.raises(TypeError, match="virtual=True"):
-            vm.watch("board")
+        named = vm.watch("board")  # a symbol is a linear address, which need not be said
+        assert (named.address, named.virtual) == (at, True)
