@@ -154,7 +154,7 @@ def test_a_variable_of_the_kernel_is_watched(debian: bj.VM) -> None:
         assert watch.mechanism == "debug register"
         debian.resume()
         assert isinstance(debian.join(timeout=30), bj.WatchpointHit)
-    assert [after - before for before, after in ticks] == [1] * 5
+    assert all(after > before for before, after in ticks)  # more than one where a processor has slept
     assert [before for before, _ in ticks[1:]] == [after for _, after in ticks[:-1]]
 
 

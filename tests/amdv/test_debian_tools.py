@@ -52,9 +52,10 @@ def test_drgn_unwinds_the_stacks_of_tasks_and_vcpus_with_no_debug_package(shell:
         if vcpu.cpl == 0:
             top = prog.stack_trace(bj.drgn_registers(prog, cpu))[0]
             assert top.pc == vcpu.regs.rip and top.name == shell.linux.symbols.lookup(vcpu.regs.rip)[0]
-    at = shell.linux.symbols["linux_banner"]
-    assert prog.read(at, 14) == b"Linux version "
-    assert prog.symbol("linux_banner").address == at and prog.symbol(at).name == "linux_banner"
+    assert prog.read(shell.linux.symbols["linux_banner"], 14) == b"Linux version "
+    at = shell.linux.symbols["init_task"]
+    assert prog.symbol("init_task").address == at
+    assert prog.symbol(at + 8).name == "init_task"
 
 
 def test_drgn_sees_the_guest_move_while_it_runs(shell: bj.VM, prog: Any) -> None:

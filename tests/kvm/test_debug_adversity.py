@@ -51,10 +51,10 @@ def test_what_cannot_be_planted_is_refused_at_once_and_the_run_goes_on(vm):
 def test_a_breakpoint_is_planted_over_what_the_guest_has_put_over_another(vm):
     vm.load("mov byte ptr [0x10100], 0x90; mov eax, 0x10100; jmp rax", mode="long", at=0x10000)
     vm.memory.write(0x10100, b"\xf4\xf4")
-    first = vm.breakpoint(0x10100)
+    first = vm.breakpoint(0x10100, hw=False)
     assert vm.run(10) == bj.Hlt()
     assert (first.hits, vm.memory.read(0x10100, 2)) == (0, b"\x90\xf4")
-    second = vm.breakpoint(0x10100)
+    second = vm.breakpoint(0x10100, hw=False)
     vm.cpu.regs.rip = 0x10100
     assert isinstance(vm.run(10), bj.BreakpointHit)
     assert (first.hits, second.hits, vm.memory.read(0x10100, 2)) == (1, 1, b"\x90\xf4")

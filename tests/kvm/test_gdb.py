@@ -229,7 +229,8 @@ def test_the_end_of_a_guest_is_a_signal_with_its_place(new_vm):
     with vm.gdbserver() as server:
         said = gdb(server, "continue", "p $rax")
     assert re.search("received signal SIG(SEGV|ILL)", said), said
-    assert "$1 = 5" in said
+    # A shutdown under AMD-V leaves nothing of the registers (AMD APM vol. 2, 15.14.3): KVM resets the vCPU.
+    assert ("$1 = 0" if bj.host.quirks.ring0_is_native else "$1 = 5") in said
 
 
 def test_real_mode_is_shown_as_qemu_shows_it(new_vm):

@@ -113,7 +113,7 @@ pub fn levels<M: ReadMemory>(image: &Image<'_, M>, cr3: u64, text: u64, at: u64)
 
 fn walk<M: ReadMemory>(image: &Image<'_, M>, cr3: u64, levels: u8, address: u64) -> Option<u64> {
     let la57 = if levels == 5 { cr4::LA57 } else { 0 };
-    let long = efer::LME | efer::LMA;
+    let long = efer::LME | efer::LMA | efer::NXE; // or an entry that forbids execution were a damaged one
     let sregs = Sregs { cr3, cr0: cr0::PE | cr0::PG, cr4: cr4::PAE | la57, efer: long, ..Sregs::default() };
     translate(&sregs, GuestVirt(address), |at, _| image.word(at.0)).ok().map(|at| at.0)
 }

@@ -110,7 +110,7 @@ impl Sample {
         let mut table = self.cr3();
         for level in (2..=self.levels).rev() {
             let index = self.text >> (12 + 9 * (level - 1)) & 511;
-            let entry = if level == 2 { self.at | 0x83 } else { (table + 0x1000) | 3 };
+            let entry = if level == 2 { self.at | 0x8000_0000_0000_0083 } else { (table + 0x1000) | 3 };
             ram.put(table + 8 * index, &entry.to_le_bytes());
             table += 0x1000;
         }

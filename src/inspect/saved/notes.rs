@@ -80,7 +80,7 @@ fn qemu(data: &[u8]) -> Option<State> {
     let control = |n: usize| number(data, QEMU_CONTROL + 8 * n, 8);
     (s.cr0, s.cr2, s.cr3, s.cr4) = (control(0), control(2), control(3), control(4));
     let long = s.cr0 & cr0::PG != 0 && s.cr4 & cr4::PAE != 0; // it does not say EFER: who has PAE without it is long gone
-    s.efer = if long { efer::LME | efer::LMA } else { 0 };
+    s.efer = if long { efer::LME | efer::LMA | efer::NXE } else { 0 };
     Some(whole(regs, &s))
 }
 

@@ -11,7 +11,7 @@ use crate::addr::{GuestPhys, PAGE, Span, page_floor};
 use crate::error::Result;
 use crate::exit::{Exit, InternalError};
 use crate::kvm::{Entered, Irqchip, TICK};
-use crate::machine::repair::{emulate, instruction_at};
+use crate::machine::repair::{emulate, instruction_at, locate};
 use crate::machine::trap::{Access, Operands, Table, Watch};
 use crate::source::ReadMemory;
 use crate::x86::{Gpr, Regs, Sregs};
@@ -94,6 +94,26 @@ impl Run<'_> {
             self.executed(before, regs[Gpr::Rip]);
         }
         true
+    }
+
+    /// The debug registers that watch what the instruction at hand touches, as bits of DR6.
+    pub(super) fn touched(&self, regs: &Regs, sregs: &Sregs) -> u64 {
+        let operands = Operands::of(regs, sregs, &*self.machine.memory);
+        let slots = self.debug.plan.slots.iter().enumerate();
+        let watched = slots.filter_map(|(n, slot)| {
+            let slot = slot.as_ref()?;
+            let watch = slot.point.wish.watch?;
+            let (at, _) = locate(sregs, &self.machine.memory, slot.linear)?;
+            Some((n, Span { first: at.0, last: at.0 + u64::from(watch.size.max(1)) - 1 }, watch.reads))
+        });
+        let hit = watched.filter(|(_, span, reads)| {
+            operands.data.iter().any(|touched| {
+                (touched.writes || *reads && touched.reads)
+                    && touched.at.0 <= span.last
+                    && span.first < touched.at.0 + touched.len
+            })
+        });
+        hit.fold(0, |bits, (n, ..)| bits | 1 << n)
     }
 
     /// What came out of a step, if it is no debugger's.

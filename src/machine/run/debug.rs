@@ -47,6 +47,8 @@ pub(super) struct Debugger {
     pub(super) from: u64,
     /// A step ended while an access was completed.
     pub(super) has_stepped: bool,
+    /// Bits as in DR6: the data that the instruction of a step touches, which not every KVM reports with the step.
+    pub(super) touched: u64,
     /// Where KVM failed last without a word on the instruction, a planted byte having gone.
     pub(super) believed: Option<u64>,
 }
@@ -216,6 +218,7 @@ impl Run<'_> {
         const BY_STEP: u64 = 1 << 14;
         let mut next = Next::Go;
         let mut is_ours = false;
+        let dr6 = dr6 | std::mem::take(&mut self.debug.touched);
         let slots = self.debug.plan.slots.clone();
         let hit = slots.iter().enumerate().filter(|(n, _)| dr6 >> n & 1 != 0);
         let hit: Vec<_> = hit.filter_map(|(_, slot)| slot.clone()).collect();

@@ -123,6 +123,7 @@ impl Run<'_> {
             let halted = self.halt_here(*regs)?;
             return Ok(Prepared::Done(if steps { self.after_step()? } else { halted }));
         }
+        self.debug.touched = if data.is_some() { self.touched(regs, sregs) } else { 0 };
         if self.can_step(sregs) {
             self.tell(if data.is_some() { ALONE | HARDWARE } else { ALONE }, data.unwrap_or_default())?;
         } else {
