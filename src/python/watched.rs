@@ -44,7 +44,8 @@ impl Sought {
             ));
         }
         let is_free = machine.points().plan().slots.iter().any(Option::is_none);
-        let works = hw.is_none() && is_free && machine.quirks.hardware_watchpoints;
+        let is_trapped = || place(machine, wish.place, cr3).is_ok_and(|place| machine.is_trapped(&place, len));
+        let works = hw.is_none() && is_free && machine.quirks.hardware_watchpoints && !is_trapped();
         if let (Place::Linear(at), Some(data), true) = (wish.place, data, insists || works) {
             return register(machine, at, data, cr3, wish);
         }

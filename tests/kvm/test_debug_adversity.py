@@ -155,5 +155,20 @@ def test_an_instruction_at_a_breakpoint_is_seen_by_watchpoints_as_any_other(new_
     vm.run(timeout=5)
     assert (watched.hits, point.hits) == (2 * each, 1)
     by_address = vm.watch(0x8000, 8, lambda hit: None, virtual=True)
+    assert "trap" in by_address.mechanism  # a debug register sees nothing of a page that is trapped already
     vm.run(timeout=5)
     assert (watched.hits, point.hits, by_address.hits) == (3 * each, 2, 1)
+
+
+@pytest.mark.parametrize("code", ["inc qword ptr [0x8000]", "push rbx", "mov rcx, 2; rep stosq"])
+def test_an_instruction_at_a_breakpoint_is_seen_by_a_watch_of_its_address(new_vm, code):
+    vm = new_vm("1M")
+    vm.load(f"mov rsp, 0x8008; mov rdi, 0x8000; nop; again: {code}; out 0x10, al; mov rsp, 0x8008; jmp again")
+    vm.on_port(0x10, bj.STOP)
+    last = code.split(";")[-1].split()[0]
+    at = next(i.address for i in bj.disasm(vm.memory.read(0x1000, 64), at=0x1000) if i.text.startswith(last))
+    watched = vm.watch(0x8000, 8, lambda hit: None, virtual=True)
+    point = vm.breakpoint(at, lambda hit: None)
+    vm.run(timeout=5)
+    assert point.hits >= 1
+    assert watched.hits == 1

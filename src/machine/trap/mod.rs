@@ -114,6 +114,12 @@ impl Machine {
         self.vm().is_ok() && self.traps.table().watches().iter().any(|w| Arc::ptr_eq(w, watch))
     }
 
+    /// Is a page of `len` bytes at `place` trapped? KVM itself makes the accesses there, and debug registers see none of them.
+    pub fn is_trapped(&self, place: &Place, len: u64) -> bool {
+        let trapped = |part: &Part| self.traps.is_trapped(GuestPhys(part.span.first));
+        self.traps.are_used() && self.parts(place, len).is_ok_and(|parts| parts.iter().any(trapped))
+    }
+
     /// The `size` bytes at linear address `at`, if they are mapped in one page.
     pub fn value_at(&self, sregs: &Sregs, at: GuestVirt, size: u8) -> Option<u64> {
         let gpa = self.physical(sregs, at.0).ok()?;
