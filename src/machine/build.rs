@@ -208,7 +208,14 @@ fn make_vcpu(host: &Host, vm: &Vm, id: u32, irqchip: Irqchip, quirks: &Quirks) -
     Ok(Slot::new(
         id,
         kick,
-        Cpu { vcpu, shim: None, repair: Repair::new(quirks), debug: CpuDebug::default(), passed: None },
+        Cpu {
+            vcpu,
+            shim: None,
+            repair: Repair::new(quirks),
+            debug: CpuDebug::default(),
+            passed: None,
+            trap_changes: 0,
+        },
     ))
 }
 

@@ -27,6 +27,8 @@ pub struct Cpu {
     pub debug: CpuDebug,
     /// The instruction at this address is known to be watched, and is executed next.
     pub(super) passed: Option<u64>,
+    /// How often the trapped pages had changed when an instruction failed for no reason that was left.
+    pub(super) trap_changes: u64,
 }
 
 /// What debugging keeps of one vCPU, from one run to the next.

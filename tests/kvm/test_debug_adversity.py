@@ -103,7 +103,7 @@ def test_pages_are_trapped_and_let_go_while_vcpus_step_past_a_breakpoint(new_vm,
         vm.watch(0x10800, access="rw").remove()
     assert vm.state == "running"
     assert vm.stop() == bj.Interrupted("stop")
-    assert point.hits > 100
+    assert point.hits > 10
 
 
 def test_a_handler_that_plants_where_it_is_ends_with_the_time(vm):

@@ -16,6 +16,7 @@ import gc
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from chaos import SIZE, Chaos
@@ -99,6 +100,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     sys.setswitchinterval(0.0005)
+    # A Ctrl-C may strike between the making of a socket and its `with`.
+    warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
     faulthandler.dump_traceback_later(options.seconds + PATIENCE, exit=True)
     faults = list(stress(options))
     faulthandler.cancel_dump_traceback_later()

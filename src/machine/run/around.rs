@@ -40,13 +40,16 @@ impl Run<'_> {
         if !self.machine.traps.are_used() || error.suberror != InternalError::EMULATION {
             return Ok(None);
         }
+        let changes = self.machine.traps.changes();
         let table = self.machine.traps.table();
         let vcpu = &mut self.lease.cpu().vcpu;
         let (regs, sregs) = (vcpu.regs()?, vcpu.sregs()?);
         let operands = Operands::of(&regs, &sregs, &*self.machine.memory);
         let pages = trapped(&table, &operands);
         if pages.is_empty() && operands.is_all {
-            return Ok(None);
+            // What failed may have been trapped until just now: it is tried again, once for each change.
+            let known = std::mem::replace(&mut self.lease.cpu().trap_changes, changes);
+            return Ok((known != changes).then_some(Next::Go));
         }
         if self.is_executed(&table, &operands, regs[Gpr::Rip]) {
             return Ok(Some(Next::Go)); // once the hits have been handed out, the instruction fails again

@@ -12,7 +12,7 @@ mod slots;
 mod table;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::addr::{GuestPhys, GuestVirt, PAGE, Span, page_floor};
@@ -37,6 +37,8 @@ const MOST_PAGES: u64 = 1 << 16;
 pub(super) struct Traps {
     /// There have been some: an access to memory that exits may be one's, even if it has gone meanwhile.
     used: AtomicBool,
+    /// How often they have changed.
+    changes: AtomicU64,
     table: Mutex<Arc<Table>>,
     slots: Mutex<Slots>,
     /// Held by a vCPU while it makes an access to trapped memory, so that what was there before is exact.
@@ -60,6 +62,11 @@ impl Traps {
     /// May an access to memory exit?
     pub(super) fn are_used(&self) -> bool {
         self.used.load(Ordering::Acquire)
+    }
+
+    /// How often what is watched has changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
     }
 
     /// What is watched now.
@@ -138,6 +145,7 @@ impl Machine {
         let new = Arc::new(Table::new(watches));
         slots.show(&vm, &self.memory, &new, None)?;
         *locked(&self.traps.table) = new;
+        self.traps.changes.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
