@@ -1,5 +1,7 @@
 //! A vCPU's CPUID leaves: read, and set before it first runs. It knows no leaf's meaning.
 
+use std::collections::BTreeSet;
+
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 
 use crate::error::{Error, Result};
@@ -35,7 +37,10 @@ impl Vcpu {
     /// The leaves that the guest sees (`KVM_GET_CPUID2`).
     pub fn cpuid(&self) -> Result<Vec<CpuidLeaf>> {
         let leaves = self.fd().get_cpuid2(KVM_MAX_CPUID_ENTRIES).map_err(Error::host("KVM_GET_CPUID2"))?;
-        Ok(leaves.as_slice().iter().map(CpuidLeaf::from).collect())
+        // Older kernels (6.1) fill what is left of the room with zeroes, and count that, too.
+        let mut known = BTreeSet::new();
+        let leaves = leaves.as_slice().iter().filter(|leaf| known.insert((leaf.function, leaf.index)));
+        Ok(leaves.map(CpuidLeaf::from).collect())
     }
 
     /// Sets them all (`KVM_SET_CPUID2`), which KVM allows until the vCPU first runs: a guest has looked by then.

@@ -1,6 +1,5 @@
 //! Is there a KVM, may we open it, and what does it offer? It never creates anything but the handle.
 
-use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
@@ -103,10 +102,8 @@ impl Host {
         if let Some(known) = SUPPORTED.get() {
             return Ok(known.clone());
         }
-        let mut asked =
+        let asked =
             self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(Error::host("KVM_GET_SUPPORTED_CPUID"))?;
-        let mut known = BTreeSet::new();
-        asked.retain(|leaf| known.insert((leaf.function, leaf.index))); // some KVMs add a second leaf 0, of zeroes
         Ok(SUPPORTED.get_or_init(|| asked).clone())
     }
 }
