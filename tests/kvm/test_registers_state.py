@@ -238,7 +238,7 @@ def test_a_paused_machine_gives_a_state_and_takes_it_back(vm):
         if (changed := state.diff(vm.cpu.state())) and "xmm0" in changed.names:
             break
         vm.resume()
-        time.sleep(0.002)  # else it is held again before its thread has come to the guest
+        time.sleep(0.02)  # else it is held again before its thread has come to the guest
     assert {"regs.rax", "xmm0"} <= set(changed.names)
     assert vm.cpu.restore(state) == []
     assert vm.cpu.state() == state
