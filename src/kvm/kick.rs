@@ -109,7 +109,10 @@ pub struct RunGuard<'a> {
     kick: &'a Kick,
     outer: *const AtomicU8,
     outer_thread: i32,
+    /// The thread is kicked every [`TICK`].
     timed: bool,
+    /// Its timer is to be stopped at the end.
+    armed: bool,
 }
 
 impl<'a> RunGuard<'a> {
@@ -124,25 +127,32 @@ impl<'a> RunGuard<'a> {
         // SAFETY: gettid has no preconditions.
         let thread = unsafe { libc::gettid() };
         let outer_thread = kick.thread.swap(thread, Ordering::SeqCst);
-        let mut guard = Self { kick, outer, outer_thread, timed: false };
+        let mut guard = Self { kick, outer, outer_thread, timed: false, armed: false };
         if let Some(first) = first {
-            set_timer(first, TICK)?;
-            guard.timed = true;
+            guard.tick_in(first)?;
         }
         Ok(guard)
     }
 
     /// Moves the next kick of this thread.
     pub fn tick_in(&mut self, first: Duration) -> Result<()> {
-        self.timed = true;
+        (self.timed, self.armed) = (true, true);
         set_timer(first.max(Duration::from_nanos(1)), TICK)
+    }
+
+    /// Has this thread be kicked after that time, also where it is not kicked every now and then.
+    pub fn come_out_in(&mut self, time: Duration) -> Result<()> {
+        self.armed = true;
+        // The outer one of two nested runs may live by ticks.
+        let every = if self.timed || !self.outer.is_null() { TICK } else { Duration::ZERO };
+        set_timer(time.max(Duration::from_nanos(1)), every)
     }
 }
 
 impl Drop for RunGuard<'_> {
     fn drop(&mut self) {
         // A run inside a handler of another machine leaves the outer run its timer.
-        if self.timed && self.outer.is_null() {
+        if self.armed && self.outer.is_null() {
             let _ = set_timer(Duration::ZERO, Duration::ZERO);
         }
         self.kick.thread.store(self.outer_thread, Ordering::SeqCst);

@@ -54,6 +54,8 @@ pub struct Limits {
 /// What the vCPUs of one run share.
 pub struct Session {
     stopping: AtomicBool,
+    /// Only a pause has been asked for: nobody minds whether it is before this instruction or some later one.
+    pausing: AtomicBool,
     /// Exits left, where they are limited.
     exits: Option<AtomicU64>,
     /// One vCPU alone counts them.
@@ -81,6 +83,7 @@ impl Session {
     pub(super) fn new(vcpus: &[u32], limits: Limits, caller: Option<ThreadId>) -> Self {
         Self {
             stopping: AtomicBool::new(false),
+            pausing: AtomicBool::new(false),
             exits: limits.exits.map(AtomicU64::new),
             alone: vcpus.len() == 1,
             deadline: limits.timeout.and_then(|t| Instant::now().checked_add(t)),
@@ -100,6 +103,7 @@ impl Session {
 
     /// Asks all vCPUs to stop; kick them afterwards.
     pub fn interrupt(&self, why: Interruption) {
+        self.pausing.store(why == Interruption::Pause && !self.is_stopping(), Ordering::SeqCst);
         self.end(Ok((self.first, Exit::Interrupted(why))));
     }
 
@@ -112,6 +116,9 @@ impl Session {
     /// lost. Has the others stop.
     pub(super) fn end(&self, outcome: Outcome) {
         let mut state = self.state();
+        if !matches!(outcome, Ok((_, Exit::Interrupted(_)))) {
+            self.pausing.store(false, Ordering::SeqCst);
+        }
         state.reason.get_or_insert_with(|| match &outcome {
             Ok((vcpu, exit)) => (*vcpu, Some(exit.clone())),
             Err(_) => (self.first, None),
@@ -148,6 +155,11 @@ impl Session {
     /// Is the run over?
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Is it over because somebody asked for a pause, and for no other reason?
+    pub(super) fn is_pausing(&self) -> bool {
+        self.pausing.load(Ordering::SeqCst)
     }
 
     /// May an exit of this kind be what the run is to come to?

@@ -56,7 +56,7 @@ const SAMPLE: u64 = 16;
 #[derive(Debug)]
 pub(super) struct Stopwatch<'a> {
     counters: &'a Counters,
-    /// Exits of this run.
+    /// Entries of this run.
     count: u64,
     /// When the exit came that is being measured.
     left: Option<u64>,
@@ -76,6 +76,11 @@ impl<'a> Stopwatch<'a> {
     /// The time-stamp counter at the exit, as nearly as it is known.
     pub(super) fn ticks(&self) -> u64 {
         self.left.unwrap_or_else(ticks)
+    }
+
+    /// How often the guest has been entered in this run.
+    pub(super) fn entries(&self) -> u64 {
+        self.count
     }
 
     /// The guest has been left.

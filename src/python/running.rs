@@ -152,6 +152,9 @@ impl VM {
     }
 
     /// Holds a guest that start() set going, between two instructions. In a handler, it asks and does not wait.
+    ///
+    /// A vCPU that was set going less than a millisecond ago and has not come out of the guest yet gets that time first: a
+    /// guest that is resumed and paused in a tight loop gets on.
     fn pause(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || self.machine().halt(Interruption::Pause, &poll))?;
         Ok(())

@@ -85,6 +85,20 @@ def test_pause_holds_the_guest_and_resume_goes_on(vm):
     assert vm.cpu.regs.rbx > held
 
 
+@pytest.mark.parametrize("vcpus", [1, 2])
+def test_a_guest_that_is_paused_as_soon_as_it_is_resumed_gets_on(new_vm, vcpus):
+    vm = new_vm("2M", vcpus=vcpus)
+    for n in range(vcpus):
+        vm.load(SPIN, at=0x4000 * (n + 1), vcpu=n)
+    seen = [0] * vcpus
+    for _ in range(10):
+        vm.start()
+        vm.pause()
+        now = [cpu.regs.rbx for cpu in vm.cpus]
+        assert all(b > a for a, b in zip(seen, now, strict=True))
+        seen = now
+
+
 def test_registers_can_be_changed_while_paused(vm):
     vm.load("l: test rcx, rcx; jz l; out 0x10, al", mode="user")
     vm.on_port(0x10, lambda exit: bj.STOP)

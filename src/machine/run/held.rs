@@ -24,6 +24,9 @@ impl Run<'_> {
         if self.debug.is_stepped {
             let slot = self.slot;
             self.debug.is_stepped = self.lease.lend(|| slot.holds.stepped(slot.id, at));
+            if !self.debug.is_stepped {
+                self.slice.end(); // who wanted the step may have held it
+            }
         }
     }
 
@@ -47,6 +50,7 @@ impl Run<'_> {
             Ok(None)
         });
         self.look_for_stepper();
+        self.begin_slice();
         released
     }
 }

@@ -18,6 +18,7 @@ mod msr;
 mod port;
 mod repair;
 mod settle;
+mod slice;
 mod step;
 mod step_control;
 mod step_made;
@@ -41,6 +42,7 @@ use super::cpu::{Cpu, Lease, Slot};
 use super::session::Session;
 use super::stats::Stopwatch;
 use debug::Debugger;
+use slice::Slice;
 
 /// Called now and then on a foreground run, to look for signals; its error ends the run.
 pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + std::marker::Sync);
@@ -89,6 +91,7 @@ pub(super) struct Run<'a> {
     /// Something failed: what is left of the instruction is done without asking handlers.
     has_failed: bool,
     debug: Debugger,
+    slice: Slice,
     /// What came while an instruction was completed, and is to end the run.
     ended: Option<Exit>,
     /// Accesses to what is watched, of an instruction that is not complete yet.
@@ -133,6 +136,7 @@ impl<'a> Run<'a> {
             is_settling: false,
             has_failed: false,
             debug: Debugger::new(session.steps()),
+            slice: Slice::begin(0),
             ended: None,
             hits: Vec::new(),
         })
@@ -158,10 +162,10 @@ impl<'a> Run<'a> {
     fn turn_until_stop(&mut self) -> Result<Exit> {
         self.look_for_stepper();
         loop {
-            if self.session.is_stopping() {
+            if self.session.is_stopping() && !(self.session.is_pausing() && self.has_time_left()?) {
                 return Ok(Exit::Interrupted(Interruption::Stop));
             }
-            if self.slot.holds.are_on() {
+            if self.slot.holds.are_on() && !self.has_time_left()? {
                 match self.wait_until_released()? {
                     Some(exit) => return Ok(exit),
                     None => continue,
@@ -254,6 +258,7 @@ impl<'a> Run<'a> {
     /// A kick, a tick or a signal: looks for the reason.
     fn interrupted(&mut self) -> Result<Next> {
         self.vcpu().acknowledge_kick();
+        self.slice.was_idle();
         if let Some(poll) = self.poll {
             self.lease.lend(poll)?;
         }
