@@ -131,11 +131,11 @@ impl Vcpu {
         entered
     }
 
-    /// Clears the request of a kick that has been noticed. Look for its reason afterwards.
-    pub fn acknowledge_kick(&mut self) {
+    /// Clears the request of a kick that has been noticed; false if there was none. Look for its reason afterwards.
+    pub fn acknowledge_kick(&mut self) -> bool {
         let byte = self.page.immediate_exit();
         // SAFETY: mapped while `self` lives; other threads access it atomically too.
-        unsafe { byte.as_ref() }.store(0, std::sync::atomic::Ordering::SeqCst);
+        unsafe { byte.as_ref() }.swap(0, std::sync::atomic::Ordering::SeqCst) != 0
     }
 
     /// The data of element `index` of a port write.

@@ -15,6 +15,7 @@ mod debug;
 mod held;
 mod interrupt;
 mod msr;
+mod pace;
 mod port;
 mod repair;
 mod settle;
@@ -42,6 +43,7 @@ use super::cpu::{Cpu, Lease, Slot};
 use super::session::Session;
 use super::stats::Stopwatch;
 use debug::Debugger;
+use pace::Pace;
 use slice::Slice;
 
 /// Called now and then on a foreground run, to look for signals; its error ends the run.
@@ -78,6 +80,7 @@ pub(super) struct Run<'a> {
     slot: &'a Slot,
     session: &'a Session,
     poll: Option<Poll<'a>>,
+    pace: Pace,
     tables: Arc<Tables>,
     generation: Option<u64>,
     ports: Arc<Devices>,
@@ -126,6 +129,7 @@ impl<'a> Run<'a> {
             session,
             guard,
             poll,
+            pace: Pace::default(),
             watch: Stopwatch::start(&slot.counters),
             tables,
             generation,
@@ -257,10 +261,11 @@ impl<'a> Run<'a> {
 
     /// A kick, a tick or a signal: looks for the reason.
     fn interrupted(&mut self) -> Result<Next> {
-        self.vcpu().acknowledge_kick();
+        let is_signalled = !self.vcpu().acknowledge_kick(); // by one that is none of ours
         self.slice.was_idle();
-        if let Some(poll) = self.poll {
-            self.lease.lend(poll)?;
+        if let Some(poll) = self.poll.filter(|_| is_signalled || self.pace.is_due()) {
+            let lease = &mut self.lease;
+            self.pace.look(|| lease.lend(poll))?;
         }
         match self.session.time_left() {
             Some(Duration::ZERO) => return Ok(Next::Stop(Exit::Timeout)),
