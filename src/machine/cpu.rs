@@ -134,7 +134,7 @@ impl Slot {
     /// Is it in no run, or held in one?
     pub(super) fn is_at_rest(&self) -> bool {
         let state = self.state();
-        state.parked || !state.promised && state.runner.is_none()
+        state.parked && self.holds.keep() || !state.promised && state.runner.is_none()
     }
 
     /// Has it been given something to run?

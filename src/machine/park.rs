@@ -19,11 +19,28 @@ pub trait Stepper: Send + Sync {
     fn stepped(&self, id: u32, at: u64) -> bool;
 }
 
+/// How many want one vCPU to wait, and what has been said to it meanwhile.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    holders: u32,
+    /// Its thread waits,
+    is_parked: bool,
+    /// and has been let go since, which counts though somebody has held it again before the thread woke.
+    is_let_go: bool,
+}
+
+impl Count {
+    /// Has it nothing to do but to wait?
+    fn waits(self) -> bool {
+        self.holders > 0 && !self.is_let_go
+    }
+}
+
 /// How many want one vCPU to wait. It goes on when nobody does.
 #[derive(Default)]
 pub struct Holds {
     any: AtomicBool,
-    count: Mutex<u32>,
+    count: Mutex<Count>,
     released: Condvar,
     stepper: Mutex<Option<Arc<dyn Stepper>>>,
 }
@@ -35,20 +52,21 @@ impl fmt::Debug for Holds {
 }
 
 impl Holds {
-    fn count(&self) -> MutexGuard<'_, u32> {
+    fn count(&self) -> MutexGuard<'_, Count> {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self) {
         let mut count = self.count();
-        *count = count.saturating_add(1);
+        count.holders = count.holders.saturating_add(1);
         self.any.store(true, Ordering::SeqCst);
     }
 
     fn take_away(&self) {
         let mut count = self.count();
-        *count = count.saturating_sub(1);
-        self.any.store(*count > 0, Ordering::SeqCst);
+        count.holders = count.holders.saturating_sub(1);
+        count.is_let_go |= count.is_parked && count.holders == 0;
+        self.any.store(count.holders > 0, Ordering::SeqCst);
         drop(count);
         self.released.notify_all();
     }
@@ -77,10 +95,21 @@ impl Holds {
         self.any.load(Ordering::SeqCst)
     }
 
-    /// Waits until it may go on, or for so long; true if it may.
+    /// Waits until it may go on, or for so long; true if it may, be it for a slice of time.
     pub(super) fn wait(&self, patience: Duration) -> bool {
-        let waited = self.released.wait_timeout_while(self.count(), patience, |count| *count > 0);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
+        let waited = self.released.wait_timeout_while(self.count(), patience, |count| count.waits());
+        !waited.unwrap_or_else(PoisonError::into_inner).0.waits()
+    }
+
+    /// Its thread is about to wait, or has left the place where others may look at the vCPU.
+    pub(super) fn set_parked(&self, yes: bool) {
+        let mut count = self.count();
+        (count.is_parked, count.is_let_go) = (yes, false);
+    }
+
+    /// Does its thread have nothing to do but to wait?
+    pub(super) fn keep(&self) -> bool {
+        self.count().waits()
     }
 }
 

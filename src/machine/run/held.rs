@@ -38,6 +38,7 @@ impl Run<'_> {
             return Ok(Some(exit));
         }
         let (slot, session, poll) = (self.slot, self.session, self.poll);
+        slot.holds.set_parked(true);
         let released = self.lease.park(|| {
             while !slot.holds.wait(SLICE) && !session.is_stopping() {
                 if let Some(poll) = poll {
@@ -49,6 +50,7 @@ impl Run<'_> {
             }
             Ok(None)
         });
+        slot.holds.set_parked(false);
         self.look_for_stepper();
         self.begin_slice();
         released
