@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from tests.waiting import until
 
 import belljar as bj
 
@@ -194,13 +195,6 @@ def test_without_interrupt_controllers_there_are_no_lines_and_no_messages(vm):
         vm.msi(0xFEE0_0000, 0x40)
 
 
-def wait_for(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.002)
-
-
 @pytest.fixture(params=["split", "full"])
 def chip(new_vm, request):
     """Make a VM with interrupt controllers whose local APIC is on."""
@@ -236,9 +230,9 @@ def test_a_message_is_an_interrupt(chip):
     assert ready.wait(10)
     for n in range(1, 4):
         assert chip.msi(0xFEE0_0000, 0x40)
-        wait_for(lambda n=n: counted(chip) == n)
+        until(lambda n=n: counted(chip) == n)
     chip.cpu.inject_interrupt(0x40)
-    wait_for(lambda: counted(chip) == 4)
+    until(lambda: counted(chip) == 4)
     assert chip.stop() == bj.Interrupted("stop")
 
 
@@ -251,7 +245,7 @@ def test_a_pulse_is_one_interrupt_of_an_edge_triggered_line(chip):
     line = chip.irq(5)
     for n in range(1, 6):
         line.pulse()
-        wait_for(lambda n=n: counted(chip) == n)
+        until(lambda n=n: counted(chip) == n)
     time.sleep(0.02)
     assert (counted(chip), line.level, line.line) == (5, False, 5)
 
@@ -265,7 +259,7 @@ def test_a_level_interrupts_again_for_as_long_as_it_is_high(chip):
     assert ready.wait(10)
     line.raise_()
     assert line.level or counted(chip) >= 4
-    wait_for(lambda: counted(chip) >= 5)
+    until(lambda: counted(chip) >= 5)
     time.sleep(0.05)
     # The kernel's I/O APIC may have sent one more by the time that the line goes low.
     assert (counted(chip) in {5, 6}, line.level) == (True, False)

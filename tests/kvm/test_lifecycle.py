@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from tests.waiting import PATIENCE, until
 
 import belljar as bj
 
@@ -161,11 +162,16 @@ def test_closing_from_eight_threads_at_once():
 
 def test_closing_ends_a_run_on_another_thread(vm):
     vm.load(SPIN, mode="user")
-    threading.Timer(0.05, vm.close).start()
-    assert vm.run(timeout=10) == bj.Interrupted("close")
-    deadline = time.monotonic() + 5
-    while vm.state != "closed" and time.monotonic() < deadline:
-        time.sleep(0.01)
+
+    def close():
+        until(lambda: vm.state == "running")
+        vm.close()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    assert vm.run(timeout=PATIENCE) == bj.Interrupted("close")
+    thread.join()
+    assert vm.state == "closed"
     with pytest.raises(bj.ClosedError):
         vm.run()
 
@@ -173,8 +179,10 @@ def test_closing_ends_a_run_on_another_thread(vm):
 def test_closing_ends_the_background_and_a_wait_for_it(vm):
     vm.load(SPIN, mode="user")
     vm.start()
-    threading.Timer(0.05, vm.close).start()
-    assert vm.join(timeout=10) == bj.Interrupted("close")
+    timer = threading.Timer(0.05, vm.close)
+    timer.start()
+    assert vm.join(timeout=PATIENCE) == bj.Interrupted("close")
+    timer.join()
 
 
 def test_closing_waits_for_a_handler(vm):
@@ -188,9 +196,7 @@ def test_closing_waits_for_a_handler(vm):
         order.append("end")
 
     vm.start()
-    deadline = time.monotonic() + 5
-    while not order and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: order)
     vm.close()
     assert order == ["begin", "end"]
 

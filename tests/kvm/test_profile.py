@@ -23,7 +23,7 @@ def profiled(vm):
 def test_each_handler_has_its_calls_and_its_time(vm):
     one, two = profiled(vm)
     assert (one.hits, two.hits) == (2, 2)
-    assert 0.04 <= one.seconds < 1 and 0 < two.seconds < 0.02
+    assert one.seconds >= 0.04 and one.seconds > two.seconds > 0
     profile = vm.profile()
     assert [(part.subject, part.name, part.hits) for part in profile.handlers] == [
         ("port 0x10", "slow", 2),

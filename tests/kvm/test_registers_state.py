@@ -6,6 +6,7 @@ import random
 import time
 
 import pytest
+from tests.waiting import until
 
 import belljar as bj
 from belljar.state import VOLATILE
@@ -231,15 +232,14 @@ def test_a_paused_machine_gives_a_state_and_takes_it_back(vm):
     vm.start()
     vm.pause()
     state = vm.cpu.state()
-    vm.resume()
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        vm.pause()
-        if (changed := state.diff(vm.cpu.state())) and "xmm0" in changed.names:
-            break
+
+    def changed():
         vm.resume()
         time.sleep(0.02)  # else it is held again before its thread has come to the guest
-    assert {"regs.rax", "xmm0"} <= set(changed.names)
+        vm.pause()
+        return set(state.diff(vm.cpu.state()).names)
+
+    until(lambda: {"regs.rax", "xmm0"} <= changed())
     assert vm.cpu.restore(state) == []
     assert vm.cpu.state() == state
     vm.resume()
