@@ -241,7 +241,7 @@ def test_a_closed_vm_has_none(new_vm):
         vm.doorbell(0x80)
 
 
-def test_nothing_stays_behind(new_vm):
+def test_removed_doorbells_leave_no_descriptors(new_vm):
     def descriptors():
         return len(list(Path("/proc/self/fd").iterdir()))
 

@@ -64,7 +64,7 @@ def test_an_interval_is_above_zero(interval):
         pass
 
 
-def test_threads_may_overlap():
+def test_threads_may_have_low_latency_at_the_same_time():
     def work():
         for _ in range(200):
             with bj.low_latency(1e-4):

@@ -15,7 +15,7 @@ DE, DB, BP, OF, UD, GP, PF = 0, 1, 3, 4, 6, 13, 14
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_five_bytes_run(vm, mode):
+def test_five_bytes_of_code_run_in_every_mode(vm, mode):
     seen = []
     vm.load(b"\xb0\x2a\xe6\x10\xf4", mode=mode)  # mov al, 42; out 0x10, al; hlt
     vm.on_port(0x10, lambda exit: seen.append(exit.data) or (bj.STOP if mode == "user" else None))

@@ -83,7 +83,7 @@ def test_write_takes_exactly_eighteen_values(vm):
         vm.cpu.regs.write([0] * 17)
 
 
-def test_augmented_assignment_works(vm):
+def test_a_register_may_be_added_to_in_place(vm):
     vm.cpu.regs.rax = 41
     vm.cpu.regs.rax += 1
     assert vm.cpu.regs.rax == 42

@@ -48,7 +48,7 @@ def test_tpr_and_cr8_are_one(chip):
     assert chip.cpu.lapic.tpr == 0x30
 
 
-def test_vectors_are_sets(chip):
+def test_the_vectors_of_a_local_apic_are_sets(chip):
     page = bytearray(chip.cpu.lapic.page)
     page[0x200 + 0x10 * 1] = 1 << 4  # vector 0x24 is requested
     chip.cpu.lapic.page = bytes(page)
@@ -105,7 +105,7 @@ def test_a_masked_nmi_stays_masked(vm):
     assert vm.cpu.events == bj.Events()
 
 
-def test_events_are_events(vm):
+def test_what_is_no_events_is_refused(vm):
     with pytest.raises(TypeError, match=r"bj\.Events, not 5"):
         vm.cpu.events = 5
     with pytest.raises(ValueError, match="vector"):

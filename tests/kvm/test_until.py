@@ -29,7 +29,7 @@ def test_until_one_of_several_classes(busy):
     assert busy.run(timeout=5, until=(bj.Hlt, bj.PortIn)) == bj.PortIn(0x11, 1)
 
 
-def test_until_any_exit(busy):
+def test_a_run_until_any_exit_ends_at_each(busy):
     assert [type(busy.run(timeout=5, until=bj.Exit)) for _ in range(4)] == [bj.PortOut, bj.PortIn] * 2
 
 
