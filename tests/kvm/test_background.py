@@ -46,7 +46,7 @@ def test_the_state_tells_where_a_machine_is_in_its_life(vm):
 def test_join_hands_out_the_exit(vm):
     vm.load("mov ebx, 42; hlt")
     vm.start()
-    assert vm.join(timeout=5) == bj.Hlt()
+    assert vm.join(timeout=60) == bj.Hlt()
     assert vm.cpu.regs.rbx == 42
 
 
@@ -91,7 +91,7 @@ def test_registers_can_be_changed_while_paused(vm):
     vm.pause()
     vm.cpu.regs.rcx = 1
     vm.resume()
-    assert isinstance(vm.join(timeout=5), bj.PortOut)
+    assert isinstance(vm.join(timeout=60), bj.PortOut)
 
 
 def test_a_paused_machine_may_go_on_in_the_foreground(vm):
@@ -106,7 +106,7 @@ def test_a_guest_that_stops_by_itself_can_be_started_again(vm):
     vm.load("hlt; hlt; hlt")
     for _ in range(3):
         vm.start()
-        assert vm.join(timeout=5) == bj.Hlt()
+        assert vm.join(timeout=60) == bj.Hlt()
     assert vm.cpu.regs.rip == 0x1003
 
 
@@ -144,7 +144,7 @@ def test_join_lets_other_threads_run(vm):
     vm.load(SPIN, mode="user")
     vm.start()
     threading.Timer(0.05, vm.kick).start()
-    assert vm.join(timeout=5) == bj.Interrupted("kick")
+    assert vm.join(timeout=60) == bj.Interrupted("kick")
 
 
 @pytest.mark.parametrize("verb", ["run", "start"])
@@ -174,7 +174,7 @@ def test_what_a_handler_raises_comes_out_of_who_waits_with_its_traceback(vm, wai
     assert raised.value is error
     assert raised.traceback[-1].name == "handler"
     handle.remove()
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
 
 
 def test_handlers_of_the_background_run_on_threads_of_the_machine(vm):
@@ -182,9 +182,9 @@ def test_handlers_of_the_background_run_on_threads_of_the_machine(vm):
     threads = []
     vm.on_port(0x10, lambda exit: threads.append(threading.get_native_id()))
     vm.start()
-    vm.join(timeout=5)
+    vm.join(timeout=60)
     vm.cpu.regs.rip = 0x1000
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert len(threads) == 2
     assert threads[0] != threads[1] == threading.get_native_id()
 
@@ -194,7 +194,7 @@ def test_a_handler_of_the_background_asks_for_its_end_and_does_not_wait(vm, verb
     vm.load("l: out 0x10, al; jmp l")
     vm.on_port(0x10, lambda exit: getattr(vm, verb)() and None)
     vm.start()
-    assert vm.join(timeout=5) == bj.Interrupted(by)
+    assert vm.join(timeout=60) == bj.Interrupted(by)
 
 
 @pytest.mark.parametrize("verb", ["close", "join", "run"])
@@ -203,7 +203,7 @@ def test_what_a_handler_of_the_background_must_not_do_comes_out_of_join(vm, verb
     vm.on_port(0x10, lambda exit: getattr(vm, verb)())
     vm.start()
     with pytest.raises(bj.RunningError):
-        vm.join(timeout=5)
+        vm.join(timeout=60)
 
 
 def test_memory_can_be_read_and_written_while_the_guest_runs(vm):
@@ -219,7 +219,7 @@ def test_memory_can_be_added_while_the_guest_runs(vm):
     vm.on_port(0x10, lambda exit: bj.STOP)
     vm.start()
     vm.memory.add(0x20_0000, 0x1000, data=b"\x2a")
-    assert isinstance(vm.join(timeout=5), bj.PortOut)
+    assert isinstance(vm.join(timeout=60), bj.PortOut)
 
 
 def test_starting_and_stopping_a_hundred_times(vm):
@@ -236,7 +236,7 @@ def test_pausing_from_several_threads_at_once(vm):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
     assert vm.state == "paused"
 

@@ -155,15 +155,15 @@ def test_an_instruction_at_a_breakpoint_is_seen_by_watchpoints_as_any_other(new_
     vm.on_port(0x10, bj.STOP)
     at = next(i.address for i in bj.disasm(bj.asm(code), at=0x1000) if i.text.startswith(name) and "8008" not in i.text)
     watched = vm.watch(0x8000, 8, lambda hit: None, access=access)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     each = watched.hits
     assert each > 0
     point = vm.breakpoint(at, lambda hit: None)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert (watched.hits, point.hits) == (2 * each, 1)
     by_address = vm.watch(0x8000, 8, lambda hit: None, virtual=True)
     assert "trap" in by_address.mechanism  # a debug register sees nothing of a page that is trapped already
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert (watched.hits, point.hits, by_address.hits) == (3 * each, 2, 1)
 
 
@@ -176,6 +176,6 @@ def test_an_instruction_at_a_breakpoint_is_seen_by_a_watch_of_its_address(new_vm
     at = next(i.address for i in bj.disasm(vm.memory.read(0x1000, 64), at=0x1000) if i.text.startswith(last))
     watched = vm.watch(0x8000, 8, lambda hit: None, virtual=True)
     point = vm.breakpoint(at, lambda hit: None)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert point.hits >= 1
     assert watched.hits == 1

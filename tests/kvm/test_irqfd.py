@@ -44,7 +44,7 @@ class Guest:
         ready = threading.Event()
         self.vm.on_port(0x11, lambda exit: ready.set())
         self.vm.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
     def takes(self, interrupt):
         """Interrupt it once, and wait until it has counted that."""

@@ -115,7 +115,7 @@ def test_a_handler_is_let_go(vm, how):
     gone = weakref.ref(handler)
     handle = vm.on_port(0x10, handler)
     vm.load("out 0x10, al; hlt")
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     del handler
     if how == "removed":
         handle.remove()
@@ -152,7 +152,7 @@ def test_an_exception_of_a_handler_is_not_kept(vm):
 
     vm.start()
     try:
-        vm.join(timeout=5)
+        vm.join(timeout=60)
     except OurError as error:
         gone = weakref.ref(error)
     gc.collect()

@@ -55,7 +55,7 @@ def test_a_handler_that_sets_registers_and_raises_is_the_last_one_to_be_asked(vm
         raise OurError(len(seen))
 
     with pytest.raises(OurError) as raised:
-        vm.run(timeout=5)
+        vm.run(timeout=60)
     assert raised.value.args == (1,)
     assert seen == [bj.MmioRead(0x4000_0000, 4)]
     assert (vm.cpu.regs.rbx, shown) == (7, [])
@@ -67,7 +67,7 @@ def test_a_close_that_a_view_prevents_leaves_the_exception_to_who_asks_next(vm, 
 
     @vm.on_port(0x10)
     def handler(exit):
-        go_on.wait(5)
+        go_on.wait(60)
         raise OurError
 
     refused = []
@@ -84,12 +84,12 @@ def test_a_close_that_a_view_prevents_leaves_the_exception_to_who_asks_next(vm, 
     closer.start()
     until(lambda: vm.state == "closed")
     with pytest.raises(bj.ClosedError):
-        vm.join(timeout=5)
+        vm.join(timeout=60)
     with vm.memory.view():
         go_on.set()
-        closer.join(5)
+        closer.join(60)
     assert len(refused) == 1
     assert vm.state == "paused"
     with pytest.raises(OurError):
-        vm.join(timeout=5)
+        vm.join(timeout=60)
     assert shown == []

@@ -117,7 +117,7 @@ def test_a_thread_that_blocks_all_signals_has_its_timeout():
             print(vm.run(timeout=0.1))
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        thread.join(20)
+        thread.join(60)
         os._exit(thread.is_alive())
     """)
 

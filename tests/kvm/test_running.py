@@ -47,7 +47,7 @@ def interrupt():
 
 def usable(vm):
     vm.load("mov ebx, 42; hlt")
-    return vm.run(timeout=5) == bj.Hlt() and vm.cpu.regs.rbx == 42
+    return vm.run(timeout=60) == bj.Hlt() and vm.cpu.regs.rbx == 42
 
 
 @spinning
