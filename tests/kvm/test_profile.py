@@ -42,7 +42,7 @@ def test_two_profiles_have_a_difference(vm):
     vm.run(timeout=60)
     after = vm.profile() - before
     assert [part.hits for part in after.handlers] == [2, 2]
-    assert 0.04 <= after.handlers[0].seconds < 1
+    assert after.handlers[0].seconds >= 0.04
     assert after.stats.exits == {"PortIn": 2, "PortOut": 2, "Hlt": 1}
 
 
