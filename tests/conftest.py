@@ -5,6 +5,7 @@ that there is meant to be no KVM.
 """
 
 import os
+import signal
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +20,13 @@ KVM_TESTS = Path(__file__).parent / "kvm"
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs(quirk=value): needs these answers of bj.host.quirks")
     config.stash[RAN] = set()
+    hear_ctrl_c()
+
+
+def hear_ctrl_c():
+    """Undo what a shell does to its background jobs, which ignore Ctrl-C: tests send it, and wait for its effect."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 RAN = pytest.StashKey()

@@ -5,8 +5,10 @@
 
 mod backing;
 mod bulk;
+mod export;
 mod gather;
 mod hexdump;
+mod needle;
 mod pass;
 mod patches;
 mod region;
@@ -25,10 +27,12 @@ use crate::source::{Pattern, ReadMemory};
 
 pub use backing::{Backing, FileMap, Pages, Source};
 pub use bulk::Poll;
+pub use export::Export;
 pub use hexdump::{Dump, hexdump};
+pub use needle::Needle;
 pub use region::RegionInfo;
 pub use saved::Part;
-pub use search::{Found, Needle, Where, search};
+pub use search::{Found, Where, search};
 
 /// All memory of one machine. Its regions may be read and written from any thread at any time.
 #[derive(Debug, Default)]
@@ -62,32 +66,6 @@ pub struct Retired(#[expect(dead_code, reason = "held for its drop")] GuestMemor
 #[must_use = "dropping it unmaps it: not before KVM has let go of it"]
 #[derive(Debug)]
 pub struct Removed(#[expect(dead_code, reason = "held for its drop")] Arc<GuestRegionMmap<()>>);
-
-/// A part of a region that somebody sees directly. The region stays mapped for as long as this lives.
-#[derive(Debug)]
-pub struct Export {
-    host: *mut u8,
-    views: Arc<AtomicUsize>,
-    /// Of the memory, where it may be written through this.
-    writes: Option<Arc<Changes>>,
-}
-
-impl Export {
-    /// Where the host sees its first byte.
-    pub fn host_address(&self) -> *mut u8 {
-        self.host
-    }
-}
-
-impl Drop for Export {
-    fn drop(&mut self) {
-        self.views.fetch_sub(1, Ordering::SeqCst);
-        if let Some(changes) = &self.writes {
-            changes.happened();
-            changes.writers.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Held {
@@ -313,23 +291,6 @@ impl Memory {
         result
     }
 
-    /// `len` bytes that lie in one region, to be seen directly, and to be written if `writable`.
-    pub fn export(&self, at: GuestPhys, len: u64, writable: bool) -> Result<Export> {
-        let state = self.checked(at, usize::try_from(len).unwrap_or(usize::MAX))?;
-        let fits = |held: &&Held| held.info.contains(at) && (len == 0 || held.info.end().0 - at.0 >= len);
-        let region = state.regions.iter().find(fits);
-        let host = state.map.get_host_address(GuestAddress(at.0)).ok().zip(region);
-        let (host, region) =
-            host.ok_or_else(|| Error::Invalid(format!("a view lies in one region; {at:#x} + {len:#x} does not")))?;
-        region.views.fetch_add(1, Ordering::SeqCst);
-        let writes = writable.then(|| Arc::clone(&self.changes));
-        if let Some(changes) = &writes {
-            changes.writers.fetch_add(1, Ordering::SeqCst);
-            changes.happened();
-        }
-        Ok(Export { host, views: Arc::clone(&region.views), writes })
-    }
-
     /// Where the host sees the byte at `at`: for the kernel's slots, which go before the region does.
     pub fn host_address(&self, at: GuestPhys) -> Option<*mut u8> {
         self.state().map.get_host_address(GuestAddress(at.0)).ok()
@@ -338,11 +299,6 @@ impl Memory {
     /// Is there ROM (true) or RAM (false) at `at`?
     pub fn is_rom(&self, at: GuestPhys) -> Option<bool> {
         self.state().infos().find(|r| r.contains(at)).map(|r| r.rom)
-    }
-
-    /// How many windows are exported now.
-    pub fn exports(&self) -> usize {
-        self.state().views()
     }
 
     /// Forgets all regions, unless windows on them are live. Drop what it returns once the VM is gone: the kernel may

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyRange, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyRange};
 use pyo3::{PyTraverseError, intern};
 
 use crate::error::Result as CoreResult;
@@ -90,17 +90,8 @@ impl Zone {
     }
 
     /// Has these writes exit again. What was queued before can still be read. Does nothing if it has been removed.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn remove(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.vm.get().machine().remove_zone(&self.core))?)
-    }
-
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    #[pyo3(signature = (*_exception: "object"))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.remove(py)
     }
 
     fn __repr__(&self) -> String {

@@ -6,7 +6,6 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use crate::addr::GuestPhys;
 use crate::kvm::Target;
@@ -69,7 +68,7 @@ impl Doorbell {
     }
 
     /// Has these writes exit again. Who waits is woken. Does nothing if it has been removed.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn remove(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.vm.get().machine().remove_doorbell(&self.core))?)
     }
 
@@ -82,15 +81,6 @@ impl Doorbell {
     /// Yields counts of 1 and more as they come, until the doorbell is removed or its VM closed.
     fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Counts<'py>> {
         slf.py().import("belljar.waiting")?.getattr("rings")?.call1((slf,)).map(Counts)
-    }
-
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    #[pyo3(signature = (*_exception: "object"))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.remove(py)
     }
 
     fn __repr__(&self) -> String {

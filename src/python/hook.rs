@@ -312,15 +312,6 @@ impl Handle {
         Ok(())
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    #[pyo3(signature = (*_exception: "object"))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.remove(py)
-    }
-
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let span = |s: Span, one, several| {
             if s.first == s.last {

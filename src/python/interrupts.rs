@@ -4,7 +4,6 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use crate::kvm::MsiMessage;
 use crate::machine::InterruptEvent;
@@ -135,7 +134,7 @@ impl IrqEvent {
     }
 
     /// Disconnects the event from the VM. Does nothing if that has been done.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn remove(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.vm.get().machine().remove_event(&self.event))?)
     }
 
@@ -143,15 +142,6 @@ impl IrqEvent {
     #[getter]
     fn removed(&self) -> bool {
         self.event.is_removed()
-    }
-
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    #[pyo3(signature = (*_exception: "object"))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.remove(py)
     }
 
     fn __repr__(&self) -> String {

@@ -36,6 +36,7 @@ mod native;
 mod points;
 mod regs;
 mod running;
+mod scope;
 mod segment;
 mod shutdown;
 mod size;

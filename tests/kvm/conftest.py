@@ -1,9 +1,11 @@
-"""A small client of GDB's remote protocol, for tests of vm.gdbserver() where no gdb is installed."""
+"""What tests of vm.gdbserver() share: a machine that counts, and a small client of GDB's remote protocol."""
 
 import re
 import socket
 
 import pytest
+from tests.kvm import counting as counter
+from tests.waiting import PATIENCE
 
 
 class Client:
@@ -15,7 +17,7 @@ class Client:
             self.socket.connect(server.address)
         else:
             self.socket = socket.create_connection(("127.0.0.1", server.port))
-        self.socket.settimeout(10)
+        self.socket.settimeout(PATIENCE)
         self.buffer = b""
 
     def __enter__(self):
@@ -84,3 +86,9 @@ def expanded(data):
 def connect():
     """Return what connects to a server: with connect(server) as client."""
     return Client
+
+
+@pytest.fixture
+def counting(new_vm):
+    """Start a machine of two vCPUs, the first of which counts."""
+    return counter.start(new_vm("2M", vcpus=2))

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from tests.waiting import PATIENCE, until
 
 import belljar as bj
 
@@ -16,13 +17,6 @@ SPIN = "l: inc rbx; jmp l"
 
 class OurError(Exception):
     pass
-
-
-def wait_for(condition, seconds=5):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.001)
 
 
 def test_the_state_tells_where_a_machine_is_in_its_life(vm):
@@ -52,7 +46,7 @@ def test_the_state_tells_where_a_machine_is_in_its_life(vm):
 def test_join_hands_out_the_exit(vm):
     vm.load("mov ebx, 42; hlt")
     vm.start()
-    assert vm.join(timeout=5) == bj.Hlt()
+    assert vm.join(timeout=60) == bj.Hlt()
     assert vm.cpu.regs.rbx == 42
 
 
@@ -74,15 +68,19 @@ def test_the_state_says_what_the_machine_does(vm):
 def test_pause_holds_the_guest_and_resume_goes_on(vm):
     vm.load(SPIN, mode="user")
     vm.start()
-    time.sleep(0.02)
+
+    def has_counted_from(rbx):
+        vm.resume()
+        time.sleep(0.02)
+        vm.pause()
+        return vm.cpu.regs.rbx > rbx
+
     vm.pause()
+    until(lambda: has_counted_from(0))
     held = vm.cpu.regs.rbx
     time.sleep(0.02)
-    assert vm.cpu.regs.rbx == held > 0
-    vm.resume()
-    time.sleep(0.02)
-    vm.pause()
-    assert vm.cpu.regs.rbx > held
+    assert vm.cpu.regs.rbx == held
+    until(lambda: has_counted_from(held))
 
 
 @pytest.mark.parametrize("vcpus", [1, 2])
@@ -107,7 +105,7 @@ def test_registers_can_be_changed_while_paused(vm):
     vm.pause()
     vm.cpu.regs.rcx = 1
     vm.resume()
-    assert isinstance(vm.join(timeout=5), bj.PortOut)
+    assert isinstance(vm.join(timeout=60), bj.PortOut)
 
 
 def test_a_paused_machine_may_go_on_in_the_foreground(vm):
@@ -122,14 +120,14 @@ def test_a_guest_that_stops_by_itself_can_be_started_again(vm):
     vm.load("hlt; hlt; hlt")
     for _ in range(3):
         vm.start()
-        assert vm.join(timeout=5) == bj.Hlt()
+        assert vm.join(timeout=60) == bj.Hlt()
     assert vm.cpu.regs.rip == 0x1003
 
 
 def test_stop_hands_out_the_exit_of_a_guest_that_had_stopped_by_itself(vm):
     vm.load("hlt")
     vm.start()
-    wait_for(lambda: vm.state != "running")
+    until(lambda: vm.state != "running")
     assert vm.stop() == bj.Hlt()
 
 
@@ -152,7 +150,7 @@ def test_join_waits_no_longer_than_its_timeout(vm):
     began = time.monotonic()
     with pytest.raises(TimeoutError, match="still runs"):
         vm.join(timeout=0.1)
-    assert 0.1 <= time.monotonic() - began < 0.3
+    assert 0.1 <= time.monotonic() - began < PATIENCE, "the guest runs for ever"
     assert vm.state == "running"
 
 
@@ -160,7 +158,7 @@ def test_join_lets_other_threads_run(vm):
     vm.load(SPIN, mode="user")
     vm.start()
     threading.Timer(0.05, vm.kick).start()
-    assert vm.join(timeout=5) == bj.Interrupted("kick")
+    assert vm.join(timeout=60) == bj.Interrupted("kick")
 
 
 @pytest.mark.parametrize("verb", ["run", "start"])
@@ -184,13 +182,13 @@ def test_what_a_handler_raises_comes_out_of_who_waits_with_its_traceback(vm, wai
     vm.load("out 0x10, al; hlt")
     handle = vm.on_port(0x10, handler)
     vm.start()
-    wait_for(lambda: vm.state != "running")
+    until(lambda: vm.state != "running")
     with pytest.raises(OurError) as raised:
         getattr(vm, wait)()
     assert raised.value is error
     assert raised.traceback[-1].name == "handler"
     handle.remove()
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
 
 
 def test_handlers_of_the_background_run_on_threads_of_the_machine(vm):
@@ -198,9 +196,9 @@ def test_handlers_of_the_background_run_on_threads_of_the_machine(vm):
     threads = []
     vm.on_port(0x10, lambda exit: threads.append(threading.get_native_id()))
     vm.start()
-    vm.join(timeout=5)
+    vm.join(timeout=60)
     vm.cpu.regs.rip = 0x1000
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert len(threads) == 2
     assert threads[0] != threads[1] == threading.get_native_id()
 
@@ -210,7 +208,7 @@ def test_a_handler_of_the_background_asks_for_its_end_and_does_not_wait(vm, verb
     vm.load("l: out 0x10, al; jmp l")
     vm.on_port(0x10, lambda exit: getattr(vm, verb)() and None)
     vm.start()
-    assert vm.join(timeout=5) == bj.Interrupted(by)
+    assert vm.join(timeout=60) == bj.Interrupted(by)
 
 
 @pytest.mark.parametrize("verb", ["close", "join", "run"])
@@ -219,7 +217,7 @@ def test_what_a_handler_of_the_background_must_not_do_comes_out_of_join(vm, verb
     vm.on_port(0x10, lambda exit: getattr(vm, verb)())
     vm.start()
     with pytest.raises(bj.RunningError):
-        vm.join(timeout=5)
+        vm.join(timeout=60)
 
 
 def test_memory_can_be_read_and_written_while_the_guest_runs(vm):
@@ -227,7 +225,7 @@ def test_memory_can_be_read_and_written_while_the_guest_runs(vm):
     vm.start()
     for value in range(1, 50):
         vm.memory.write_u32(0x8000, value)
-        wait_for(lambda value=value: vm.memory.read_u32(0x8004) == value)
+        until(lambda value=value: vm.memory.read_u32(0x8004) == value)
 
 
 def test_memory_can_be_added_while_the_guest_runs(vm):
@@ -235,7 +233,7 @@ def test_memory_can_be_added_while_the_guest_runs(vm):
     vm.on_port(0x10, lambda exit: bj.STOP)
     vm.start()
     vm.memory.add(0x20_0000, 0x1000, data=b"\x2a")
-    assert isinstance(vm.join(timeout=5), bj.PortOut)
+    assert isinstance(vm.join(timeout=60), bj.PortOut)
 
 
 def test_starting_and_stopping_a_hundred_times(vm):
@@ -252,7 +250,7 @@ def test_pausing_from_several_threads_at_once(vm):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
     assert vm.state == "paused"
 
@@ -262,7 +260,7 @@ def test_join_does_not_take_the_outcome_of_a_run_in_the_foreground(vm):
     refused = []
 
     def join():
-        wait_for(lambda: vm.state == "running")
+        until(lambda: vm.state == "running")
         with pytest.raises(ValueError, match="background"):
             vm.join()
         refused.append(True)
@@ -279,10 +277,7 @@ def failing(vm):
     vm.load("out 0x10, al; l: jmp l", mode="real")
     handle = vm.on_port(0x10, lambda exit: 1 / 0)
     vm.start()
-    for _ in range(1000):
-        if vm.state == "paused":
-            break
-        time.sleep(0.01)
+    until(lambda: vm.state == "paused")
     handle.remove()
 
 
@@ -312,8 +307,6 @@ def test_handlers_in_the_background_share_what_their_thread_keeps(vm):
 
     vm.on_port(0x10, handler)
     vm.start()
-    deadline = time.monotonic() + 10
-    while len(counts) < 5 and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: len(counts) >= 5)
     vm.stop()
     assert counts[:5] == [1, 2, 3, 4, 5]

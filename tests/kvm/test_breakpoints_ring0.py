@@ -88,14 +88,14 @@ def test_a_step_takes_no_interrupt_and_the_next_run_does(new_vm, irqchip):
     handles(vm, 0x40, f"inc rbx; push rax; mov eax, {EOI:#x}; mov dword ptr [rax], 0; pop rax; iretq")
     vm.cpu.lapic.svr = 0x1FF
     vm.cpu.regs.rbx = vm.cpu.regs.rcx = 0
-    vm.cpu.step(3, timeout=5)
+    vm.cpu.step(3, timeout=60)
     assert vm.msi(0xFEE0_0000, 0x40)
     first = vm.cpu.regs.rip
     for n in range(1, 10):
-        assert isinstance(vm.cpu.step(3, timeout=5), bj.Stepped)
+        assert isinstance(vm.cpu.step(3, timeout=60), bj.Stepped)
         assert (vm.cpu.regs.rip, vm.cpu.regs.rcx, vm.cpu.regs.rbx) == (first, n, 0)
     with vm.breakpoint(first, hw=False) as point:  # nor does getting past a breakpoint
-        vm.cpu.step(timeout=5)
+        vm.cpu.step(timeout=60)
         assert vm.cpu.regs.rbx == 0
         assert vm.run(5) == bj.BreakpointHit(point.id, first)
     assert vm.cpu.regs.rbx == 1

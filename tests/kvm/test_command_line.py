@@ -6,10 +6,12 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
+from tests import waiting
 
 import belljar as bj
 from belljar import demo
@@ -111,11 +113,11 @@ def test_ctrl_c_reports_where_the_guest_was_and_ends_with_130(tmp_path):
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as guest:
         assert guest.stdout.read(1) == b"!"
         guest.send_signal(signal.SIGINT)
-        _, report = guest.communicate(timeout=20)
+        _, report = guest.communicate(timeout=waiting.PATIENCE)
     assert (guest.returncode, b"The guest ended: it was stopped." in report) == (130, True)
 
 
-def until(terminal, text, seconds=30):
+def until(terminal, text, seconds=waiting.PATIENCE):
     """Read the terminal until ``text`` has come."""
     seen, deadline = b"", time.monotonic() + seconds
     while text not in seen:
@@ -133,12 +135,12 @@ def test_on_a_terminal_the_guest_has_every_key_but_the_one_that_ends_it(tmp_path
         command = [*BELLJAR, "run", str(file), "--mode", "real"]
         guest = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True)
         until(mine, b"Ctrl-] ends it\r\n")
-        time.sleep(0.3)  # the terminal becomes raw just after
+        waiting.until(lambda: not termios.tcgetattr(its)[3] & termios.ICANON, "the terminal did not become raw")
         os.write(mine, b"@\x03")
         assert b"A\x04" in until(mine, b"\x04")
         os.write(mine, b"\x1d")
         assert b"it was stopped" in until(mine, b"rflags")
-        assert guest.wait(timeout=20) == 0
+        assert guest.wait(timeout=waiting.PATIENCE) == 0
     finally:
         os.close(mine)
         os.close(its)

@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from tests.waiting import until
 
 import belljar as bj
 
@@ -98,12 +99,18 @@ def test_pages_are_trapped_and_let_go_while_vcpus_step_past_a_breakpoint(new_vm,
         vm.load("l: nop; imul rax, rcx; jmp l", mode="long", at=0x10000, vcpu=vcpu)
     point = vm.breakpoint(0x10001, lambda hit: None)
     vm.start()
-    end = time.monotonic() + 1
-    while time.monotonic() < end:
-        vm.watch(0x10800, access="rw").remove()
+    before = point.hits
+
+    def come_and_go():
+        for _ in range(10):
+            vm.watch(0x10800, access="rw").remove()
+        return point.hits > before + 10
+
+    for _ in range(20):
+        before = point.hits
+        until(come_and_go)
     assert vm.state == "running"
     assert vm.stop() == bj.Interrupted("stop")
-    assert point.hits > 10
 
 
 def test_a_handler_that_plants_where_it_is_ends_with_the_time(vm):
@@ -148,15 +155,15 @@ def test_an_instruction_at_a_breakpoint_is_seen_by_watchpoints_as_any_other(new_
     vm.on_port(0x10, bj.STOP)
     at = next(i.address for i in bj.disasm(bj.asm(code), at=0x1000) if i.text.startswith(name) and "8008" not in i.text)
     watched = vm.watch(0x8000, 8, lambda hit: None, access=access)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     each = watched.hits
     assert each > 0
     point = vm.breakpoint(at, lambda hit: None)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert (watched.hits, point.hits) == (2 * each, 1)
     by_address = vm.watch(0x8000, 8, lambda hit: None, virtual=True)
     assert "trap" in by_address.mechanism  # a debug register sees nothing of a page that is trapped already
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert (watched.hits, point.hits, by_address.hits) == (3 * each, 2, 1)
 
 
@@ -169,6 +176,6 @@ def test_an_instruction_at_a_breakpoint_is_seen_by_a_watch_of_its_address(new_vm
     at = next(i.address for i in bj.disasm(vm.memory.read(0x1000, 64), at=0x1000) if i.text.startswith(last))
     watched = vm.watch(0x8000, 8, lambda hit: None, virtual=True)
     point = vm.breakpoint(at, lambda hit: None)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert point.hits >= 1
     assert watched.hits == 1

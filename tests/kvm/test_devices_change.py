@@ -57,7 +57,7 @@ def test_a_device_attached_and_detached_while_the_guest_runs_takes_effect(vm):
             arrived.set()
 
     device = vm.attach(Device())
-    assert arrived.wait(10)
+    assert arrived.wait(60)
     vm.detach(device)
     vm.pause()
     arrived.clear()
@@ -128,19 +128,19 @@ def test_detaching_from_another_thread_waits_for_the_access_that_is_being_answer
 
         def write(self, offset, size, value):
             arrived.set()
-            go_on.wait(10)
+            go_on.wait(60)
             self.found = self.vm
 
     device = vm.attach(Slow())
     vm.load("out 0x10, al; l: jmp l")
     vm.start()
-    assert arrived.wait(10)
+    assert arrived.wait(60)
     thread = threading.Thread(target=vm.detach, args=(device,))
     thread.start()
     thread.join(0.05)
     assert thread.is_alive()
     go_on.set()
-    thread.join(10)
+    thread.join(60)
     vm.stop()
     assert device.found is vm and not device.is_attached
 

@@ -136,14 +136,14 @@ def test_it_is_waited_for_while_the_guest_runs(vm):
     vm.start()
     assert bell.wait(0.05) == 0
     go.set()
-    assert bell.wait(10) == 1
+    assert bell.wait(60) == 1
     vm.stop()
 
 
 def test_one_hung_while_the_guest_runs_rings(vm):
     vm.load("l: out 0x80, al; jmp l")
     vm.start()
-    assert vm.doorbell(0x80).wait(10) > 0
+    assert vm.doorbell(0x80).wait(60) > 0
     vm.stop()
 
 
@@ -219,7 +219,7 @@ def test_who_waits_is_woken_when_it_goes(new_vm, end):
     thread.start()
     time.sleep(0.02)
     bell.remove() if end == "remove" else vm.close()
-    thread.join(10)
+    thread.join(60)
     assert ends == ["this doorbell has been removed, or its VM closed"]
     assert (bell.removed, bell.read(), repr(bell)) == (True, 0, "<Doorbell at port 0x80, removed>")
     bell.remove()
@@ -241,7 +241,7 @@ def test_a_closed_vm_has_none(new_vm):
         vm.doorbell(0x80)
 
 
-def test_nothing_stays_behind(new_vm):
+def test_removed_doorbells_leave_no_descriptors(new_vm):
     def descriptors():
         return len(list(Path("/proc/self/fd").iterdir()))
 

@@ -48,9 +48,9 @@ def test_an_emulated_instruction_does_what_the_processor_does(new_vm, code):
             if passes:
                 with vm.breakpoint(0x10000):
                     assert isinstance(vm.run(5), bj.BreakpointHit)
-                    assert isinstance(cpu.step(timeout=5), bj.Stepped)
+                    assert isinstance(cpu.step(timeout=60), bj.Stepped)
             else:
-                assert isinstance(cpu.step(timeout=5), bj.Stepped)
+                assert isinstance(cpu.step(timeout=60), bj.Stepped)
             undefined = 0x10 if found.text.split()[0] in LOGIC else 0
             now = {name: getattr(cpu.regs, name) for name in (*names, "rip")}
             outcome.append((now, cpu.regs.rflags & 0xCD5 & ~undefined, vm.memory.read(0x20000, 0x200)))

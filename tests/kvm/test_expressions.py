@@ -73,9 +73,9 @@ def test_other_values_are_refused_when_they_are_written():
 
 def test_a_run_goes_on_until_an_expression_holds(vm):
     vm.load("l: inc rbx; mov [0x3000], rbx; out 0x10, al; jmp l")
-    assert vm.run(timeout=5, until=bj.reg.rbx == 7) == bj.PortOut(0x10, 1, 0)
+    assert vm.run(timeout=60, until=bj.reg.rbx == 7) == bj.PortOut(0x10, 1, 0)
     assert vm.cpu.regs.rbx == 7
-    vm.run(timeout=5, until=(bj.mem.u64(0x3000) >= 9) & (bj.exit.port == 0x10))
+    vm.run(timeout=60, until=(bj.mem.u64(0x3000) >= 9) & (bj.exit.port == 0x10))
     assert vm.cpu.regs.rbx == 9
     assert vm.run(timeout=0.1, until=bj.mem.u64(0x4000_0000) == 0) == bj.Timeout()
 
@@ -88,7 +88,7 @@ def test_an_expression_is_asked_where_the_guest_makes_no_exits(vm):
 def test_registers_are_those_of_the_vcpu_that_runs_also_without_an_exit(new_vm):
     vm = new_vm("1M", 2)
     vm.load("l: inc qword ptr [0x3000]; inc rbx; jmp l", "user", vcpu=1)
-    assert vm.cpus[1].run(timeout=5, until=bj.reg.rbx > 1000) == bj.Interrupted("until", vcpu=1)
+    assert vm.cpus[1].run(timeout=60, until=bj.reg.rbx > 1000) == bj.Interrupted("until", vcpu=1)
 
 
 @given(words, words)

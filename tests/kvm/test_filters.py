@@ -146,7 +146,7 @@ def test_a_handler_is_called_only_where_its_filter_holds(vm):
     vm.load("mov al, 1; l: out 0x10, al; inc al; cmp al, 9; jne l; hlt")
     seen = []
     handle = vm.on_port(0x10, lambda exit: seen.append(exit.data), when=bj.exit.data.isin([3, 5]) | (bj.reg.al == 8))
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert seen == [3, 5, 8]
     assert handle.hits == 3
     assert repr(handle.when) == "exit.data.isin([0x3, 0x5]) | (reg.al == 0x8)"
@@ -157,7 +157,7 @@ def test_what_a_filter_keeps_back_goes_to_the_next_handler_and_to_the_device(vm)
     vm.load("mov rbx, 1; in al, 0x10; mov cl, al; mov rbx, 2; in al, 0x10; hlt")
     vm.on_port(0x10, lambda exit: 7)
     vm.on_port(0x10, lambda exit: 9, when=bj.reg.rbx == 2)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert (vm.cpu.regs.cl, vm.cpu.regs.al) == (7, 9)
 
 
@@ -170,7 +170,7 @@ def test_a_filter_sees_what_a_handler_before_it_changed(vm):
         vm.cpu.regs.rbx = 5
         vm.memory[0x3000] = 6
 
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert (vm.cpu.regs.rbx, vm.cpu.regs.al) == (5, 9)
 
 
@@ -184,7 +184,7 @@ def test_every_kind_of_handler_takes_a_filter(vm):
     vm.on_mmio(0x10000000, seen.append, size=8, when=bj.exit.address == 0x10000004)
     vm.on_msr("TSC_AUX", seen.append, when=bj.exit.data == 2)
     stay = vm.on_exit(bj.Hlt, lambda exit: bj.SKIP, when=bj.reg.rsi == 0)
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert [type(exit) for exit in seen] == [bj.MmioWrite, bj.MsrWrite]
     assert seen[0].address == 0x10000004 and seen[1].data == 2
     assert (stay.hits, vm.cpu.regs.rsi) == (1, 1)
@@ -207,22 +207,22 @@ def test_filters_cost_one_look_at_the_registers_and_no_more(vm):
     vm.load("mov ecx, 200; l: out 0x10, al; dec ecx; jnz l; hlt")
     handle = vm.on_port(0x10, print, when=bj.reg.rax == 0x123456)
     before = vm.cpu.register_ioctls
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert vm.cpu.register_ioctls - before <= 1
     assert handle.hits == 0
 
 
 def test_a_run_goes_on_until_an_expression_holds_without_calling_python(vm):
     vm.load("l: inc rbx; out 0x10, al; jmp l")
-    assert vm.run(timeout=5, until=(bj.exit.port == 0x10) & (bj.reg.rbx == 100)) == bj.PortOut(0x10, 1, 0)
+    assert vm.run(timeout=60, until=(bj.exit.port == 0x10) & (bj.reg.rbx == 100)) == bj.PortOut(0x10, 1, 0)
     assert vm.cpu.regs.rbx == 100
     assert vm.stats.handlers == 0
 
 
 def test_until_an_exit_alone_needs_no_look_at_the_guest(vm):
     vm.load("mov al, 1; l: out 0x10, al; inc al; jmp l")
-    assert vm.run(timeout=5, until=bj.exit.data == 77) == bj.PortOut(0x10, 1, 77)
-    assert vm.run(timeout=5, until=bj.exit.data == 78) == bj.PortOut(0x10, 1, 78)
+    assert vm.run(timeout=60, until=bj.exit.data == 77) == bj.PortOut(0x10, 1, 77)
+    assert vm.run(timeout=60, until=bj.exit.data == 78) == bj.PortOut(0x10, 1, 78)
 
 
 def test_an_expression_is_computed_on_a_stopped_machine_and_says_when_it_runs(vm):

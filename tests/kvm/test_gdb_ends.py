@@ -5,40 +5,12 @@ import gc
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from tests.kvm.counting import COUNT, moves
 
 import belljar as bj
-
-COUNT = "again: inc rax; mov [0x5000], rax; jmp again"
-"""Counts in RAX and at 0x5000."""
-
-SPIN = "again: inc rbx; jmp again"
-
-STOP_WHEN_TOLD = "again: inc rax; mov rdx, 0x6000; mov cl, [rdx]; test cl, cl; jz again; hlt"
-
-
-def moves(vm, seconds=5):
-    """Does the counter at 0x5000 go on?"""
-    before, deadline = vm.memory.read_u64(0x5000), time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if vm.memory.read_u64(0x5000) != before:
-            return True
-        time.sleep(0.01)
-    return False
-
-
-@pytest.fixture
-def counting(new_vm):
-    """Start a machine of two vCPUs, the first of which counts."""
-    vm = new_vm("2M", vcpus=2)
-    vm.load(COUNT, at=0x1000)
-    vm.load(SPIN, at=0x2000, vcpu=1)
-    vm.start()
-    assert moves(vm)
-    return vm
 
 
 def test_closing_the_machine_ends_the_server_and_hangs_up(counting, connect):
@@ -119,7 +91,7 @@ vm.load({COUNT!r})
 vm.start()
 server = vm.gdbserver()
 client = socket.create_connection(("127.0.0.1", server.port))
-server.wait(10)
+server.wait(60)
 print("held", server.connected)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

@@ -5,37 +5,12 @@ import re
 import threading
 import time
 
-import pytest
+from tests.kvm.counting import COUNT, moves
+from tests.waiting import PATIENCE, until
 
 import belljar as bj
 
-COUNT = "again: inc rax; mov [0x5000], rax; jmp again"
-"""Counts in RAX and at 0x5000."""
-
-SPIN = "again: inc rbx; jmp again"
-
 STOP_WHEN_TOLD = "again: inc rax; mov rdx, 0x6000; mov cl, [rdx]; test cl, cl; jz again; hlt"
-
-
-def moves(vm, seconds=5):
-    """Does the counter at 0x5000 go on?"""
-    before, deadline = vm.memory.read_u64(0x5000), time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if vm.memory.read_u64(0x5000) != before:
-            return True
-        time.sleep(0.01)
-    return False
-
-
-@pytest.fixture
-def counting(new_vm):
-    """Start a machine of two vCPUs, the first of which counts."""
-    vm = new_vm("2M", vcpus=2)
-    vm.load(COUNT, at=0x1000)
-    vm.load(SPIN, at=0x2000, vcpu=1)
-    vm.start()
-    assert moves(vm)
-    return vm
 
 
 def test_a_client_finds_the_guest_held_and_lets_it_go_on_by_detaching(counting, connect):
@@ -189,7 +164,7 @@ def test_a_run_in_the_foreground_waits_in_place_and_goes_on(new_vm, connect):
             time.sleep(0.2)
             assert ended == []
             client.ask("D")
-            thread.join(10)
+            thread.join(PATIENCE)
     assert isinstance(ended[0], bj.Hlt)
 
 
@@ -214,7 +189,7 @@ def test_with_wait_the_program_runs_the_guest_and_gdb_lets_it(new_vm, connect):
     thread.start()
     server = vm.gdbserver(port, wait=True)
     assert server.connected
-    assert isinstance(vm.run(timeout=20), bj.Hlt)
+    assert isinstance(vm.run(timeout=PATIENCE), bj.Hlt)
     assert vm.cpu.regs.rax == 7
     thread.join()
     assert heard[0].startswith("T05")
@@ -237,8 +212,7 @@ def test_a_handler_of_pythons_runs_while_gdb_is_attached(new_vm, connect):
     with vm.gdbserver() as server, connect(server) as client:
         client.ask("?")
         client.send("vCont;c")
-        while len(seen) < 5:
-            time.sleep(0.01)
+        until(lambda: len(seen) >= 5)
         assert client.interrupt().startswith("T02")
 
 
@@ -247,10 +221,7 @@ def test_kill_ends_the_run_and_the_next_client_may_begin_anew(counting, connect)
         with connect(server) as client:
             client.ask("?")
             client.send("k")
-        deadline = time.monotonic() + 10
-        while counting.state == "running" and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert counting.state == "paused"
+        until(lambda: counting.state == "paused")
         with connect(server) as client:
             client.ask("?")
             client.send("vCont;c")

@@ -19,7 +19,7 @@ def test_a_vm_shows_where_it_is_what_comes_next_its_memory_and_who_answers(vm, s
     def door(exit):
         pass
 
-    vm.run(timeout=5, max_exits=1)
+    vm.run(timeout=60, max_exits=1)
     text = seen(vm)
     for part in ("paused", "1 vCPU, 1 MiB", "64-bit, ring 0, paging", "f4hlt", "RAM 1 MiB", "<lambda>0xfee00000"):
         assert part in text
@@ -65,7 +65,7 @@ def test_a_vm_may_be_shown_from_a_handler(vm, seen):
     vm.load(DOOR, mode="real")
     told = []
     vm.on_port(0x10, lambda _: told.append(seen(vm)))
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert "running" in told[0] and "real mode" in told[0] and "f4hlt" in told[0]
 
 
@@ -110,7 +110,7 @@ def test_the_quirks_show_every_answer(seen):
 def test_registers_that_changed_in_the_last_run_are_marked(vm):
     vm.load(DOOR, mode="real")
     assert "changed in the last run" not in vm.cpu.regs._repr_html_()
-    vm.run(timeout=5, max_exits=1)
+    vm.run(timeout=60, max_exits=1)
     marked = re.findall(r'class="changed" title="was (0x[0-9a-f]+)"> *(\w+)', vm.cpu.regs._repr_html_())
     assert ("0x0", "rax") in marked and ("0x1000", "rip") in marked and "rbx" not in dict(marked).values()
 
@@ -136,7 +136,7 @@ def seen_words(text):
 def test_statistics_show_where_the_time_went(vm, seen):
     vm.load(DOOR, mode="real")
     vm.on_port(0x10, lambda _: None)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     text = seen(vm.stats)
     assert "2 exits" in text and "guest" in text and "Python handlers" in text and "PortOut1" in text
 
@@ -187,10 +187,10 @@ def test_a_debuggers_things_are_shown(vm, seen, tmp_path):
     point = vm.breakpoint(vm.cpu.regs.rip + 1, when=bj.reg.rax < 2)
     watch = vm.watch(0x8000, 4, access="rw")
     with vm.trace(branch=True) as branches:
-        vm.run(timeout=5)
+        vm.run(timeout=60)
         assert "Breakpoint" in seen(point) and "on" in seen(point) and "1 hit" in seen(point) and "rax" in seen(point)
         point.remove()
-        vm.run(timeout=5, max_exits=20)
+        vm.run(timeout=60, max_exits=20)
     assert "removed or off" in seen(point) and watch.mechanism in seen(watch)
     assert "0x8000 physical, 4 bytes" in seen(watch) and "reads, writes" in seen(watch)
     shown = seen(branches.coverage())  # which takes the records

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from tests.waiting import PATIENCE
 
 jupyter_client = pytest.importorskip("jupyter_client")
 
@@ -14,7 +15,7 @@ def kernel():
     manager.start_kernel()
     client = manager.blocking_client()
     client.start_channels()
-    client.wait_for_ready(timeout=60)
+    client.wait_for_ready(timeout=PATIENCE)
 
     def run(code, interrupt_after=None):
         outputs = []
@@ -24,20 +25,28 @@ def kernel():
             outputs.append(content.get("text", content.get("ename", "")))
 
         if interrupt_after is None:
-            client.execute_interactive(code, timeout=30, output_hook=collect)
+            client.execute_interactive(code, timeout=PATIENCE, output_hook=collect)
         else:
             sent = client.execute(code, stop_on_error=False)  # else the next cell may be thrown away
+            begun = "execute_input", sent
+            while begun != said(client.get_iopub_msg(timeout=PATIENCE)):
+                pass
             time.sleep(interrupt_after)
             manager.interrupt_kernel()
-            reply = client.get_shell_msg(timeout=10)
+            reply = client.get_shell_msg(timeout=PATIENCE)
             while reply["parent_header"].get("msg_id") != sent:
-                reply = client.get_shell_msg(timeout=10)
+                reply = client.get_shell_msg(timeout=PATIENCE)
             outputs.append(reply["content"].get("ename", ""))
         return "".join(outputs)
 
     yield run
     client.stop_channels()
     manager.shutdown_kernel(now=True)
+
+
+def said(message):
+    """Return what a message of the kernel's is, and what it is about."""
+    return message["msg_type"], message["parent_header"].get("msg_id")
 
 
 SETUP = """

@@ -105,7 +105,7 @@ def test_the_guest_and_a_view_see_each_other(vm):
     view = np.asarray(vm.memory.view(0x8000, 16, writable=True)).view("<u4")
     view[0] = 41
     vm.load("mov eax, [0x8000]; inc eax; mov [0x8004], eax; hlt")
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert view[1] == 42
     del view
 
@@ -150,7 +150,7 @@ def test_the_guest_runs_across_regions_that_touch(vm):
     vm.cpu.regs.rip = 0xF_FFFF
     seen = []
     vm.on_port(0x10, lambda exit: seen.append(exit.data))
-    assert (vm.run(timeout=5), seen) == (bj.Hlt(), [42])
+    assert (vm.run(timeout=60), seen) == (bj.Hlt(), [42])
 
 
 @pytest.mark.parametrize("at", [2**32, 2**40, 2**52 - 0x1000])
@@ -172,7 +172,7 @@ def test_code_in_64_bits_reaches_memory_far_away(vm, mode):
     vm.memory.add(2**38, 0x1000)
     vm.load(f"mov rbx, {2**38}; mov dword ptr [rbx], 42; out 0x10, al", mode=mode)
     vm.on_port(0x10, lambda exit: bj.STOP)
-    assert isinstance(vm.run(timeout=5), bj.PortOut)
+    assert isinstance(vm.run(timeout=60), bj.PortOut)
     assert vm.memory.read_u32(2**38) == 42
 
 
@@ -185,7 +185,7 @@ def test_memory_that_nobody_touches_costs_nothing(new_vm):
     vm = new_vm("8G")
     vm.memory.write_u8(7 << 30, 1)
     vm.load("mov byte ptr [0x12345678], 1; hlt")
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert resident() - before < 64 << 20
 
 
@@ -202,7 +202,7 @@ def test_a_write_to_rom_is_dropped_and_reported(vm):
     vm.on_mmio(0x20_0000, writes.append, size=0x1000, access="w")
     vm.load("mov byte ptr [0x200000], 0x99; mov al, [0x200000]; hlt")
     assert rom.kind == "ROM"
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert writes == [bj.MmioWrite(0x20_0000, 1, 0x99)]
     assert (vm.cpu.regs.rax & 0xFF, vm.memory.read_u16(0x20_0000)) == (0x11, 0x2211)
     vm.memory.write_u8(0x20_0000, 0x33)
@@ -212,7 +212,7 @@ def test_a_write_to_rom_is_dropped_and_reported(vm):
 def test_a_write_to_rom_without_a_handler_is_dropped(vm):
     vm.memory.add(0x20_0000, 0x1000, rom=True)
     vm.load("mov byte ptr [0x200000], 0x99; hlt")
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert vm.memory.read_u8(0x20_0000) == 0
 
 
@@ -288,15 +288,15 @@ def test_a_machine_without_memory_gets_it_piece_by_piece(new_vm):
     assert vm.memory.regions == []
     vm.memory.add(0x40_0000, 0x10_0000)
     vm.load(b"\xf4", mode="long", at=0x40_0000)
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
 
 
 def test_memory_can_be_added_after_the_guest_has_run(vm):
     vm.load("mov byte ptr [0x200000], 7; hlt")
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     vm.memory.add(0x20_0000, 0x1000)
     vm.cpu.regs.rip = 0x1000
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert vm.memory.read_u8(0x20_0000) == 7
 
 

@@ -18,7 +18,7 @@ AT = 0x20_0000
 def write_and_halt(vm, value, at=AT, mode="long"):
     vm.load(f"mov rax, {at}; mov byte ptr [rax], {value}; out 0x10, al", mode=mode)
     vm.on_port(0x10, lambda exit: bj.STOP)
-    assert isinstance(vm.run(timeout=5), bj.PortOut)
+    assert isinstance(vm.run(timeout=60), bj.PortOut)
 
 
 @pytest.mark.parametrize("mode", ["long", "user"])
@@ -33,12 +33,12 @@ def test_the_guest_sees_a_removed_region_as_a_hole_and_an_added_one_as_memory(vm
     assert [region.start for region in vm.memory.regions] == [0]
     vm.on_mmio(AT, seen.append, size=0x1000)
     vm.cpu.regs.rip = 0x1000
-    assert isinstance(vm.run(timeout=5), bj.PortOut)
+    assert isinstance(vm.run(timeout=60), bj.PortOut)
     assert seen == [bj.MmioWrite(AT, 1, 7)]
     vm.memory.add(AT, 0x1000)
     assert vm.memory.read_u8(AT) == 0
     vm.cpu.regs.rip = 0x1000
-    assert isinstance(vm.run(timeout=5), bj.PortOut)
+    assert isinstance(vm.run(timeout=60), bj.PortOut)
     assert (len(seen), vm.memory.read_u8(AT), vm.cpu.regs.rip) == (1, 7, start)
 
 
@@ -69,7 +69,7 @@ def test_no_region_is_removed_from_inside_a_handler(vm):
 
     vm.on_port(0x10, handler)
     vm.load("out 0x10, al; hlt")
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert "from inside a handler" in str(refused[0])
     assert vm.memory.remove(AT).start == AT
 
@@ -242,7 +242,7 @@ def test_a_file_can_be_rom(vm, image):
     writes = []
     vm.on_mmio(AT, writes.append, size=0x2000, access="w")
     vm.load("mov byte ptr [0x200001], 0x99; mov al, [0x200001]; hlt")
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert writes == [bj.MmioWrite(AT + 1, 1, 0x99)]
     assert vm.cpu.regs.rax & 0xFF == 1
 

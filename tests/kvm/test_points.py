@@ -20,28 +20,28 @@ def looping(vm):
 
 def test_a_breakpoint_whose_handle_nobody_kept_is_found_by_its_hit_and_can_be_removed(looping):
     looping.breakpoint(INC)
-    hit = looping.run(timeout=5)
+    hit = looping.run(timeout=60)
     found = looping.breakpoints[hit.id]
     assert (found.id, found.address, found.hits, found.enabled) == (hit.id, INC, 1, True)
     found.remove()
     assert looping.breakpoints == {}
-    assert isinstance(looping.run(timeout=5), bj.PortOut)
+    assert isinstance(looping.run(timeout=60), bj.PortOut)
 
 
 def test_a_watchpoint_whose_handle_nobody_kept_is_found_by_its_hit_and_can_be_removed(looping):
     looping.watch(0x8000, access="w")
-    hit = looping.run(timeout=5)
+    hit = looping.run(timeout=60)
     found = looping.watchpoints[hit.id]
     assert (found.id, found.address, found.size, found.hits) == (hit.id, 0x8000, 8, 1)
     found.remove()
     assert looping.watchpoints == {}
-    assert isinstance(looping.run(timeout=5), bj.PortOut)
+    assert isinstance(looping.run(timeout=60), bj.PortOut)
 
 
 def test_both_have_the_handlers_that_they_were_given_and_their_time(looping):
     seen = []
     points = [looping.breakpoint(NOP, seen.append), looping.watch(0x8000, 8, seen.append)]
-    looping.run(timeout=5)
+    looping.run(timeout=60)
     for point in [*points, *looping.breakpoints.values(), *looping.watchpoints.values()]:
         assert (point.function, point.hits) == (points[0].function, 1)
         assert point.seconds > 0
@@ -82,10 +82,10 @@ def test_both_show_their_number_place_and_state_in_one_style(looping):
 
 def test_an_action_in_the_place_of_a_handler_is_what_every_hit_comes_to(looping):
     looping.breakpoint(INC, bj.STOP)
-    assert isinstance(looping.run(timeout=5), bj.BreakpointHit)
+    assert isinstance(looping.run(timeout=60), bj.BreakpointHit)
     looping.breakpoints[1].remove()
     looping.watch(0x8000, 8, bj.STOP)
-    assert isinstance(looping.run(timeout=5), bj.WatchpointHit)
+    assert isinstance(looping.run(timeout=60), bj.WatchpointHit)
 
 
 def test_a_symbol_is_watched_at_its_linear_address(specimen):

@@ -16,14 +16,14 @@ def quick(exit):
 def profiled(vm):
     vm.load("out 0x10, al; in al, 0x11; in al, 0x11; out 0x10, al; hlt")
     handles = vm.on_port(0x10, slow), vm.on_port(range(0x11, 0x13), quick)
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     return handles
 
 
 def test_each_handler_has_its_calls_and_its_time(vm):
     one, two = profiled(vm)
     assert (one.hits, two.hits) == (2, 2)
-    assert 0.04 <= one.seconds < 1 and 0 < two.seconds < 0.02
+    assert one.seconds >= 0.04 and one.seconds > two.seconds > 0
     profile = vm.profile()
     assert [(part.subject, part.name, part.hits) for part in profile.handlers] == [
         ("port 0x10", "slow", 2),
@@ -39,10 +39,10 @@ def test_two_profiles_have_a_difference(vm):
     profiled(vm)
     before = vm.profile()
     vm.cpu.regs.rip = 0x1000
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     after = vm.profile() - before
     assert [part.hits for part in after.handlers] == [2, 2]
-    assert 0.04 <= after.handlers[0].seconds < 1
+    assert after.handlers[0].seconds >= 0.04
     assert after.stats.exits == {"PortIn": 2, "PortOut": 2, "Hlt": 1}
 
 

@@ -36,14 +36,14 @@ def test_the_guest_sees_every_register_that_was_set(vm):
     code = "; ".join(f"mov [0x8000 + {n * 8}], {name}" for n, name in enumerate(GENERAL))
     vm.load(f"{code}; hlt")
     vm.cpu.regs.update(**{name: 0x1111_0000_0000_0000 + n for n, name in enumerate(GENERAL)})
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     seen = [vm.memory.read_u64(0x8000 + n * 8) for n in range(len(GENERAL))]
     assert seen == [0x1111_0000_0000_0000 + n for n in range(len(GENERAL))]
 
 
 def test_python_sees_every_register_that_the_guest_set(vm):
     vm.load("; ".join(f"mov {name}, {n + 1}" for n, name in enumerate(GENERAL)) + "; hlt")
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert {name: vm.cpu.regs.as_dict()[name] for name in GENERAL} == {name: n + 1 for n, name in enumerate(GENERAL)}
 
 
@@ -83,7 +83,7 @@ def test_write_takes_exactly_eighteen_values(vm):
         vm.cpu.regs.write([0] * 17)
 
 
-def test_augmented_assignment_works(vm):
+def test_a_register_may_be_added_to_in_place(vm):
     vm.cpu.regs.rax = 41
     vm.cpu.regs.rax += 1
     assert vm.cpu.regs.rax == 42
@@ -92,7 +92,7 @@ def test_augmented_assignment_works(vm):
 def test_the_instruction_pointer_is_where_the_guest_stopped(vm):
     vm.load("nop; nop; hlt", at=0x3000)
     assert vm.cpu.regs.rip == 0x3000
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert vm.cpu.regs.rip == 0x3003
 
 
@@ -108,13 +108,13 @@ def test_control_registers_can_be_written(vm):
     vm.cpu.cr2 = 0x1234_5000
     vm.cpu.cr8 = 3
     vm.cpu.cr4 |= 1 << 7  # PGE
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert (vm.cpu.cr2, vm.cpu.cr8, vm.cpu.cr4 >> 7 & 1) == (0x1234_5000, 3, 1)
 
 
 def test_the_guest_and_python_share_cr2_and_cr3(vm):
     vm.load("mov rax, cr3; mov rbx, 0x7000; mov cr2, rbx; hlt")
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert vm.cpu.regs.rax == vm.cpu.cr3
     assert vm.cpu.cr2 == 0x7000
 
@@ -132,7 +132,7 @@ def test_a_segment_can_be_replaced(vm):
     vm.memory.write_u8(0x5010, 42)
     vm.cpu.ds = bj.Segment(base=0x5000, limit=0xFFFF, selector=0x500, type=3)
     assert vm.cpu.ds == bj.Segment(base=0x5000, limit=0xFFFF, selector=0x500, type=3)
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert vm.cpu.regs.rax & 0xFF == 42
 
 
@@ -141,7 +141,7 @@ def test_fs_base_is_what_the_guest_adds(vm):
     vm.memory.write_u64(0x9008, 42)
     fs = vm.cpu.fs
     vm.cpu.fs = bj.Segment(base=0x9000, limit=fs.limit, selector=fs.selector, type=fs.type, g=True, db=True)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert vm.cpu.regs.rax == 42
 
 
@@ -163,7 +163,7 @@ def test_model_specific_registers_go_by_name_and_by_number(vm, name):
 def test_the_guest_and_python_share_msrs(vm):
     vm.load("mov ecx, 0xc0000102; rdmsr; mov esi, eax; mov eax, 0x5000; xor edx, edx; wrmsr; hlt")
     vm.cpu.msr["KERNEL_GS_BASE"] = 0x4000
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert (vm.cpu.regs.rsi, vm.cpu.msr["KERNEL_GS_BASE"]) == (0x4000, 0x5000)
 
 
@@ -195,17 +195,17 @@ def test_a_value_that_an_msr_refuses_is_a_value_error(vm):
     vm.load(b"\xf4")
     with pytest.raises(ValueError, match="LSTAR"):
         vm.cpu.msr["LSTAR"] = 0x8000_0000_0000_0000  # not canonical
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
 
 
 def test_control_registers_that_contradict_each_other_are_refused_and_the_vm_goes_on(vm):
     vm.load(b"\xf4", mode="real")
     vm.cpu.efer = 0x400  # long mode without paging
     with pytest.raises(bj.RegisterError):
-        vm.run(timeout=5)
+        vm.run(timeout=60)
     assert vm.cpu.efer == 0
     vm.load(b"\xf4", mode="long")
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
 
 
 def test_a_descriptor_table_register_is_a_named_pair(vm):

@@ -38,14 +38,14 @@ def test_the_guest_sees_a_bit_that_was_set(vm):
     vm.load("mov rax, cr0; hlt")
     vm.cpu.cr0.wp = True
     vm.cpu.cr0.ts = True
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert bj.bits.CR0(vm.cpu.regs.rax).wp
     assert bj.bits.CR0(vm.cpu.regs.rax).ts
 
 
 def test_flags_have_names(vm):
     vm.load("stc; xor eax, eax; hlt", mode="long")
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert (vm.cpu.rflags.zf, vm.cpu.rflags.cf, vm.cpu.rflags.iopl) == (True, False, 0)
     vm.cpu.rflags.iopl = 3
     vm.cpu.rflags.cf = True
@@ -62,7 +62,7 @@ def test_flags_that_are_set_in_a_handler_reach_the_guest(vm):
     def door(exit):
         vm.cpu.rflags.cf = True
 
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert vm.cpu.regs.bl == 1
 
 
@@ -123,15 +123,15 @@ def test_what_kvm_refuses_is_said_to_be_dropped(vm):
     vm.load("hlt")
     vm.cpu.cr4.pae = False
     with pytest.raises(bj.RegisterError, match=r"has been dropped: load\(\) again, or set"):
-        vm.run(timeout=5)
+        vm.run(timeout=60)
     vm.load("hlt")
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
 
 
 def test_a_guest_of_ring_0_sees_the_debug_registers(vm):
     vm.load("mov rax, dr0; mov rbx, 0x7000; mov dr1, rbx; hlt")
     vm.cpu.dr0 = 0x1234_5000
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert (vm.cpu.regs.rax, vm.cpu.dr1) == (0x1234_5000, 0x7000)
 
 

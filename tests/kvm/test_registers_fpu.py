@@ -30,7 +30,7 @@ def avx512():
 
 def run(vm, code):
     vm.load(f"{code}; out 0x10, al", mode="user")
-    assert vm.run(timeout=5, max_exits=1) == bj.PortOut(0x10, 1, 0)
+    assert vm.run(timeout=60, max_exits=1) == bj.PortOut(0x10, 1, 0)
 
 
 def test_python_sees_a_vector_that_the_guest_made(vm):
@@ -54,7 +54,7 @@ def test_a_handler_sees_and_sets_vectors(vm):
         assert vm.cpu.fpu.xmm[2] == 7
         vm.cpu.fpu.xmm[2] = PATTERN
 
-    vm.run(timeout=5, max_exits=2)
+    vm.run(timeout=60, max_exits=2)
     assert int.from_bytes(vm.memory[0x8010:0x8020], "little") == PATTERN
 
 

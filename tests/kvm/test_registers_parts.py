@@ -44,7 +44,7 @@ def test_ah_is_the_second_byte(vm):
 def test_a_part_and_the_guest_agree(vm):
     vm.load("mov ecx, eax; mov bl, ah; mov r8w, si; hlt")
     vm.cpu.regs.update(rax=WHOLE, rcx=WHOLE, rbx=0, r8=0, rsi=WHOLE)
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert (vm.cpu.regs.rcx, vm.cpu.regs.bl, vm.cpu.regs.r8w) == (0x5566_7788, 0x77, 0x7788)
 
 
@@ -58,18 +58,18 @@ def test_a_value_that_a_part_cannot_hold_is_refused(vm):
 
 def test_what_a_run_has_changed_is_known(vm):
     vm.load("mov eax, 42; nop; hlt")
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     changed = vm.cpu.regs.changed()
     assert changed == {"rax": (0, 42), "rip": (0x1000, 0x1007)}
     vm.load("hlt")
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert vm.cpu.regs.changed() == {"rip": (0x1000, 0x1001)}
 
 
 def test_repr_marks_what_a_run_has_changed(vm):
     vm.load("mov ebx, 42; hlt")
     assert "*" not in repr(vm.cpu.regs)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert "rbx*000000000000002a" in repr(vm.cpu.regs)
     assert "rcx 0000" in repr(vm.cpu.regs)
 
@@ -78,7 +78,7 @@ def test_changes_are_unknown_before_the_first_run_and_kept_from_the_first_questi
     vm.load("mov eax, 1; hlt; mov eax, 2; hlt; mov eax, 3; hlt")
     assert vm.cpu.regs.changed() is None
     for n in range(3):
-        vm.run(timeout=5)
+        vm.run(timeout=60)
         if n != 1:  # nobody looks after the second
             assert vm.cpu.regs.changed()["rax"] == (n, n + 1)
 
@@ -87,7 +87,7 @@ def test_asking_for_changes_in_a_handler_tells_those_since_the_run_began(vm):
     vm.load("mov eax, 5; out 0x10, al; mov eax, 6; hlt")
     seen = []
     vm.on_port(0x10, lambda exit: seen.append(vm.cpu.regs.changed()["rax"]))
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert seen == [(0, 5)]
     assert vm.cpu.regs.changed()["rax"] == (0, 6)
 

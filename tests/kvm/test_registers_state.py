@@ -3,7 +3,6 @@
 import contextlib
 import pickle
 import random
-import time
 
 import pytest
 
@@ -23,7 +22,7 @@ turn:
 
 def result(vm):
     """Run to the end."""
-    while (stop := vm.run(timeout=5, max_exits=1)).port != 0x11:
+    while (stop := vm.run(timeout=60, max_exits=1)).port != 0x11:
         pass
     assert isinstance(stop, bj.PortOut)
     regs = vm.cpu.regs
@@ -33,7 +32,7 @@ def result(vm):
 def half_way(vm):
     vm.load(COMPUTE, mode="user")
     for _ in range(4):
-        vm.run(timeout=5, max_exits=1)
+        vm.run(timeout=60, max_exits=1)
     assert vm.cpu.regs.ecx == 5
     return vm.cpu.state()
 
@@ -198,7 +197,7 @@ def test_a_state_is_seen_but_not_put_back_in_a_handler(vm):
         vm.cpu.restore(states[0])
 
     with pytest.raises(bj.RunningError, match=r"restore\(\) from inside a handler"):
-        vm.run(timeout=5)
+        vm.run(timeout=60)
     assert states[0]["regs.rcx"] == 8
 
 

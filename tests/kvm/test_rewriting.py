@@ -14,7 +14,7 @@ def test_a_handler_sees_the_registers_of_the_guest(vm):
     vm.load("mov rbx, 0x1234; mov rsi, 0x5678; out 0x10, al; hlt")
     seen = []
     vm.on_port(0x10, lambda exit: seen.append((vm.cpu.regs.rbx, vm.cpu.regs.rsi)))
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert seen == [(0x1234, 0x5678)]
 
 
@@ -25,7 +25,7 @@ def test_a_handler_changes_registers(vm):
     def change(exit):
         vm.cpu.regs.rbx = 42
 
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert vm.memory.read_u64(0x8000) == 42
 
 
@@ -94,7 +94,7 @@ def test_a_handler_that_rewrites_rip_sends_the_guest_there_and_a_read_still_gets
     vm.on_port(0x10, jump)
     vm.on_mmio(0x4000_0000, jump, size=8)
     vm.on_port(range(0x11, 0x13), lambda exit: bj.STOP)
-    assert vm.run(timeout=5).port == 0x12
+    assert vm.run(timeout=60).port == 0x12
     assert (vm.cpu.regs.rsi, vm.cpu.regs.rbx) == (7, 0)
     if data is not None:
         assert vm.cpu.regs.rax & 0xFF == data
@@ -110,7 +110,7 @@ def test_a_handler_that_skips_the_next_instruction(vm, mode):
         vm.cpu.regs.rip = 0x1000 + length + 3
 
     vm.on_port(0x11, lambda exit: bj.STOP)
-    assert vm.run(timeout=5) == bj.PortOut(0x11, 1, 2)
+    assert vm.run(timeout=60) == bj.PortOut(0x11, 1, 2)
 
 
 def test_a_handler_of_an_in_may_set_other_registers_and_the_value_goes_to_rax(vm):
@@ -122,7 +122,7 @@ def test_a_handler_of_an_in_may_set_other_registers_and_the_value_goes_to_rax(vm
         vm.cpu.regs.rax = 0x1111
         return 0x42
 
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert (vm.cpu.regs.rax, vm.cpu.regs.rbx) == (0x1142, 5)
 
 
@@ -136,7 +136,7 @@ def test_a_handler_of_an_mmio_read_may_set_other_registers(vm, mode):
 
     vm.on_mmio(0x4000_0000, both, size=4)
     vm.on_port(0x11, lambda exit: bj.STOP)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert (vm.cpu.regs.rax, vm.cpu.regs.rbx) == (0x42, 5)
 
 
@@ -148,7 +148,7 @@ def test_a_handler_sets_flags_that_the_guest_branches_on(vm, access):
     def set_zero(exit):
         vm.cpu.regs.rflags |= 1 << 6
 
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert vm.cpu.regs.rbx == 7
 
 
@@ -162,7 +162,7 @@ def test_a_handler_changes_the_instruction_pointer_of_a_halted_guest_and_skips(v
         vm.cpu.regs.rip = 0x1002
         return bj.SKIP
 
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert (on.hits, vm.cpu.regs.rbx) == (2, 7)
 
 
@@ -176,7 +176,7 @@ def test_a_handler_changes_cr3_and_the_guest_runs_on_with_it(vm):
         vm.cpu.cr3 = 0x20000
         vm.cpu.cr2 = 0x777
 
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert (vm.cpu.regs.rax, vm.cpu.regs.rbx) == (0x20000, 0x777)
 
 
@@ -188,7 +188,7 @@ def test_a_handler_reads_and_writes_msrs(vm):
         vm.cpu.regs.rbx = 9
         vm.cpu.msr["KERNEL_GS_BASE"] = vm.cpu.msr["KERNEL_GS_BASE"] + 0x5000
 
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert (vm.cpu.regs.rax, vm.cpu.regs.rbx) == (0x5000, 9)
 
 
@@ -200,7 +200,7 @@ def test_a_handler_loads_new_code_and_sends_the_guest_there(vm):
         vm.memory.write(0x5000, bj.asm("mov ebx, 2; hlt", at=0x5000))
         vm.cpu.regs.rip = 0x5000
 
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert vm.cpu.regs.rbx == 2
 
 
@@ -213,7 +213,7 @@ def test_load_in_a_handler_sends_the_guest_to_the_new_code(vm, mode, access):
     def replace(exit):
         vm.load("mov bl, 2; hlt", mode=mode, at=0x5000)
 
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
     assert vm.cpu.regs.bl == 2
 
 
@@ -224,9 +224,9 @@ def test_registers_that_contradict_each_other_come_out_of_run_and_the_vm_goes_on
         vm.cpu.cr4.pae = False
 
     with vm.on_port(0x10, break_it), pytest.raises(bj.RegisterError):
-        vm.run(timeout=5)
+        vm.run(timeout=60)
     assert vm.cpu.cr4.pae
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
 
 
 def test_registers_may_be_set_in_every_part_of_a_wide_read(vm):
@@ -238,7 +238,7 @@ def test_registers_may_be_set_in_every_part_of_a_wide_read(vm):
         vm.cpu.regs.rbx += 1
         return 0x1111 if exit.address & 8 else 0x2222
 
-    assert isinstance(vm.run(timeout=5), bj.PortOut)
+    assert isinstance(vm.run(timeout=60), bj.PortOut)
     assert (vm.memory.read_u64(0x8000), vm.memory.read_u64(0x8008)) == (0x2222, 0x1111)
     assert (vm.cpu.regs.rbx, part.hits) == (2, 2)
 
@@ -255,7 +255,7 @@ def test_registers_may_be_set_in_every_element_of_a_string(vm, mode, count):
         vm.cpu.regs.rbx = vm.cpu.regs.rbx + 1
         return next(data)
 
-    assert isinstance(vm.run(timeout=5), bj.PortOut)
+    assert isinstance(vm.run(timeout=60), bj.PortOut)
     assert vm.memory.read(0x8000, count) == bytes(range(1, count + 1))
     assert (element.hits, vm.cpu.regs.rcx & 0xFFFF) == (count, 0)
     assert vm.cpu.regs.rbx == count

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE, until
 
 import belljar as bj
 from belljar import guest
 
-PATIENCE = 40
 README = Path(__file__).resolve().parents[2] / "guests" / "specimen" / "README.md"
 DEADLY = {
     "write_null": (14, 0x6, 0),
@@ -48,15 +48,6 @@ def vm(boot):
     vm.console.read_until("line 1 at tick", timeout=PATIENCE)
     until(lambda: by_name(vm)["rogue"].syscalls)
     return vm
-
-
-def until(condition, what="it never came"):
-    """Wait for a condition; return what it gave."""
-    end = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < end, what
-        time.sleep(0.002)
-    return value
 
 
 def word(vm, name):
@@ -250,7 +241,7 @@ def test_ticks_are_real_time(boot):
     begin = time.monotonic()
     vm.start()
     until(lambda: word(vm, "ticks") >= 50)
-    assert 0.45 < time.monotonic() - begin < 5
+    assert 0.45 < time.monotonic() - begin < 30  # fast ones are wrong, late ones may be this machine
 
 
 def test_it_idles_when_all_sleep(boot):

@@ -1,8 +1,7 @@
 """The specimen's driver of the test card: found or not, by interrupt or by looking, with results that are checked."""
 
-import time
-
 import pytest
+from tests.waiting import until
 
 import belljar as bj
 from belljar import guest
@@ -10,7 +9,6 @@ from belljar import guest
 PAGE = range(0xFEB0_0000, 0xFEB0_1000)
 ID, CONTROL, STATUS, A, B, OPERATION, RESULT, DMA_LOW, DMA_HIGH, DMA_LENGTH = 0, 8, 12, 16, 20, 24, 28, 32, 36, 40
 READY, DONE, ERROR = 1, 2, 4
-PATIENCE = 20
 
 
 class Card:
@@ -72,14 +70,6 @@ def vm():
 
 def word(vm, name):
     return vm.memory.read_u64(vm.symbols[name])
-
-
-def until(condition, what="it never came"):
-    end = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < end, what
-        time.sleep(0.002)
-    return value
 
 
 def result(vm):

@@ -2,13 +2,15 @@
 
 import time
 
+from tests.waiting import until
+
 import belljar as bj
 
 
 def test_exits_are_counted_by_their_class(vm):
     vm.load("out 0x10, al; in al, 0x10; in al, 0x10; mov eax, [0x40000000]; hlt")
     assert vm.stats == bj.Stats({}, vm.stats.guest, 0.0, 0.0, 0)
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert vm.stats.exits == {"PortOut": 1, "PortIn": 2, "MmioRead": 1, "Hlt": 1}
     assert vm.stats.total == 5
 
@@ -16,7 +18,7 @@ def test_exits_are_counted_by_their_class(vm):
 def test_each_vcpu_has_its_own(new_vm):
     vm = new_vm("1M", 2)
     vm.load("out 0x10, al; hlt", vcpu=1)
-    vm.cpus[1].run(timeout=5)
+    vm.cpus[1].run(timeout=60)
     assert [cpu.stats.total for cpu in vm.cpus] == [0, 2]
     assert vm.stats.exits == {"PortOut": 1, "Hlt": 1}
 
@@ -26,17 +28,17 @@ def test_time_goes_where_it_is_spent(vm):
     before = vm.stats
     vm.run(timeout=0.2)
     spent = vm.stats - before
-    assert 0.1 < spent.guest < 1
-    assert spent.native < 0.1
-    assert spent.handlers < 0.1
+    assert spent.guest > 0.1
+    assert spent.native < spent.guest
+    assert spent.handlers == 0
 
 
 def test_time_in_handlers_is_theirs(vm):
     vm.load("out 0x10, al; hlt")
     vm.on_port(0x10, lambda exit: time.sleep(0.1))
-    vm.run(timeout=5)
-    assert 0.09 < vm.stats.handlers < 1
-    assert vm.stats.native < 0.09
+    vm.run(timeout=60)
+    assert vm.stats.handlers >= 0.1
+    assert vm.stats.native < vm.stats.handlers
 
 
 def test_two_moments_have_a_difference(vm):
@@ -50,16 +52,14 @@ def test_two_moments_have_a_difference(vm):
 def test_they_can_be_read_while_the_guest_runs(vm):
     vm.load("l: out 0x10, al; jmp l")
     vm.start()
-    deadline = time.monotonic() + 10
-    while vm.stats.total < 100 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: vm.stats.total >= 100)
     vm.stop()
     assert vm.stats.exits["PortOut"] >= 100
 
 
 def test_a_table_shows_times_and_exits(vm):
     vm.load("out 0x10, al; hlt")
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     text = str(vm.stats)
     assert "guest" in text
     assert "PortOut" in text

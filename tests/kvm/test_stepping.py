@@ -28,8 +28,8 @@ def cpu(vm, request):
 
 def test_a_step_is_one_instruction_and_n_are_n(cpu):
     at = cpu.regs.rip
-    assert cpu.step(timeout=5) == bj.Stepped(at + F)
-    assert cpu.step(2, timeout=5) == bj.Stepped(at + G)
+    assert cpu.step(timeout=60) == bj.Stepped(at + F)
+    assert cpu.step(2, timeout=60) == bj.Stepped(at + G)
     assert (cpu.regs.rip, cpu.regs.rax, cpu.regs.rflags & 0x100) == (at + G, 1, 0)
     with pytest.raises(ValueError, match="at least one"):
         cpu.step(0)
@@ -37,21 +37,21 @@ def test_a_step_is_one_instruction_and_n_are_n(cpu):
 
 def test_a_call_is_stepped_over_as_a_whole(cpu):
     at = cpu.regs.rip
-    assert cpu.step_over(timeout=5) == bj.Stepped(at + 5)
+    assert cpu.step_over(timeout=60) == bj.Stepped(at + 5)
     assert (cpu.regs.rax, cpu.regs.rdx) == (2, 1)
-    assert cpu.step_over(timeout=5) == bj.Stepped(at + END)
+    assert cpu.step_over(timeout=60) == bj.Stepped(at + END)
 
 
 def test_stepping_out_ends_behind_the_call(cpu):
     at = cpu.regs.rip
-    cpu.step(timeout=5)
-    assert cpu.step_out(timeout=5) == bj.Stepped(at + 5)
+    cpu.step(timeout=60)
+    assert cpu.step_out(timeout=60) == bj.Stepped(at + 5)
     assert (cpu.regs.rax, cpu.regs.rdx) == (2, 1)
 
 
 def test_running_until_an_address_leaves_nothing_behind(cpu, vm):
     at = cpu.regs.rip
-    assert cpu.run_until(at + G, timeout=5) == bj.Stepped(at + G)
+    assert cpu.run_until(at + G, timeout=60) == bj.Stepped(at + G)
     assert vm.memory.read(at, 64) == program()
     assert vm.run(0.05) == bj.Timeout()
 
@@ -59,14 +59,14 @@ def test_running_until_an_address_leaves_nothing_behind(cpu, vm):
 def test_a_breakpoint_inside_a_call_that_is_stepped_over_ends_the_step(cpu, vm):
     at = cpu.regs.rip
     with vm.breakpoint(at + G) as point:
-        assert cpu.step_over(timeout=5) == bj.BreakpointHit(point.id, at + G)
-        assert cpu.step(timeout=5) == bj.Stepped(at + G + 3)
+        assert cpu.step_over(timeout=60) == bj.BreakpointHit(point.id, at + G)
+        assert cpu.step(timeout=60) == bj.Stepped(at + G + 3)
 
 
 def test_a_step_that_halts_or_takes_too_long_ends_as_a_run_does(new_vm):
     vm = new_vm("1M")
     vm.load(bytes.fromhex("f4"), mode="long")
-    assert isinstance(vm.cpu.step(timeout=5), bj.Hlt | bj.Stepped)
+    assert isinstance(vm.cpu.step(timeout=60), bj.Hlt | bj.Stepped)
     vm = new_vm("1M")
     vm.load(bytes.fromhex("90 ebfe"), mode="long")
     assert vm.cpu.run_until(0x5000, timeout=0.05) == bj.Timeout()
@@ -76,7 +76,7 @@ def test_a_repeated_instruction_is_stepped_over_as_a_whole(vm):
     vm.load(bytes.fromhex("f3aa 90 ebfe"), mode="long")  # rep stosb
     cpu = vm.cpu
     cpu.regs.rcx, cpu.regs.rdi, at = 100, 0x8000, cpu.regs.rip
-    assert cpu.step_over(timeout=5) == bj.Stepped(at + 2)
+    assert cpu.step_over(timeout=60) == bj.Stepped(at + 2)
     assert (cpu.regs.rcx, cpu.regs.rdi) == (0, 0x8064)
 
 
@@ -84,7 +84,7 @@ def test_a_port_access_is_a_step_after_its_handler(vm):
     vm.load(bytes.fromhex("e610 90 ebfe"), mode="long")
     seen = []
     vm.on_port(0x10, lambda exit: seen.append(exit.data))
-    assert vm.cpu.step(timeout=5) == bj.Stepped(0x1002)
+    assert vm.cpu.step(timeout=60) == bj.Stepped(0x1002)
     assert len(seen) == 1
 
 
@@ -105,12 +105,12 @@ def test_a_handler_of_steps_sees_each_and_goes_on(cpu, vm):
 def test_a_trace_records_each_step(cpu, vm):
     at = cpu.regs.rip
     with vm.trace(exits=bj.Stepped, fields=["address"]) as trace:
-        assert cpu.run_until(at + END, timeout=5) == bj.Stepped(at + END)
+        assert cpu.run_until(at + END, timeout=60) == bj.Stepped(at + END)
         assert [row["address"] - at for row in trace.read()][:4] == [F, F + 3, G, G + 3]
 
 
 def test_what_a_step_leaves_in_kvm_does_not_outlive_it(cpu, vm):
-    cpu.step(3, timeout=5)
+    cpu.step(3, timeout=60)
     assert vm.run(0.05) == bj.Timeout()
     assert cpu.regs.rflags & 0x100 == 0
 

@@ -183,10 +183,10 @@ def test_batches_that_are_kept_do_not_hold_the_guest(counting):
 
     reader = threading.Thread(target=read)
     reader.start()
-    ready.wait(5)
+    assert ready.wait(60)
     assert counting.run(timeout=20) == bj.Hlt()
     trace.remove()
-    reader.join(10)
+    reader.join(60)
     assert not reader.is_alive()
     values = np.concatenate([np.asarray(pa.record_batch(batch)["data"]) for batch in kept])
     assert (values == np.arange(1000) & 0xFF).all()

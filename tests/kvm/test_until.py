@@ -19,22 +19,22 @@ def busy(vm):
 
 def test_until_a_class_of_exits_ends_the_run_after_its_answer(busy):
     busy.on_port(0x11, lambda exit: 0x42)
-    assert busy.run(timeout=5, until=bj.PortIn) == bj.PortIn(0x11, 1)
+    assert busy.run(timeout=60, until=bj.PortIn) == bj.PortIn(0x11, 1)
     assert busy.cpu.regs.rax & 0xFF == 0x42
-    assert busy.run(timeout=5, until=bj.PortIn) == bj.PortIn(0x11, 1)
+    assert busy.run(timeout=60, until=bj.PortIn) == bj.PortIn(0x11, 1)
     assert busy.cpu.regs.rbx == 2
 
 
 def test_until_one_of_several_classes(busy):
-    assert busy.run(timeout=5, until=(bj.Hlt, bj.PortIn)) == bj.PortIn(0x11, 1)
+    assert busy.run(timeout=60, until=(bj.Hlt, bj.PortIn)) == bj.PortIn(0x11, 1)
 
 
-def test_until_any_exit(busy):
-    assert [type(busy.run(timeout=5, until=bj.Exit)) for _ in range(4)] == [bj.PortOut, bj.PortIn] * 2
+def test_a_run_until_any_exit_ends_at_each(busy):
+    assert [type(busy.run(timeout=60, until=bj.Exit)) for _ in range(4)] == [bj.PortOut, bj.PortIn] * 2
 
 
 def test_until_a_function_says_so_after_an_exit(busy):
-    end = busy.run(timeout=5, until=lambda exit: isinstance(exit, bj.PortIn) and busy.cpu.regs.rbx == 10)
+    end = busy.run(timeout=60, until=lambda exit: isinstance(exit, bj.PortIn) and busy.cpu.regs.rbx == 10)
     assert end == bj.PortIn(0x11, 1)
     assert busy.cpu.regs.rbx == 10
 
@@ -49,29 +49,29 @@ def test_until_is_asked_with_none_where_the_guest_makes_no_exits(vm):
 
 def test_what_until_raises_comes_out_of_run(busy):
     with pytest.raises(ZeroDivisionError):
-        busy.run(timeout=5, until=lambda exit: 1 / 0)
-    assert busy.run(timeout=5, until=bj.PortIn) == bj.PortIn(0x11, 1)
+        busy.run(timeout=60, until=lambda exit: 1 / 0)
+    assert busy.run(timeout=60, until=bj.PortIn) == bj.PortIn(0x11, 1)
 
 
 @pytest.mark.parametrize("until", [5, "PortIn", (bj.PortIn, 5), int, bj.Timeout])
 def test_until_is_nothing_else(busy, until):
     with pytest.raises(TypeError, match=r"until|on_exit|Timeout"):
-        busy.run(timeout=5, until=until)
+        busy.run(timeout=60, until=until)
 
 
 def test_one_vcpu_runs_until_too(new_vm):
     vm = new_vm("1M", 2)
     vm.load(LOOP, vcpu=1)
-    assert vm.cpus[1].run(timeout=5, until=bj.PortIn) == bj.PortIn(0x11, 1, vcpu=1)
+    assert vm.cpus[1].run(timeout=60, until=bj.PortIn) == bj.PortIn(0x11, 1, vcpu=1)
 
 
 def test_exits_are_iterated_up_to_the_one_that_ends_the_run(vm):
     vm.load("out 0x10, al; mov eax, [0x40000000]; hlt")
-    assert list(vm.exits(timeout=5)) == [bj.PortOut(0x10, 1, 0), bj.MmioRead(0x4000_0000, 4), bj.Hlt()]
+    assert list(vm.exits(timeout=60)) == [bj.PortOut(0x10, 1, 0), bj.MmioRead(0x4000_0000, 4), bj.Hlt()]
 
 
 def test_the_guest_is_stopped_in_the_body_of_the_iteration(busy):
-    for n, exit in enumerate(busy.exits(bj.PortIn, timeout=5), 1):
+    for n, exit in enumerate(busy.exits(bj.PortIn, timeout=60), 1):
         assert isinstance(exit, bj.PortIn)
         assert busy.cpu.regs.rbx == n
         busy.cpu.regs.rcx = n
@@ -82,7 +82,7 @@ def test_the_guest_is_stopped_in_the_body_of_the_iteration(busy):
 
 def test_exits_of_some_classes_go_on_after_a_halt_that_was_asked_for(vm):
     vm.load("mov ecx, 3; l: hlt; loop l; int3", mode="real")
-    halts = [exit for exit, _ in zip(vm.exits(bj.Hlt, timeout=5), range(3), strict=False)]
+    halts = [exit for exit, _ in zip(vm.exits(bj.Hlt, timeout=60), range(3), strict=False)]
     assert halts == [bj.Hlt()] * 3
 
 
@@ -101,10 +101,7 @@ def test_a_run_can_be_awaited_beside_others(new_vm):
         machines = [new_vm("1M") for _ in range(8)]
         for vm in machines:
             vm.load("mov ecx, 100000; l: dec ecx; jnz l; hlt", mode="long")
-        begun = time.monotonic()
-        ends = await asyncio.gather(*(vm.run_async(timeout=20) for vm in machines))
-        assert time.monotonic() - begun < 20
-        return ends
+        return await asyncio.gather(*(vm.run_async(timeout=60) for vm in machines))
 
     assert asyncio.run(main()) == [bj.Hlt()] * 8
 
@@ -112,13 +109,20 @@ def test_a_run_can_be_awaited_beside_others(new_vm):
 def test_what_a_handler_raises_comes_out_of_the_await(busy):
     busy.on_port(0x10, lambda exit: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(busy.run_async(timeout=5))
+        asyncio.run(busy.run_async(timeout=60))
+
+
+async def running(vm):
+    """Wait until a machine runs."""
+    async with asyncio.timeout(60):
+        while vm.state != "running":
+            await asyncio.sleep(0.001)
 
 
 def test_a_cancelled_run_stops_and_can_go_on(busy):
     async def main():
         task = asyncio.create_task(busy.run_async())
-        await asyncio.sleep(0.05)
+        await running(busy)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -126,7 +130,7 @@ def test_a_cancelled_run_stops_and_can_go_on(busy):
 
     before = asyncio.run(main())
     assert busy.state == "paused"
-    assert busy.run(timeout=5, until=bj.PortIn) == bj.PortIn(0x11, 1)
+    assert busy.run(timeout=60, until=bj.PortIn) == bj.PortIn(0x11, 1)
     assert before <= busy.cpu.regs.rbx <= before + 1
 
 
@@ -135,7 +139,7 @@ def test_a_run_that_is_cancelled_twice_has_stopped_when_the_task_ends(busy):
 
     async def main():
         task = asyncio.create_task(busy.run_async())
-        await asyncio.sleep(0.05)
+        await running(busy)
         task.cancel()
         await asyncio.sleep(0.02)
         task.cancel()
@@ -159,7 +163,7 @@ def test_a_run_that_is_cancelled_at_once_stops_too(busy):
 
 
 def test_an_awaited_run_ends_where_it_should(busy):
-    assert asyncio.run(busy.run_async(timeout=5, until=bj.PortIn)) == bj.PortIn(0x11, 1)
+    assert asyncio.run(busy.run_async(timeout=60, until=bj.PortIn)) == bj.PortIn(0x11, 1)
 
 
 def test_a_stop_from_a_handler_stops_all_vcpus_between_two_instructions(new_vm):
@@ -184,7 +188,7 @@ def test_no_exit_of_several_vcpus_is_lost_to_the_iteration(new_vm):
     for _ in range(100):
         for cpu in range(2):
             vm.load("out 0x10, al; l: jmp l", vcpu=cpu, at=0x1000 * (cpu + 1))
-        run = vm.exits(bj.PortOut, timeout=5)
+        run = vm.exits(bj.PortOut, timeout=60)
         assert {next(run).vcpu, next(run).vcpu} == {0, 1}
 
 
@@ -193,7 +197,7 @@ def test_exits_beside_the_one_that_ended_a_run_can_be_asked_for(new_vm):
     for _ in range(50):
         for cpu in range(2):
             vm.load("out 0x10, al; hlt", vcpu=cpu, at=0x1000 * (cpu + 1))
-        ends = [vm.run(timeout=5), *vm.other_exits]
+        ends = [vm.run(timeout=60), *vm.other_exits]
         assert 1 <= len(ends) <= 2
         assert {type(exit) for exit in ends} == {bj.Hlt}
         assert len({exit.vcpu for exit in ends}) == len(ends)
@@ -204,13 +208,13 @@ ACROSS = "mov rbx, 0x10000ffe; mov [rbx], eax; hlt"
 
 def test_the_second_half_of_an_access_ends_a_run_too(vm):
     vm.load(ACROSS)
-    end = vm.run(timeout=5, until=lambda exit: isinstance(exit, bj.MmioWrite) and exit.address >= 0x1000_1000)
+    end = vm.run(timeout=60, until=lambda exit: isinstance(exit, bj.MmioWrite) and exit.address >= 0x1000_1000)
     assert end == bj.MmioWrite(0x1000_1000, 2, 0)
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
 
 
 def test_the_halves_of_an_access_are_both_iterated_and_counted(vm):
     vm.load(ACROSS)
-    came = list(vm.exits(bj.MmioWrite, timeout=5))
+    came = list(vm.exits(bj.MmioWrite, timeout=60))
     assert came == [bj.MmioWrite(0x1000_0FFE, 2, 0), bj.MmioWrite(0x1000_1000, 2, 0), bj.Hlt()]
     assert vm.stats.exits == {"MmioWrite": 2, "Hlt": 1}

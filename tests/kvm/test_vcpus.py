@@ -64,13 +64,13 @@ def test_the_vcpus_see_one_memory(new_vm):
     vm.load("l: mov eax, [0x8000]; test eax, eax; jz l; out 0x10, al", mode="user")
     vm.load("mov dword ptr [0x8000], 42; l: jmp l", mode="user", at=0x2000, vcpu=1)
     vm.on_port(0x10, lambda exit: bj.STOP)
-    assert vm.run(timeout=5) == bj.PortOut(0x10, 1, 42, vcpu=0)
+    assert vm.run(timeout=60) == bj.PortOut(0x10, 1, 42, vcpu=0)
 
 
 def test_only_the_vcpus_that_were_given_something_run(new_vm):
     vm = new_vm("1M", 4)
     vm.load("mov al, 7; hlt", vcpu=2)
-    assert vm.run(timeout=5) == bj.Hlt(vcpu=2)
+    assert vm.run(timeout=60) == bj.Hlt(vcpu=2)
     assert vm.cpus[2].regs.rax & 0xFF == 7
 
 
@@ -78,19 +78,19 @@ def test_the_first_to_stop_stops_the_others(new_vm):
     vm = new_vm("1M", 2)
     vm.load("l: jmp l", mode="user")
     vm.load("hlt", at=0x2000, vcpu=1)
-    assert vm.run(timeout=5) == bj.Hlt(vcpu=1)
+    assert vm.run(timeout=60) == bj.Hlt(vcpu=1)
     vm.cpus[1].regs.rip = 0x2000
     vm.start()
-    assert vm.join(timeout=5) == bj.Hlt(vcpu=1)
+    assert vm.join(timeout=60) == bj.Hlt(vcpu=1)
 
 
 def test_one_vcpu_may_run_alone(new_vm):
     vm = new_vm("1M", 2)
     vm.load("mov al, 1; hlt", at=0x1000)
     vm.load("mov al, 2; hlt", at=0x2000, vcpu=1)
-    assert vm.cpus[1].run(timeout=5) == bj.Hlt(vcpu=1)
+    assert vm.cpus[1].run(timeout=60) == bj.Hlt(vcpu=1)
     assert [cpu.regs.rax & 0xFF for cpu in vm.cpus] == [0, 2]
-    assert vm.cpus[0].run(timeout=5) == bj.Hlt(vcpu=0)
+    assert vm.cpus[0].run(timeout=60) == bj.Hlt(vcpu=0)
     assert [cpu.regs.rax & 0xFF for cpu in vm.cpus] == [1, 2]
 
 
@@ -108,7 +108,7 @@ def test_a_handler_reaches_its_own_vcpu_but_no_other_that_runs(new_vm):
             vm.cpus[1].regs.read()
         return bj.STOP
 
-    assert isinstance(vm.run(timeout=5), bj.PortOut)
+    assert isinstance(vm.run(timeout=60), bj.PortOut)
 
 
 def test_a_timeout_and_a_kick_end_all_vcpus(new_vm):
@@ -118,7 +118,7 @@ def test_a_timeout_and_a_kick_end_all_vcpus(new_vm):
     assert vm.run(timeout=0.05) == bj.Timeout()
     vm.start()
     vm.kick()
-    assert vm.join(timeout=5) == bj.Interrupted("kick")
+    assert vm.join(timeout=60) == bj.Interrupted("kick")
     assert all(0x1000 * (n + 1) == cpu.regs.rip for n, cpu in enumerate(vm.cpus))
 
 
@@ -128,7 +128,7 @@ def test_an_error_of_one_vcpus_handler_stops_all(new_vm):
     vm.load("out 0x10, al; hlt", at=0x2000, vcpu=1)
     vm.on_port(0x10, lambda exit: 1 // 0)
     with pytest.raises(ZeroDivisionError):
-        vm.run(timeout=5)
+        vm.run(timeout=60)
     assert vm.state == "paused"
 
 

@@ -224,7 +224,7 @@ def test_a_dump_shows_what_is_mapped(space):
 
 def test_listings_name_places_and_targets():
     with bj.specimen() as vm:
-        vm.run(timeout=5, max_exits=20)
+        vm.run(timeout=60, max_exits=20)
         symbols = vm.symbols
         name, at = next((n, a) for n, a in symbols.items() if n.startswith("stub_"))
         listing = vm.cpu.virtual.disasm(at, 4, bits=64)

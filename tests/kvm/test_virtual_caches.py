@@ -88,7 +88,7 @@ def test_a_run_that_changes_a_page_table_is_seen_by_the_next_read(vm, mode, buil
             seen.append(None)
         return bj.STOP if len(seen) == 2 else None
 
-    vm.run(timeout=5)
+    vm.run(timeout=60)
     assert seen == [[2, 2], None]
     with pytest.raises(bj.GuestMemoryError):
         space.read_u64(AT)

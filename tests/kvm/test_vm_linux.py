@@ -3,7 +3,6 @@
 The guest is tests/guests/linux/build.sh's; where it is not built, its test is skipped aloud.
 """
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,26 +42,19 @@ def test_looking_for_linux_keeps_no_vm_alive():
 @pytest.mark.linux
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_kernel_without_types_still_has_version_and_symbols():
-    build = ROOT / "tests" / "guests" / "linux" / "build.sh"
-    try:
-        where = Path(subprocess.run([build, "--where"], capture_output=True, text=True, check=True).stdout.strip())
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"the Linux guest cannot be looked for: {error}")
-    if not (where / "initrd.cpio").exists():
-        pytest.skip(f"the Linux guest is not built (no initrd.cpio in {where}): make linux-guest")
-    with bj.boot.linux(where / "vmlinux", initrd=where / "initrd.cpio") as vm:
+def test_a_kernel_without_types_still_has_version_and_symbols(linux):
+    with bj.boot.linux(linux / "vmlinux", initrd=linux / "initrd.cpio") as vm:
         vm.start()
         vm.console.read_until("belljar# ", timeout=200)
         vm.pause()
-        linux = vm.linux
-        assert linux.version.banner.startswith("Linux version 6.")
-        assert linux.version.numbers >= (5, 0)
-        assert linux.symbols["init_task"] > linux.base
-        assert vm.linux.kernel is linux.kernel
-        assert bj.find_kernel(vm).base == linux.base
-        at = linux.symbols["do_sys_openat2"]
-        assert linux.memory.disasm(at, 1)[0].symbol == vm.virtual().disasm(at, 1)[0].symbol == "do_sys_openat2"
-        for ask in (linux.tasks, linux.modules, linux.dmesg, linux.mounts):
+        kernel = vm.linux
+        assert kernel.version.banner.startswith("Linux version 6.")
+        assert kernel.version.numbers >= (5, 0)
+        assert kernel.symbols["init_task"] > kernel.base
+        assert vm.linux.kernel is kernel.kernel
+        assert bj.find_kernel(vm).base == kernel.base
+        at = kernel.symbols["do_sys_openat2"]
+        assert kernel.memory.disasm(at, 1)[0].symbol == vm.virtual().disasm(at, 1)[0].symbol == "do_sys_openat2"
+        for ask in (kernel.tasks, kernel.modules, kernel.dmesg, kernel.mounts):
             with pytest.raises(bj.KernelError, match="carries no BTF"):
                 ask()

@@ -105,7 +105,7 @@ def test_a_task_priority_that_is_none_leaves_the_machine_as_it_was(vm):
     with pytest.raises(ValueError, match="CR8"):
         vm.cpu.cr8 = 0x20
     assert vm.cpu.cr8 == 0
-    assert vm.run(timeout=5) == bj.Hlt()
+    assert vm.run(timeout=60) == bj.Hlt()
 
 
 def test_one_port_is_not_shown_as_a_range_and_a_running_vcpu_says_so_once(vm):

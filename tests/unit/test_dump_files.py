@@ -7,7 +7,8 @@ import pytest
 
 import belljar as bj
 from belljar import vmcoreinfo
-from belljar.linux.linux import Known, Linux
+from belljar.linux.known import Known
+from belljar.linux.linux import Linux
 from belljar.listing import names
 
 PAGE = 0x1000

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE, until
 
 from belljar.cli import main
 from belljar.lab import Lab, LabError
@@ -79,11 +80,14 @@ def test_no_emulator_outlives_a_lab_that_failed(lab, tmp_path):
     with pytest.raises(LabError):
         lab(f"sleep 1000 & echo $! >{tmp_path}/child; wait", boot_patience=1.0).run(["true"])
     child = int((tmp_path / "child").read_text())
-    for _ in range(100):
-        if not Path(f"/proc/{child}").exists() or "zombie" in Path(f"/proc/{child}/status").read_text():
-            return
-        time.sleep(0.05)
-    pytest.fail("the emulator's child still runs")
+    until(lambda: not is_running(child), "the emulator's child still runs")
+
+
+def is_running(process):
+    try:
+        return "zombie" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
 
 
 def test_too_little_disk_space_is_said_before_anything_is_fetched(tmp_path, monkeypatch):
@@ -148,15 +152,28 @@ except KeyboardInterrupt:
 """
     process = subprocess.Popen([sys.executable, "-c", code])
     pid_file = tmp_path / "emulator"
-    for _ in range(400):
-        if pid_file.exists() and pid_file.read_text().strip():
-            break
-        time.sleep(0.05)
+    until(lambda: pid_file.exists() and pid_file.read_text().strip())
     emulator = int(pid_file.read_text())
     os.kill(process.pid, signal.SIGINT)
-    assert process.wait(timeout=20) == 130
-    for _ in range(100):  # whoever inherits it collects it
-        if not Path(f"/proc/{emulator}").exists():
-            break
-        time.sleep(0.05)
-    assert not Path(f"/proc/{emulator}").exists()
+    assert process.wait(timeout=PATIENCE) == 130
+    until(lambda: not Path(f"/proc/{emulator}").exists())  # whoever inherits it collects it
+
+
+@needs_busybox
+def test_ctrl_c_while_the_emulator_starts_ends_it_too(lab, monkeypatch):
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        """One that Ctrl-C hits when the process runs, and before its caller has it."""
+
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            if "start_new_session" in options:
+                started.append(self.pid)
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lab("exec sleep 1000").run(["true"])
+    assert len(started) == 1
+    until(lambda: not is_running(started[0]), "the emulator still runs")

@@ -5,6 +5,7 @@ It owns the QEMU process from its start to its end. It never leaves one behind.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import select
@@ -16,8 +17,9 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,19 +128,20 @@ class Lab:
         if interactive:
             _interactive(line, environment)
             return
-        with subprocess.Popen(
-            line,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        ) as process:
-            try:
-                self._watch(process, timeout)
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.ExitStack() as ends:
+            with ctrl_c_later():  # else it may come when QEMU runs and nobody knows its number yet
+                process = ends.enter_context(
+                    subprocess.Popen(
+                        line,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        env=environment,
+                        start_new_session=True,
+                    )
+                )
+                ends.callback(_kill, process)
+            self._watch(process, timeout)
 
     def _watch(self, process: subprocess.Popen[bytes], timeout: float | None) -> None:
         """Pass the console on until QEMU ends; give up on a lab that does not come up, or takes too long."""
@@ -164,6 +167,28 @@ class Lab:
             sys.stdout.flush()
         if not ready:
             raise LabError(f"the lab ended before it was ready; its console ends with\n{_tail(seen)}")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def ctrl_c_later() -> Iterator[None]:
+    """Have Ctrl-C do what it does at the end of a block, not within. In another thread than the first it never does."""
+    came: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _interactive(line: list[str], environment: dict[str, str]) -> None:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
-from belljar._belljar import Btf, Kernel, find_kernel
 from belljar.errors import BelljarError, KernelError
 from belljar.linux import calls, files, log, maps, modules, mounts, sockets, symbol_file, tasks, tracing, unwinding
 from belljar.linux.files import Files
+from belljar.linux.known import Known, direct_map, find, read_btf
 from belljar.linux.log import Messages
 from belljar.linux.maps import Maps
 from belljar.linux.modules import Modules
 from belljar.linux.mounts import Mounts
 from belljar.linux.paths import Paths
-from belljar.linux.reading import TOP, Layouts, Reading, decoded, space
+from belljar.linux.reading import TOP, Reading, decoded, space
 from belljar.linux.sockets import Owners, Sockets
 from belljar.linux.table import Partial
 from belljar.linux.tasks import Task, Tasks
@@ -34,25 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from belljar._belljar import VM, Expression
+    from belljar._belljar import VM, Btf, Expression, Kernel
     from belljar.linux.calls import Prototypes
     from belljar.linux.tracing import Handler
 
-MOST_BTF = 64 << 20
 MOST_ARGUMENTS = 1 << 20
-DIRECT_MAP = {4: 0xFFFF_8880_0000_0000, 5: 0xFF11_0000_0000_0000}
-"""Where all of memory is mapped, by levels of page tables, unless KASLR moves it (Documentation/x86/x86_64/mm.rst)."""
-
-
-@dataclass
-class Known:
-    """What was found out about a kernel, and stays so while it runs. It refers to no guest, so that it keeps none."""
-
-    kernel: Kernel
-    layouts: Layouts = field(default_factory=Layouts)
-    btf: Btf | None = None
-    direct_map: int | None = None
-    prototypes: Prototypes | None = None
 
 
 class Linux(Shown):
@@ -132,23 +117,8 @@ class Linux(Shown):
     def btf(self) -> Btf:
         """The types of the kernel, from its memory. KernelError if it was built without them."""
         if self._known.btf is None:
-            self._known.btf = self._read_btf()
+            self._known.btf = read_btf(self.symbols, self.memory)
         return self._known.btf
-
-    def _read_btf(self) -> Btf:
-        start, stop = self.symbols.get("__start_BTF"), self.symbols.get("__stop_BTF")
-        if start is None or stop is None:
-            raise KernelError(
-                "this kernel carries no BTF (it was built without CONFIG_DEBUG_INFO_BTF), so nothing says what its "
-                "structures look like. Its version and symbols are known; for more, open it with vm.drgn() and the "
-                "kernel's debug information"
-            )
-        if not 0 < stop - start <= MOST_BTF:
-            raise KernelError(f"the kernel's BTF would have {stop - start} bytes: its symbols are damaged", start)
-        try:
-            return Btf(self.memory.read(start, stop - start))
-        except (BelljarError, ValueError) as error:
-            raise KernelError(f"the kernel's BTF cannot be read: {error}", start) from error
 
     @cached_property
     def version(self) -> Version:
@@ -169,8 +139,7 @@ class Linux(Shown):
 
     def _direct_map(self) -> int:
         if self._known.direct_map is None:
-            at, usual = self.symbols.get("page_offset_base"), DIRECT_MAP[5 if self.kernel.levels == 5 else 4]
-            self._known.direct_map = usual if at is None else int(self.memory.read_u64(at))
+            self._known.direct_map = direct_map(self.kernel, self.memory)
         return self._known.direct_map
 
     def physical(self, address: int) -> int | None:
@@ -252,18 +221,8 @@ class Linux(Shown):
         owners: Owners = {}
         for task in [self.task(pid)] if pid is not None else self.tasks():
             if task.record.files:
-                self._sockets_of(look, task, owners)
+                sockets.open_in(look, task, owners)
         return Sockets(sockets.sockets(look, owners, pid is None), look.problems)
-
-    @staticmethod
-    def _sockets_of(look: Reading, task: Task, owners: Owners) -> None:
-        numbers = files.descriptors(look, task.record.files)
-        records = look.many(look.layout("file", files.FILE, "inode dentry flags"), numbers.values())
-        layout = look.layout("inode", {"mode": "i_mode", "number": "i_ino"}, "mode number")
-        inodes = look.many(layout, (record.inode for record in records.values()))
-        mine = [(r, inodes[r.inode]) for r in records.values() if r.inode in inodes]
-        open_ = [(record.private, inode.number) for record, inode in mine if inode.mode >> 12 == 0o14]
-        sockets.of_files(look, task.tgid, open_, owners)
 
     def dmesg(self) -> Messages:
         """Return the kernel's log, from old to new."""
@@ -399,12 +358,3 @@ class Linux(Shown):
     def __repr__(self) -> str:
         """Show release and place."""
         return f"<Linux {self.version.release} at {self.base:#x}, slide {self.slide:#x}>"
-
-
-def find(guest: Any) -> Kernel:
-    """Find the kernel in a guest's memory, which need not stand still. KernelError if there is none."""
-    roots = []
-    for cpu in guest.cpus:
-        with suppress(BelljarError):
-            roots.append(int(cpu.cr3))
-    return find_kernel(guest.memory, roots)

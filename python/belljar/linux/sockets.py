@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from belljar.errors import KernelError
+from belljar.linux import files
 from belljar.linux.table import Table
 from belljar.shown import Shown
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from belljar.linux.layout import Layout, Wanted
     from belljar.linux.reading import Reading
+    from belljar.linux.tasks import Task
 
 MOST_BUCKETS = 1 << 20
 UNIX_BUCKETS = 256
@@ -92,10 +94,21 @@ def sockets(look: Reading, owners: Owners, everywhere: bool) -> list[Socket]:
     return rows
 
 
-def of_files(look: Reading, pid: int, files: list[tuple[int, int]], owners: Owners) -> None:
+def open_in(look: Reading, task: Task, owners: Owners) -> None:
+    """Note which sockets a process has open."""
+    numbers = files.descriptors(look, task.record.files)
+    records = look.many(look.layout("file", files.FILE, "inode dentry flags"), numbers.values())
+    layout = look.layout("inode", {"mode": "i_mode", "number": "i_ino"}, "mode number")
+    inodes = look.many(layout, (record.inode for record in records.values()))
+    mine = [(r, inodes[r.inode]) for r in records.values() if r.inode in inodes]
+    opened = [(record.private, inode.number) for record, inode in mine if inode.mode >> 12 == 0o14]
+    _of_files(look, task.tgid, opened, owners)
+
+
+def _of_files(look: Reading, pid: int, opened: list[tuple[int, int]], owners: Owners) -> None:
     """Note who has sockets open: pairs of `struct socket` and inode."""
-    found = look.many(look.layout("socket", {"sk": "sk"}, "sk"), (socket for socket, _ in files))
-    for socket, inode in files:
+    found = look.many(look.layout("socket", {"sk": "sk"}, "sk"), (socket for socket, _ in opened))
+    for socket, inode in opened:
         record = found.get(socket)
         if record is not None and record.sk:
             pids = owners.setdefault(record.sk, (inode, []))[1]

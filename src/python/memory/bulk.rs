@@ -36,8 +36,34 @@ pub fn pattern(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     }
 }
 
-fn number(size: Count) -> u64 {
+pub fn number(size: Count) -> u64 {
     u64::try_from(size.0).unwrap_or(u64::MAX)
+}
+
+/// What memory is compared with.
+pub enum Other {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// So many bytes of memory at an address.
+    Memory(Address, Count),
+}
+
+impl Other {
+    /// The first `size` bytes of `other`, or of the memory whose address it is.
+    pub fn of(other: &Bound<'_, PyAny>, size: Option<Count>) -> PyResult<Self> {
+        if other.hasattr("__index__")? {
+            let other = other.extract()?;
+            let size = size.ok_or_else(|| PyValueError::new_err("compare(at, address, size): how many bytes?"))?;
+            return Ok(Self::Memory(other, size));
+        }
+        let mut bytes = copied(other)?;
+        let (there, size) = (bytes.len(), size.map_or(bytes.len(), |size| size.0));
+        if size > there {
+            return Err(PyValueError::new_err(format!("{size} bytes are to be compared with {there}")));
+        }
+        bytes.truncate(size);
+        Ok(Self::Bytes(bytes))
+    }
 }
 
 #[pymethods]
@@ -68,18 +94,10 @@ impl Memory {
         other: &Bound<'_, PyAny>,
         size: Option<Count>,
     ) -> PyResult<Option<u64>> {
-        if !other.hasattr("__index__")? {
-            let mut bytes = copied(other)?;
-            let size = size.map_or(bytes.len(), |size| size.0);
-            if size > bytes.len() {
-                let there = bytes.len();
-                return Err(PyValueError::new_err(format!("{size} bytes are to be compared with {there}")));
-            }
-            bytes.truncate(size);
-            return detached(py, || self.core().compare_with(at.0, &bytes, &seldom()));
-        }
-        let other: Address = other.extract()?;
-        let size = size.ok_or_else(|| PyValueError::new_err("compare(at, address, size): how many bytes?"))?;
-        detached(py, || self.core().compare(at.0, other.0, number(size), &seldom()))
+        let (memory, other) = (self.core(), Other::of(other, size)?);
+        detached(py, || match &other {
+            Other::Bytes(bytes) => memory.compare_with(at.0, bytes, &seldom()),
+            Other::Memory(other, size) => memory.compare(at.0, other.0, number(*size), &seldom()),
+        })
     }
 }

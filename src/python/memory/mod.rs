@@ -28,7 +28,7 @@ use crate::source::ReadMemory;
 use super::address::Address;
 use super::vm::VM;
 
-pub use bulk::{pattern, seldom};
+pub use bulk::{Other, number, pattern, seldom};
 pub use bytes::Bytes;
 pub use regions::{Huge, Region};
 

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use crate::error::Result as CoreResult;
 use crate::memory::Poll;
 use crate::python::address::{Address, Count};
-use crate::python::memory::{Bytes, copied, pattern, seldom};
+use crate::python::memory::{Bytes, Other, number, pattern, seldom};
 use crate::python::running::detached;
 
 use super::VirtualMemory;
@@ -53,10 +53,6 @@ impl VirtualMemory {
     }
 }
 
-fn number(size: Count) -> u64 {
-    u64::try_from(size.0).unwrap_or(u64::MAX)
-}
-
 #[pymethods]
 impl VirtualMemory {
     /// Fills `size` bytes from `at` on with `value`: a byte (0 to 255; by default 0), or bytes that are
@@ -82,22 +78,16 @@ impl VirtualMemory {
         other: &Bound<'_, PyAny>,
         size: Option<Count>,
     ) -> PyResult<Option<u64>> {
-        if other.hasattr("__index__")? {
-            let other: Address = other.extract()?;
-            let size = size.ok_or_else(|| PyValueError::new_err("compare(at, address, size): how many bytes?"))?;
-            let theirs = |from: u64, into: &mut [u8]| self.fill_from(other.0.0.wrapping_add(from), into);
-            return detached(py, || self.differs(at.0.0, number(size), &seldom(), theirs));
-        }
-        let bytes = copied(other)?;
-        let size = size.map_or(bytes.len(), |size| size.0);
-        if size > bytes.len() {
-            return Err(PyValueError::new_err(format!("{size} bytes are to be compared with {}", bytes.len())));
-        }
-        let theirs = |from: u64, into: &mut [u8]| {
-            let from = usize::try_from(from).unwrap_or(usize::MAX);
-            into.copy_from_slice(&bytes[from..from + into.len()]);
-            Ok(())
-        };
-        detached(py, || self.differs(at.0.0, number(Count(size)), &seldom(), theirs))
+        let other = Other::of(other, size)?;
+        detached(py, || match &other {
+            Other::Bytes(bytes) => self.differs(at.0.0, number(Count(bytes.len())), &seldom(), |from, into| {
+                let from = usize::try_from(from).unwrap_or(usize::MAX);
+                into.copy_from_slice(&bytes[from..from + into.len()]);
+                Ok(())
+            }),
+            Other::Memory(other, size) => self.differs(at.0.0, number(*size), &seldom(), |from, into| {
+                self.fill_from(other.0.0.wrapping_add(from), into)
+            }),
+        })
     }
 }
