@@ -237,3 +237,12 @@ def test_listings_name_what_the_kernel_knows_where_no_other_symbols_are():
     assert names(dump, check=False) is kernel.symbols
     dump.symbols = {"own": 0x1000}
     assert names(dump, check=False) is dump.symbols
+
+
+def test_an_address_space_of_a_dump_is_made_once_and_anew_for_other_names(opened):
+    dump = opened(core([(0, bytes(PAGE), PAGE)], note(b"CORE", 1, bytes(336)) + note(b"VMCOREINFO", 0, TEXT)))
+    first = dump.cpu.virtual
+    assert first is dump.virtual() is dump.cpu.virtual and dump.virtual(0x1000) is not first
+    assert (first.cr3, dump.virtual(0x1000).cr3) == (dump.cpu.cr3, 0x1000)
+    dump.symbols = {"own": 0x1000}
+    assert dump.virtual() is not first and dump.virtual() is dump.virtual()

@@ -54,6 +54,11 @@ class Known:
     direct_map: int | None = None
     prototypes: Prototypes | None = None
 
+    @cached_property
+    def symbols(self) -> Any:
+        """The kernel's symbols: one object for all who look."""
+        return self.kernel.symbols
+
 
 class Linux(Shown):
     """The Linux kernel that runs in a guest: ``vm.linux``, or ``Linux(guest)`` for any VM or dump.
@@ -108,7 +113,7 @@ class Linux(Shown):
     @property
     def symbols(self) -> Any:
         """The kernel's symbols: a mapping from names to guest-virtual addresses."""
-        return self.kernel.symbols
+        return self._known.symbols
 
     def symbol_file(self, path: str | os.PathLike[str]) -> Path:
         """Write the symbols into an ELF file, where KASLR has moved them: names and stacks for gdb, with no vmlinux.
