@@ -104,7 +104,7 @@ class Coverage(Shown):
     def add_straight(self, vcpu: int, end: int, began: int | None = None) -> None:
         """Add what a vCPU has executed since its last branch, up to ``end``: it has not gone elsewhere since.
 
-        Without a branch before it, from ``began`` on. When the next branch is added, the block becomes that much longer.
+        Without a branch before it, from ``began`` on. When the next branch is added, the block grows to its end.
         """
         held = self._take_back(vcpu) if began is None else began
         if held is None or not held <= end < held + GAP:
