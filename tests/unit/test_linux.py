@@ -144,15 +144,22 @@ def test_a_list_that_goes_in_circles_is_partial_with_the_address(made):
 
 
 @pytest.mark.parametrize("to", [0, 8, 0xDEAD_BEEF_0000, 0xFFFF_FFFF_FFFF_FFF8, BASE + SIZE - 8])
-def test_a_list_that_leads_to_nowhere_is_partial(made, to):
+def test_a_list_that_leads_to_nowhere_is_partial_and_goes_on_from_its_end(made, to):
     made.set("task_struct", made.sh, tasks__next=to)
     found = made.linux.tasks()
-    assert [t.pid for t in found] == [1]
+    assert [t.pid for t in found] == [1, 2]
     assert found.partial is not None
+    made.set("task_struct", made.kthread, tasks__prev=to)
+    assert [t.pid for t in made.linux.tasks()] == [1, 2]
+    made.set("task_struct", made.init, tasks__prev=to)
+    found = made.linux.tasks()
+    assert [t.pid for t in found] == [1] and found.partial is not None
+    with pytest.raises(bj.KernelError, match="no task has the number 2 in what could be read of the list"):
+        made.linux.task(2)
 
 
 def test_no_processes_at_all_is_an_error(made):
-    made.set("task_struct", made.init, tasks__next=0x4141414141414140)
+    made.set("task_struct", made.init, tasks__next=0x4141414141414140, tasks__prev=0x4141414141414140)
     with pytest.raises(bj.KernelError, match="no processes"):
         made.linux.tasks()
 

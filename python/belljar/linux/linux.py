@@ -206,7 +206,8 @@ class Linux(Shown):
             found = [pair for pair in tasks.records(look, threads) if pair[1].pid == pid]
             if found:
                 return tasks.tasks(self, look, found)[0]
-        raise KernelError(f"no task has the number {pid}; linux.tasks(threads=True) lists all")
+        damage = f" in what could be read of the list of tasks: {look.problems[0]}" if look.problems else ""
+        raise KernelError(f"no task has the number {pid}{damage}; linux.tasks(threads=True) lists all")
 
     def at(self, address: int) -> Task:
         """Return the task whose ``struct task_struct`` is at a guest-virtual address."""

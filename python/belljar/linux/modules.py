@@ -21,6 +21,7 @@ MODULE: Wanted = {
     "name": "name",
     "state": "state",
     "next": "list.next",
+    "prev": "list.prev",
     "base": ("core_layout.base", "mem[0].base"),
     "size": "core_layout.size",
     "references": "refcnt",
@@ -68,7 +69,7 @@ class Modules(Table[Module]):
 def modules(look: Reading) -> list[Module]:
     """Return the modules of the kernel's list, the newest first."""
     wanted = look.layout("module", MODULE, "name next base")
-    found = list(look.chain(wanted, look.symbol("modules")))
+    found = list(look.chain(wanted, look.symbol("modules"), back="prev"))
     names = {address: decoded(record.name) for address, record in found}
     return [_module(look, names, address, record) for address, record in found]
 

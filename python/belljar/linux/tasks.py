@@ -52,6 +52,7 @@ TASK: Wanted = {
     "nsproxy": "nsproxy",
     "start": ("start_time", "real_start_time"),
     "next": "tasks.next",
+    "prev": "tasks.prev",
     "thread_next": "thread_node.next",
     "signal": "signal",
     "files": "files",
@@ -169,7 +170,7 @@ def records(look: Reading, threads: bool) -> list[tuple[int, SimpleNamespace]]:
     """Return every process (and thread) of the kernel's list, from old to new."""
     members = layout(look)
     head = look.symbol("init_task") + members.offsets["next"]
-    found = list(look.chain(members, head))
+    found = list(look.chain(members, head, back="prev"))
     if not threads:
         return found
     signals = look.layout("signal_struct", {"head": "thread_head.next"}, "head")
