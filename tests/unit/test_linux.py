@@ -9,6 +9,7 @@ import pytest
 from tests.unit.made_kernel import BASE, DIRECT, NEW, OLD, SIZE, Flat, Made
 
 import belljar as bj
+from belljar.linux.log import Message
 
 
 @pytest.fixture(params=[NEW, OLD], ids=["new", "old"])
@@ -94,6 +95,11 @@ def test_modules_know_who_uses_them(made):
 def test_the_log_has_times_and_levels(made):
     assert repr(made.linux.dmesg()) == "[    0.000000] first line\n[    1.000000] second line"
     assert [m.level for m in made.linux.dmesg()] == ["info", "info"]
+
+
+def test_the_time_of_a_message_is_cut_and_not_rounded_as_dmesg_does():
+    assert str(Message(0, 3_725_064_999 / 1e9, "info", 0, "x")) == "[    3.725064] x"
+    assert str(Message(0, 123_456_789_000_001_999 / 1e9, "info", 0, "x")).startswith("[123456789.00000")
 
 
 def test_without_btf_version_and_symbols_work_and_the_error_says_what_to_do():
