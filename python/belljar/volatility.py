@@ -274,9 +274,8 @@ class Session:
             grid.populate(visit, rows)
         except Exception as error:
             self.partial = rows
-            error.add_note(
-                f"{getattr(plugin, '__name__', plugin)} failed in Volatility after {len(rows)} rows, which are in session.partial"
-            )
+            name = plugin if isinstance(plugin, str) else plugin.__name__
+            error.add_note(f"{name} failed in Volatility after {len(rows)} rows, which are in session.partial")
             raise
         return rows
 
