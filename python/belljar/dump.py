@@ -29,7 +29,7 @@ from belljar.state import State
 from belljar.vmcoreinfo import VmCoreInfo
 
 if TYPE_CHECKING:
-    from belljar._belljar import VM, Translation, VirtualMemory
+    from belljar._belljar import VM, KernelSymbols, Translation, VirtualMemory
 
 OURS = "BELLJAR"
 ABOUT, SYMBOLS = 0x102, 0x103
@@ -118,10 +118,10 @@ class Dump(Shown):
         return self._symbols
 
     @symbols.setter
-    def symbols(self, new: Symbols | str | os.PathLike[str] | Mapping[str, int]) -> None:
+    def symbols(self, new: Symbols | KernelSymbols | str | os.PathLike[str] | Mapping[str, int]) -> None:
         if isinstance(new, Symbols):
             self._symbols = new
-        elif isinstance(new, Mapping):
+        elif hasattr(new, "items"):
             self._symbols = Symbols.of([(name, address, 0) for name, address in new.items()])
         else:
             self._symbols = Symbols(os.fspath(new))
@@ -183,6 +183,12 @@ class Dump(Shown):
         self.memory = _belljar.saved_memory({})
         self.cpus = []
         self._spaces.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        """Say of what only a VM has that there is none."""
+        if not name.startswith("_") and hasattr(_belljar.VM, name):
+            raise AttributeError(f"a dump has no {name}: it does not run, and is not changed; it is only looked at")
+        raise AttributeError(f"'Dump' object has no attribute {name!r}")
 
     def __enter__(self) -> Self:
         """Return the dump."""

@@ -9,6 +9,7 @@ import belljar as bj
 from belljar import vmcoreinfo
 from belljar.linux.linux import Known, Linux
 from belljar.listing import names
+from belljar.saved_cpu import SavedMsrs
 
 PAGE = 0x1000
 TEXT = (
@@ -246,3 +247,20 @@ def test_an_address_space_of_a_dump_is_made_once_and_anew_for_other_names(opened
     assert (first.cr3, dump.virtual(0x1000).cr3) == (dump.cpu.cr3, 0x1000)
     dump.symbols = {"own": 0x1000}
     assert dump.virtual() is not first and dump.virtual() is dump.virtual()
+
+
+def test_what_only_a_vm_has_is_no_part_of_a_dump_and_says_why():
+    dump = bj.Dump.of({0x1000: b"x"})
+    with pytest.raises(AttributeError, match="a dump has no breakpoint: it does not run"):
+        dump.breakpoint(0x1000)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        print(dump.nonsense)
+
+
+def test_msrs_of_a_dump_are_found_by_name_and_number():
+    msrs = SavedMsrs({"LSTAR": 5, "0x123": 6})
+    assert msrs["LSTAR"] == msrs["lstar"] == msrs[0xC000_0082] == 5 and msrs[0x123] == 6
+    with pytest.raises(KeyError, match="did you mean LSTAR"):
+        print(msrs["LSTARR"])
+    with pytest.raises(KeyError, match="0x999"):
+        print(msrs[0x999])

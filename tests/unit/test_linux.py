@@ -128,6 +128,39 @@ def test_a_table_prints_shows_and_goes_to_dataframes(made, seen):
     assert tasks.to_pandas()["cr3"].to_list()[0] == 0x5000
 
 
+def test_columns_have_the_same_types_with_rows_and_without(made):
+    pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    linux = made.linux
+    for table in (linux.tasks(), linux.maps(1), linux.files(1), linux.mounts(), linux.modules()):
+        assert table[:0].to_polars().schema == table.to_polars().schema
+        assert table[:0].to_arrow().schema == table.to_arrow().schema
+        assert table.to_arrow().to_pylist() == [{**row} for row in table.rows()]
+
+
+def test_dataframes_are_made_of_tasks_as_they_are(made):
+    pd = pytest.importorskip("pandas")
+    assert pd.DataFrame(made.linux.tasks())["pid"].tolist() == [1, 2]
+
+
+def test_rows_show_addresses_in_hexadecimal_and_are_found_by_their_names(made):
+    linux = made.linux
+    assert repr(linux.maps(1)[0]).startswith("Map(start=0x") and "inode=" in repr(linux.maps(1)[0])
+    modules = linux.modules()
+    assert modules["virtio"] is next(module for module in modules if module.name == "virtio")
+    with pytest.raises(KeyError, match="no module 'virtoi'; did you mean virtio"):
+        print(modules["virtoi"])
+    with pytest.raises(TypeError, match=r"where\(lambda row: row.name == 'sh'\)"):
+        print(linux.tasks()["sh"])
+
+
+def test_a_task_has_what_the_kernel_tells_of_its_number(made):
+    linux, task = made.linux, made.linux.task(1)
+    assert task.files == linux.files(1) and task.maps == linux.maps(1) and task.mounts == linux.mounts(1)
+    assert task.cmdline == linux.cmdline(1)
+    assert task.environ == linux.environ(1)
+
+
 def test_reading_a_hundred_tasks_takes_a_few_reads_each():
     made = Made()
     tasks = [made.new("task_struct", pid=i, tgid=i, comm=b"many", real_cred=0) for i in range(10, 110)]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from belljar.linux.reading import Reading, decoded
-from belljar.linux.table import Table
-from belljar.shown import Shown
+from belljar.linux.table import Row, Table
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -31,8 +30,8 @@ MODULE: Wanted = {
 }
 
 
-@dataclass(frozen=True)
-class Module(Shown):
+@dataclass(frozen=True, repr=False)
+class Module(Row):
     """A loaded module: where its code begins (``base``), its ``size`` in bytes, and which modules use it.
 
     ``state`` is as in /proc/modules, ``references`` counts its users, ``taints`` are the kernel's bits, ``address`` is
@@ -64,6 +63,7 @@ class Modules(Table[Module]):
         "address": "x",
     }
     TITLE = "module"
+    NAMED = "name"
 
 
 def modules(look: Reading) -> list[Module]:
