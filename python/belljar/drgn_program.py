@@ -138,7 +138,10 @@ def drgn_registers(prog: drgn.Program, cpu: int = 0) -> drgn.Object:
     """
     import drgn
 
-    vcpu = prog.cache["belljar"].cpus[cpu]
+    cpus = prog.cache["belljar"].cpus
+    if not 0 <= cpu < len(cpus):
+        raise ValueError(f"the guest has {len(cpus)} vCPUs, from 0 on; {cpu} is none")
+    vcpu = cpus[cpu]
     other = {"cs": vcpu.cs.selector, "ss": vcpu.ss.selector, "orig_ax": (1 << 64) - 1}  # no system call
     words = {name: getattr(vcpu.regs, name if name[0] == "r" else f"r{name}") for name in PT_REGS if name not in other}
     try:

@@ -1,6 +1,7 @@
 """vm.linux on a kernel's memory that is made by hand, sound and damaged. Nothing here needs a KVM."""
 
 import contextlib
+import dataclasses
 import random
 import struct
 import time
@@ -136,6 +137,17 @@ def test_columns_have_the_same_types_with_rows_and_without(made):
         assert table[:0].to_polars().schema == table.to_polars().schema
         assert table[:0].to_arrow().schema == table.to_arrow().schema
         assert table.to_arrow().to_pylist() == [{**row} for row in table.rows()]
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1 << 63, 1 << 63), (1 << 64, None), (-1 << 63, -1 << 63)])
+def test_numbers_that_no_kernel_has_make_no_dataframe_fail(made, number, kept):
+    pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("pandas")
+    rows = made.linux.maps(1)
+    forged = type(rows)([dataclasses.replace(rows[0], inode=number)])
+    assert forged.to_polars()["inode"].to_list() == forged.to_arrow()["inode"].to_pylist() == [kept]
+    assert len(forged.to_pandas()) == 1
 
 
 def test_dataframes_are_made_of_tasks_as_they_are(made):

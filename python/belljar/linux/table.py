@@ -20,6 +20,8 @@ Line = TypeVar("Line")
 Self_ = TypeVar("Self_", bound="Table[Any]")
 
 WIDEST = 60
+WIDE = "unsigned"
+"""The kind of a column of addresses: 64 bits without a sign."""
 TELLING = ("name", "path", "target", "local", "text")
 HEXADECIMAL = frozenset(("address", "start", "end", "offset", "base", "size", "flags"))
 
@@ -129,21 +131,28 @@ class Table(list[Line], Shown):
         import polars as pl
 
         kinds: dict[str, Any] = {"int": pl.Int64, "float": pl.Float64, "str": pl.String, "bool": pl.Boolean}
-        kinds |= {f"tuple[{kind}, ...]": pl.List(inner) for kind, inner in kinds.items()}
-        wide: dict[str, Any] = {name: kinds[kind] for name, kind in self._kinds().items() if kind in kinds}
-        wide |= {name: pl.UInt64 for name, how in self.COLUMNS.items() if how == "x"}
-        return pl.DataFrame(self.rows(), schema=self._exported(), schema_overrides=wide, infer_schema_length=None)
+        kinds |= {f"tuple[{kind}, ...]": pl.List(inner) for kind, inner in kinds.items()} | {WIDE: pl.UInt64}
+        return pl.DataFrame([pl.Series(n, values, kinds.get(kind)) for n, (kind, values) in self._columns().items()])
 
     def to_arrow(self) -> pa.Table:
         """Return it as a pyarrow Table. ModuleNotFoundError where pyarrow is not installed: pip install pyarrow."""
         import pyarrow as pa
 
         kinds: dict[str, Any] = {"int": pa.int64(), "float": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
-        kinds |= {f"tuple[{kind}, ...]": pa.list_(inner) for kind, inner in kinds.items()}
-        types = {name: kinds.get(kind) for name, kind in self._kinds().items()}
-        types |= {name: pa.uint64() for name, how in self.COLUMNS.items() if how == "x"}
-        rows = self.rows()
-        return pa.table({n: pa.array([row[n] for row in rows], types.get(n)) for n in self._exported()})
+        kinds |= {f"tuple[{kind}, ...]": pa.list_(inner) for kind, inner in kinds.items()} | {WIDE: pa.uint64()}
+        return pa.table({name: pa.array(values, kinds.get(kind)) for name, (kind, values) in self._columns().items()})
+
+    def _columns(self) -> dict[str, tuple[str, list[Any]]]:
+        """Return each column: what it is of, and its values. A number that a guest has forged may be None."""
+        found: dict[str, tuple[str, list[Any]]] = {}
+        for name, kind in self._kinds().items():
+            values = [_plain(getattr(row, name)) for row in self]
+            if kind == "int" and any(v is not None and not -1 << 63 <= v < 1 << 63 for v in values):
+                kind = WIDE  # noqa: PLW2901 # of this column alone
+            if kind == WIDE:
+                values = [v if v is not None and 0 <= v < 1 << 64 else None for v in values]
+            found[name] = kind, values
+        return found
 
     def _kinds(self) -> dict[str, str]:
         """Return the types of columns by their names, as they are written: also for a table that has no rows."""
@@ -152,14 +161,17 @@ class Table(list[Line], Shown):
         for name in self._exported():
             getter = getattr(getattr(row, name, None), "fget", None)
             hints[name] = hints.get(name, getattr(getter, "__annotations__", {}).get("return", ""))
-        return {name: str(kind).removesuffix(" | None") for name, kind in hints.items()}
+        kinds = {name: str(hints[name]).removesuffix(" | None") for name in self._exported()}
+        return kinds | {name: WIDE for name, how in self.COLUMNS.items() if how == "x" and name in kinds}
 
     def to_pandas(self) -> pd.DataFrame:
         """Return it as a pandas DataFrame. ModuleNotFoundError where pandas is not installed: pip install pandas."""
         import pandas as pd
 
-        wide = {name: "UInt64" for name, how in self.COLUMNS.items() if how == "x"}
-        return pd.DataFrame(self.rows(), columns=self._exported(), dtype=object).infer_objects().astype(wide)
+        columns = self._columns()
+        wide = {name: "UInt64" for name, (kind, _) in columns.items() if kind == WIDE}
+        table = pd.DataFrame({name: values for name, (_, values) in columns.items()}, dtype=object)
+        return table.infer_objects().astype(wide)
 
 
 def _hexed(name: str, value: object) -> str:
