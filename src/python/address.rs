@@ -34,10 +34,9 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Address {
     const INPUT_TYPE: pyo3::inspect::PyStaticExpr = <u64 as FromPyObject<'a, 'py>>::INPUT_TYPE;
 
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        let what = match value.is_instance_of::<PyString>() {
-            true => "an address is an integer (that of a symbol is vm.symbols[name], of Linux vm.linux.symbols[name])",
-            false => "an address is an integer from 0 to 2**64 - 1",
-        };
+        let named = "an address is an integer (that of a symbol is vm.symbols[name], of Linux vm.linux.symbols[name])";
+        let is_name = value.is_instance_of::<PyString>();
+        let what = if is_name { named } else { "an address is an integer from 0 to 2**64 - 1" };
         number(&value, what).map(|at| Self(GuestPhys(at)))
     }
 }

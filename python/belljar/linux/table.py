@@ -146,7 +146,7 @@ class Table(list[Line], Shown):
         """Return each column: what it is of, and its values. A number that a guest has forged may be None."""
         found: dict[str, tuple[str, list[Any]]] = {}
         for name, kind in self._kinds().items():
-            values = [_plain(getattr(row, name)) for row in self]
+            values: list[Any] = [_plain(getattr(row, name)) for row in self]
             if kind == "int" and any(v is not None and not -1 << 63 <= v < 1 << 63 for v in values):
                 kind = WIDE  # noqa: PLW2901 # of this column alone
             if kind == WIDE:
