@@ -185,3 +185,31 @@ def test_damaged_blobs_give_an_image_error_or_types(noise, at, number):
         types.bare(min(number, len(types) - 1))
     except bj.ImageError:
         pass
+
+
+def test_drgn_reads_pages_once_where_it_is_told_to_and_memory_as_it_is_elsewhere():
+    drgn = pytest.importorskip("drgn")
+    from belljar.drgn_program import Reader
+
+    class Memory:
+        def __init__(self):
+            self.content, self.reads = bytes(range(256)) * 48, 0
+
+        def read(self, at, size):
+            self.reads += 1
+            if at + size > len(self.content):
+                raise bj.GuestMemoryError("nothing is there")
+            return self.content[at : at + size]
+
+    memory = Memory()
+    reader = Reader(memory)
+    for pages, reads in ((None, 40), ({}, 1), (None, 40)):
+        memory.reads, reader.pages = 0, pages
+        assert [reader(0x1010 + n, 3, 0, True) for n in range(40)] == [
+            memory.content[16 + n : 19 + n] for n in range(40)
+        ]
+        assert memory.reads == reads
+    reader.pages = {}
+    assert reader(0xFFE, 4, 0, True) == b"\xfe\xff\x00\x01"
+    with pytest.raises(drgn.FaultError):
+        reader(0x5000, 1, 0, True)
