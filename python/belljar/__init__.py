@@ -118,6 +118,7 @@ from belljar.latency import low_latency
 from belljar.listing import Listing
 from belljar.mappings import Mappings
 from belljar.native import NativeExit, Verdict, include, native
+from belljar.page_entry import PageTableEntry
 from belljar.profile import HandlerTime, Profile
 from belljar.register import Field, Register
 from belljar.register_device import RegisterDevice
@@ -214,6 +215,7 @@ __all__ = [
     "NativeExit",
     "NativeHandler",
     "Notify",
+    "PageTableEntry",
     "PortIn",
     "PortOut",
     "PortStringIn",

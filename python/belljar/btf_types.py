@@ -103,6 +103,14 @@ class Types:
         """Return the number of the type of that kind and name; None if there is none."""
         return self._named.get((kind, name))
 
+    def unnamed(self, kind: int, members: list[str]) -> int | None:
+        """Return the number of the structure or union without a name that has just these members; None if none has."""
+        for number in self.numbers(kind):
+            record = self[number]
+            if not record.name and record.length == len(members) and [m.name for m in self.members(record)] == members:
+                return number
+        return None
+
     def numbers(self, kind: int) -> Iterator[int]:
         """Go through the types of one kind."""
         for number in range(1, len(self)):

@@ -82,22 +82,45 @@ class Coverage(Shown):
                 self._saw(starts)
                 self._add_runs(vcpu, starts, starts + sizes)
 
-    def add_branches(self, records: Records) -> None:
+    def add_branches(self, records: Records, began: Mapping[int, int] | None = None) -> None:
         """Add records of branches: from the instruction at ``source`` of ``size`` bytes to the one at ``address``.
 
-        A block is what lies between the target of one branch and the end of the next one, on the same vCPU.
+        A block is what lies between the target of one branch and the end of the next one, on the same vCPU. The first
+        one begins where ``began`` says, by vCPU; without it, only its last instruction is known.
         """
         for vcpu, mine in _by_vcpu(records):
             ends, targets = _column(mine, "source") + _column(mine, "size"), _column(mine, "address")
             if not len(ends):
                 continue
-            first = self._open.pop(vcpu, None)
-            begin = np.array([first[0] if first else int(mine["source"][0])], "<u8")
-            starts = np.concatenate([begin, targets[:-1]])
+            first = self._take_back(vcpu)
+            begin = first if began is None else began.get(vcpu, first)
+            begins = np.array([int(mine["source"][0]) if begin is None else begin], "<u8")
+            starts = np.concatenate([begins, targets[:-1]])
             self._open[vcpu] = (int(targets[-1]), int(targets[-1]))
             is_block = (ends > starts) & (ends - starts < GAP)
             self._add(starts[is_block], (ends - starts)[is_block])
             self._saw(np.concatenate([starts[is_block], _column(mine, "source"), targets[-1:]]))
+
+    def add_straight(self, vcpu: int, end: int, began: int | None = None) -> None:
+        """Add what a vCPU has executed since its last branch, up to ``end``: it has not gone elsewhere since.
+
+        Without a branch before it, from ``began`` on. When the next branch is added, the block grows to its end.
+        """
+        held = self._take_back(vcpu) if began is None else began
+        if held is None or not held <= end < held + GAP:
+            return
+        self._open[vcpu] = (held, end)
+        self._add(np.array([held], "<u8"), np.array([end - held], "<u8"))
+        self._saw(np.array([held], "<u8"))
+
+    def _take_back(self, vcpu: int) -> int | None:
+        """Return where the block begins that a vCPU was in; what was counted of it is taken back."""
+        held = self._open.pop(vcpu, None)
+        if held is None:
+            return None
+        if held[1] > held[0]:
+            self._forget(held[0], held[1] - held[0])
+        return held[0]
 
     def _add_runs(self, vcpu: int, starts: Numbers, ends: Numbers) -> None:
         """Cut instructions into blocks, where one is not behind the one before."""

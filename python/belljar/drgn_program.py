@@ -15,9 +15,10 @@ from belljar.vmcoreinfo import VmCoreInfo
 if TYPE_CHECKING:
     import drgn
 
-    from belljar._belljar import VM
+    from belljar._belljar import VM, Memory
     from belljar.dump import Dump
 
+PAGE = 4096
 PT_REGS = (
     *("r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di", "orig_ax"),
     *("ip", "cs", "flags", "sp", "ss"),
@@ -33,12 +34,13 @@ def program(guest: VM | Dump) -> drgn.Program:
         raise HostError("drgn is not installed", "pip install drgn, or belljar[forensics]") from None
     info = guest.vmcoreinfo or _told(guest)
     prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    reader = Reader(guest.memory)
     for region in guest.memory.regions:
-        prog.add_memory_segment(region.start, region.size, _physical(guest), physical=True)
+        prog.add_memory_segment(region.start, region.size, reader, physical=True)
     if info is None:
         _plain(prog, guest)
     else:
-        _linux(prog, guest, info)
+        _linux(prog, guest, info, reader)
     prog.cache["belljar"] = guest
     return prog
 
@@ -62,16 +64,27 @@ def _told(guest: VM | Dump) -> VmCoreInfo | None:
     return VmCoreInfo("\n".join(lines).encode()) if tables else None
 
 
-def _physical(guest: VM | Dump) -> Any:
-    import drgn
+class Reader:
+    """What drgn reads physical memory by. With ``pages``, each page is read once: for tables that do not change."""
 
-    def read(address: int, count: int, _offset: int, _physical: bool) -> bytes:
+    def __init__(self, memory: Memory) -> None:
+        """Read `memory`, as it is at each moment."""
+        self._memory = memory
+        self.pages: dict[int, bytes] | None = None
+
+    def __call__(self, address: int, count: int, _offset: int, _physical: bool) -> bytes:
+        """Return physical memory. drgn.FaultError where there is none."""
+        import drgn
+
+        at = address % PAGE
         try:
-            return guest.memory.read(address, count)
+            if self.pages is None or at + count > PAGE:
+                return self._memory.read(address, count)
+            if address - at not in self.pages:
+                self.pages[address - at] = self._memory.read(address - at, PAGE)
+            return self.pages[address - at][at : at + count]
         except BelljarError as error:
             raise drgn.FaultError(str(error), address) from None
-
-    return read
 
 
 def _virtual(guest: VM | Dump) -> Any:
@@ -103,12 +116,16 @@ def _symbols(prog: drgn.Program, symbols: list[tuple[str, int, int]]) -> None:
     prog.register_symbol_finder("belljar", index, enable_index=0)
 
 
-def _linux(prog: drgn.Program, guest: VM | Dump, info: VmCoreInfo) -> None:
+def _linux(prog: drgn.Program, guest: VM | Dump, info: VmCoreInfo, reader: Reader) -> None:
     """Have `prog` be a Linux kernel: its page tables, symbols and types."""
     from belljar.drgn_types import Finder
 
     prog.set_linux_kernel_custom(info.raw, is_live=not hasattr(guest, "info"))
-    _kallsyms(prog, guest)
+    reader.pages = {}  # drgn reads the names letter by letter
+    try:
+        _kallsyms(prog, guest)
+    finally:
+        reader.pages = None
     _image(prog)
 
     def address(name: str) -> int | None:
@@ -138,7 +155,10 @@ def drgn_registers(prog: drgn.Program, cpu: int = 0) -> drgn.Object:
     """
     import drgn
 
-    vcpu = prog.cache["belljar"].cpus[cpu]
+    cpus = prog.cache["belljar"].cpus
+    if not 0 <= cpu < len(cpus):
+        raise ValueError(f"the guest has {len(cpus)} vCPUs, from 0 on; {cpu} is none")
+    vcpu = cpus[cpu]
     other = {"cs": vcpu.cs.selector, "ss": vcpu.ss.selector, "orig_ax": (1 << 64) - 1}  # no system call
     words = {name: getattr(vcpu.regs, name if name[0] == "r" else f"r{name}") for name in PT_REGS if name not in other}
     try:

@@ -31,7 +31,7 @@ from belljar.btf_types import (
     Types,
 )
 from belljar.errors import ImageError
-from belljar.kernel_variables import VARIABLES
+from belljar.kernel_variables import VARIABLES, members_of
 
 _KINDS = {
     drgn.TypeKind.STRUCT: (STRUCT,),
@@ -93,8 +93,12 @@ class Finder:
     def _variable(self, name: str) -> drgn.Type | None:
         if name in self._per_cpu:
             return self.make(self._per_cpu[name])
+        words = VARIABLES.get(name, "")
+        if words.startswith("struct {"):
+            number = self.types.unnamed(STRUCT, members_of(words))
+            return None if number is None else self.make(number)
         try:
-            found = self.prog.type(VARIABLES[name]) if name in VARIABLES else None
+            found = self.prog.type(words) if words else None
             if found is None or found.kind != drgn.TypeKind.ARRAY or found.length is not None:
                 return found
             each = drgn.sizeof(found.type)

@@ -29,12 +29,14 @@ from belljar.state import State
 from belljar.vmcoreinfo import VmCoreInfo
 
 if TYPE_CHECKING:
-    from belljar._belljar import VM, Translation, VirtualMemory
+    from belljar._belljar import VM, KernelSymbols, Translation, VirtualMemory
 
 OURS = "BELLJAR"
 ABOUT, SYMBOLS = 0x102, 0x103
 """Kinds of our own notes, beside 0x101 for a vCPU's state: what wrote the file, and the symbols that it knew."""
 FORMATS = ("elf", "raw")
+MOST_SPACES = 256
+"""Address spaces whose walks are kept."""
 LARGEST_KERNEL = 1 << 30
 """Bytes; there is no room for more at the addresses of Linux' image (Documentation/arch/x86/x86_64/mm.rst)."""
 
@@ -85,6 +87,7 @@ class Dump(Shown):
         self.info = info
         self.cpus = [SavedCPU(self, number, state) for number, state in enumerate(cpus)]
         self._symbols = Symbols.of([]) if symbols is None else symbols
+        self._spaces: dict[tuple[int | None, int], tuple[Any, VirtualMemory]] = {}
 
     @classmethod
     def of(
@@ -115,10 +118,10 @@ class Dump(Shown):
         return self._symbols
 
     @symbols.setter
-    def symbols(self, new: Symbols | str | os.PathLike[str] | Mapping[str, int]) -> None:
+    def symbols(self, new: Symbols | KernelSymbols | str | os.PathLike[str] | Mapping[str, int]) -> None:
         if isinstance(new, Symbols):
             self._symbols = new
-        elif isinstance(new, Mapping):
+        elif hasattr(new, "items"):
             self._symbols = Symbols.of([(name, address, 0) for name, address in new.items()])
         else:
             self._symbols = Symbols(os.fspath(new))
@@ -132,7 +135,15 @@ class Dump(Shown):
             if not self.cpus:
                 _ = self.cpu  # says what to do
             raise ValueError(f"the dump has {len(self.cpus)} vCPUs, from 0 on; {cpu} is none")
-        return _belljar.saved_virtual(self.memory, self.cpus[cpu].state().to_bytes(), cr3, names(self, check=False))
+        known = names(self, check=False)
+        kept = self._spaces.get((cr3, cpu))
+        if kept is None or kept[0] is not known:  # one that is kept has walked its tables already
+            state = self.cpus[cpu].state().to_bytes()
+            kept = known, _belljar.saved_virtual(self.memory, state, cr3, known)
+            if len(self._spaces) >= MOST_SPACES:
+                self._spaces.clear()
+            self._spaces[cr3, cpu] = kept
+        return kept[1]
 
     def translate(self, at: int, cr3: int | None = None, **checks: Any) -> Translation:
         """Return where the virtual address `at` leads, by the tables at `cr3` (by default the first vCPU's)."""
@@ -171,6 +182,13 @@ class Dump(Shown):
         """Let go of the file. The file is unmapped when nobody refers to the memory any more."""
         self.memory = _belljar.saved_memory({})
         self.cpus = []
+        self._spaces.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        """Say of what only a VM has that there is none."""
+        if not name.startswith("_") and hasattr(_belljar.VM, name):
+            raise AttributeError(f"a dump has no {name}: it does not run, and is not changed; it is only looked at")
+        raise AttributeError(f"'Dump' object has no attribute {name!r}")
 
     def __enter__(self) -> Self:
         """Return the dump."""

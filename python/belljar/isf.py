@@ -5,6 +5,7 @@ It never asks for a debug package. Addresses are those of the running kernel, so
 
 from __future__ import annotations
 
+import bisect
 import datetime as dt
 import json
 from collections.abc import Iterable
@@ -27,11 +28,13 @@ from belljar.btf_types import (
     Types,
 )
 from belljar.errors import ImageError
-from belljar.kernel_variables import VARIABLES
+from belljar.kernel_variables import VARIABLES, members_of
 
 FORMAT = "6.2.0"
 VOID = {"kind": "base", "name": "void"}
 DEEPEST = 64
+MOST_ELEMENTS = 1 << 16
+"""An array of which only the beginning is known has at most so many."""
 
 
 class Table:
@@ -138,15 +141,49 @@ class Table:
 
         found: dict[str, Any] = {}
         for name, address in self.symbols:
-            found.setdefault(name, {"type": VOID, "address": address})
+            found.setdefault(name, {"address": address})
+        first, end = (found.get(name, {"address": 0})["address"] for name in ("_stext", "_etext"))
+        for symbol in found.values():
+            if first <= symbol["address"] < end:
+                symbol["type"] = VOID  # code; of a variable without a type, Volatility says the name
+        places = sorted({symbol["address"] for symbol in found.values()})
         for name, words in VARIABLES.items():
-            if name in found and (kind := self.parsed(words)) is not None:
+            kind = self._fitting(words, _room(places, found[name]["address"])) if name in found else None
+            if kind is not None:
                 found[name]["type"] = kind
+        for name, number in self.types.variables(".data..percpu").items():
+            if name in found:
+                found[name]["type"] = self.type(number)
         text = {"kind": "array", "count": len(self.banner), "subtype": {"kind": "base", "name": "char"}}
         constant = base64.b64encode(self.banner).decode()
         at = found.get("linux_banner", {"address": 0})["address"]
         found["linux_banner"] = {"type": text, "address": at, "constant_data": constant}
         return found
+
+    def _fitting(self, words: str, room: int) -> dict[str, Any] | None:
+        """Return the type of a variable that has `room` bytes up to the next symbol; None where it does not fit."""
+        kind = self.parsed(words)
+        if kind is None:
+            return None
+        if kind["kind"] == "array" and not kind["count"]:
+            size = self.size_of(kind["subtype"])
+            kind["count"] = min(room // size, MOST_ELEMENTS) if size else 0
+        return kind if self.size_of(kind) <= room else None
+
+    def size_of(self, kind: dict[str, Any]) -> int:
+        """Return how many bytes something of that type has; 0 where that is not known."""
+        match kind["kind"]:
+            case "pointer":
+                return 8
+            case "array":
+                return int(kind["count"]) * self.size_of(kind["subtype"])
+            case "struct" | "union":
+                return int(self.user.get(kind["name"], {"size": 0})["size"])
+            case "enum":
+                return int(self.enums.get(kind["name"], {"size": 0})["size"])
+            case "base":
+                return int(self.base.get(kind["name"], {"size": 0})["size"])
+        return 0
 
     def parsed(self, words: str) -> dict[str, Any] | None:
         """Return the type that a declaration such as "struct net *[3]" means, or None if the kernel has it not."""
@@ -158,6 +195,11 @@ class Table:
         if name.endswith("*"):
             inner = self.parsed(name[:-1].rstrip())
             return None if inner is None else {"kind": "pointer", "subtype": inner}
+        if name == "void":
+            return VOID
+        if name.startswith("struct {"):
+            number = self.types.unnamed(STRUCT, members_of(name))
+            return None if number is None else self.type(number)
         bare = name.removeprefix("const ").removeprefix("volatile ")
         for prefix, kind in (("struct ", STRUCT), ("union ", UNION), ("enum ", ENUM)):
             if bare.startswith(prefix):
@@ -166,6 +208,12 @@ class Table:
         spelled = {"unsigned long": "long unsigned int", "long": "long int"}.get(bare, bare)
         number = self.types.find(INT, spelled) or self.types.find(TYPEDEF, spelled)
         return None if number is None else self.type(number)
+
+
+def _room(places: list[int], at: int) -> int:
+    """Return how far it is from `at` to the next symbol: all that there can be, for the last one."""
+    after = bisect.bisect_right(places, at)
+    return places[after] - at if after < len(places) else MOST_ELEMENTS
 
 
 def _integer(size: int, signed: bool, kind: str) -> dict[str, Any]:

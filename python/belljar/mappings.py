@@ -8,7 +8,7 @@ from belljar._belljar import Mapping
 from belljar.shown import Shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
     import polars as pl  # type: ignore[import-not-found,unused-ignore]
@@ -54,6 +54,14 @@ class Mappings(list[Mapping], Shown):
     def at(self, address: int) -> Mapping | None:
         """Return the range that ``address`` is in, or None."""
         return next((one for one in self if address in one), None)
+
+    def __contains__(self, value: object) -> bool:
+        """Is an address mapped? Or is a range among them?"""
+        return self.at(value) is not None if isinstance(value, int) else super().__contains__(value)
+
+    def where(self, test: Callable[[Mapping], object]) -> Mappings:
+        """Return the ranges for which ``test`` holds: ``where(lambda one: one.writable and one.executable)``."""
+        return Mappings((one for one in self if test(one)), self.cut)
 
     def __repr__(self) -> str:
         """One range a line."""

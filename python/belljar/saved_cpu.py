@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from belljar import bits
-from belljar._belljar import Registers, Segment
+from belljar._belljar import Msrs, Registers, Segment
 from belljar.descriptor import DescriptorTable
 from belljar.shown import Shown
 
@@ -78,6 +79,24 @@ class SavedRegisters(Mapping[str, int]):
         return "\n".join("  ".join(cells[at : at + 3]) for at in range(0, len(cells), 3))
 
 
+class SavedMsrs(dict[str, int]):
+    """Model-specific registers by name and, as of a live vCPU, by number: ``msr["LSTAR"]``, ``msr[0xC0000082]``."""
+
+    def __missing__(self, key: object) -> int:
+        """Return one that was asked for by its number, or in small letters."""
+        number = key if isinstance(key, int) else None
+        known = (
+            [name for name, at in Msrs.names().items() if at == number] if number is not None else [str(key).upper()]
+        )
+        for name in [*known, "" if number is None else f"{number:#x}"]:
+            if name in self:
+                return self[name]
+        close = difflib.get_close_matches(known[0], self, 3) if known and number is None else []
+        like = f"; did you mean {', '.join(close)}?" if close else ": list(cpu.msr) has all that it tells of"
+        shown = repr(key) if number is None else f"{number:#x}"
+        raise KeyError(f"the file tells of no MSR {shown}{like}")
+
+
 def _part(name: str) -> tuple[str, int, int]:
     """Return the whole register that `name` is a part of, how far up it begins, and its bits."""
     if name[:1] == "r" and name[-1:] in {"d", "w", "b"}:  # r8d, r8w, r8b
@@ -126,9 +145,9 @@ class SavedCPU(Shown):
         return bits.RFLAGS(self._state["regs.rflags"])
 
     @property
-    def msr(self) -> dict[str, int]:
-        """The model-specific registers that the file tells of, by name."""
-        return {name[4:]: int(value) for name, value in self._state.items() if name.startswith("msr.")}
+    def msr(self) -> SavedMsrs:
+        """The model-specific registers that the file tells of, by name or number."""
+        return SavedMsrs({name[4:]: int(value) for name, value in self._state.items() if name.startswith("msr.")})
 
     @property
     def gdt(self) -> DescriptorTable:

@@ -59,6 +59,8 @@ class Trace:
         self._alarm = (wake, every)
         self._owned: list[Any] = []
         self._steps: str | None = None
+        self._is_all, self._covered = True, 0
+        self._begun: set[int] = set()
 
     @classmethod
     def _of(  # noqa: PLR0917 - called by native code
@@ -104,7 +106,7 @@ class Trace:
                 one.remove()
             raise
         made = cls(recorder, names, *alarm)
-        made._owned, made._steps = owned, steps
+        made._owned, made._steps, made._is_all = owned, steps, when is None
         return made
 
     def __del__(self) -> None:
@@ -299,8 +301,27 @@ class Trace:
         if missing := [name for name in needed if name not in self._names]:
             raise ValueError(f"coverage needs the fields {', '.join(needed)}; this trace has no {', '.join(missing)}")
         found = Coverage() if into is None else into
-        (found.add_branches if self._steps == "branch" else found.add_steps)(self.read())
+        if self._steps == "branch":
+            self._cover_branches(found)
+        else:
+            found.add_steps(self.read())
         return found
+
+    def _cover_branches(self, found: Coverage) -> None:
+        """Add branches, and what was executed before the first and behind the last of them, where that is certain."""
+        recorder, vcpus = self._recorder, "vcpu" in self._names or len(self._recorder.trails()) == 1
+        is_whole = vcpus and self._is_all and recorder.hits - recorder.waiting == self._covered
+        records = self.read()
+        self._covered += len(records)
+        trails = {vcpu: trail for vcpu, trail in enumerate(recorder.trails()) if trail is not None and is_whole}
+        began = {vcpu: first for vcpu, (first, _) in trails.items() if vcpu not in self._begun}
+        found.add_branches(records, began)
+        if recorder.hits != self._covered:  # it runs, and may have gone elsewhere
+            trails = {}
+        branched = set(records["vcpu"].tolist()) if "vcpu" in self._names else {0} if len(records) else set()
+        for vcpu, (_, now) in trails.items():
+            found.add_straight(vcpu, now, None if vcpu in branched else began.get(vcpu))
+        self._begun |= set(trails) | branched
 
     def __repr__(self) -> str:
         """Show the fields and how much waits."""

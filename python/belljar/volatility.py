@@ -6,6 +6,7 @@ carries, so that none has to be found. It never writes to the guest.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import io
 import itertools
@@ -20,13 +21,15 @@ from belljar import _belljar
 from belljar.btf_types import LARGEST, Types
 from belljar.errors import GuestMemoryError, HostError
 from belljar.isf import Table
+from belljar.kallsyms import markers
 
 try:
     from volatility3 import framework, plugins
     from volatility3.framework import contexts, exceptions, interfaces
     from volatility3.framework.configuration import requirements
     from volatility3.framework.layers import intel, resources
-    from volatility3.framework.symbols import linux
+    from volatility3.framework.symbols import linux, metadata
+    from volatility3.framework.symbols.linux import network
 except ImportError:
     raise HostError("volatility3 is not installed", "pip install volatility3, or belljar[forensics]") from None
 
@@ -142,6 +145,25 @@ class FiveLevels(intel.LinuxIntel32e):  # type: ignore[misc]
     _structure = (("page map layer 5", 9, False), *intel.Intel32e._structure)  # noqa: SLF001 # meant for subclasses
 
 
+class Kernel(linux.LinuxKernelIntermedSymbols):  # type: ignore[misc]
+    """The kernel's symbol table, with all that plugins expect of one."""
+
+    @classmethod
+    def of(cls, context: Any, file: Path, layer: Any) -> Kernel:
+        """Return the table in `file`, for the kernel that `layer` shows."""
+        # Not held against the schema: that takes minutes, where jsonschema is installed.
+        where, mask = file.as_uri(), layer.address_mask
+        context.config["symbols.symbol_mask"] = mask  # before the table is made, which takes what is there
+        made = cls(context, "symbols", name="linux", isf_url=where, validate=False, symbol_mask=mask)
+        network.NetSymbols.apply(made)  # linux.ip leaves that to plugins that have run before
+        return made
+
+    @property
+    def producer(self) -> Any:
+        """Whose table it is like: some plugins refuse any that dwarf2json has not made, whatever is in it."""
+        return metadata.ProducerMetadata({"name": "dwarf2json", "version": "0.9.0"})
+
+
 class BelljarHandler(resources.VolatilityHandler):  # type: ignore[misc]
     """Has Volatility open belljar://NUMBER, a session's location, wherever it takes one."""
 
@@ -164,6 +186,8 @@ class BelljarHandler(resources.VolatilityHandler):  # type: ignore[misc]
 class Session:
     """Volatility 3 on one guest: ``run("linux.pslist.PsList")`` returns rows, ``context`` is Volatility's own.
 
+    Files that a plugin writes (``dump=True``, linux.pagecache.RecoverFs) go into the folder ``output``, once it is set.
+
     ``location`` ("belljar://1") opens the memory in Volatility's own programs, while this lives. The symbol table of a
     Linux guest is made when a plugin first needs it, in some seconds. ``isf(path)`` stores it for others.
     """
@@ -179,6 +203,11 @@ class Session:
         self.context.config[f"{PHYSICAL}.location"] = self.location
         self.context.add_layer(GuestLayer(self.context, PHYSICAL, PHYSICAL, guest.memory))
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.output: str | Path | None = None
+        self.files: list[Path] = []
+        """What plugins have written, the newest last."""
+        self.partial: list[dict[str, Any]] = []
+        """The rows that came before the plugin that ran last has failed."""
 
     def isf(self, path: str | Path | None = None) -> bytes:
         """Return the symbol table of the Linux guest, as Volatility reads it (JSON), and write it to `path`.
@@ -188,6 +217,8 @@ class Session:
         kernel = _belljar.find_kernel(self.guest.memory, [cpu.cr3 for cpu in self.guest.cpus])
         told = {key[7:-1]: value for key, value in kernel.vmcoreinfo.items() if key.startswith("SYMBOL(kallsyms")}
         symbols = {**{name: int(at, 16) for name, at in told.items()}, **dict(kernel.symbols.items())}
+        if (at := markers(self.guest.virtual(kernel.cr3), symbols)) is not None:
+            symbols.setdefault("kallsyms_markers", at)
         start, stop = symbols.get("__start_BTF", 0), symbols.get("__stop_BTF", 0)
         memory = self.guest.virtual(kernel.cr3)
         if not 0 < stop - start <= LARGEST:
@@ -213,12 +244,10 @@ class Session:
         config[f"{PRIMARY}.page_map_offset"] = kernel.cr3 & 0xF_FFFF_FFFF_F000
         config[f"{PRIMARY}.kernel_virtual_offset"] = 0
         config[f"{PRIMARY}.kernel_banner"] = kernel.banner
-        layer = FiveLevels if kernel.levels == 5 else intel.LinuxIntel32e
-        self.context.add_layer(layer(self.context, PRIMARY, PRIMARY, metadata={"os": "Linux"}))
-        url = file.as_uri()
-        # Not held against the schema: that takes minutes, where jsonschema is installed.
-        table = linux.LinuxKernelIntermedSymbols(self.context, "symbols", name="linux", isf_url=url, validate=False)
-        self.context.symbol_space.append(table)
+        kind = FiveLevels if kernel.levels == 5 else intel.LinuxIntel32e
+        layer = kind(self.context, PRIMARY, PRIMARY, metadata={"os": "Linux"})
+        self.context.add_layer(layer)
+        self.context.symbol_space.append(Kernel.of(self.context, file, layer))
         contexts.Module.create(self.context, KERNEL, PRIMARY, 0, symbol_table_name="linux")
 
     @property
@@ -240,7 +269,14 @@ class Session:
             found.append({"depth": node.path_depth - 1, **dict(zip(columns, values, strict=True))})
             return found
 
-        grid.populate(visit, rows)
+        self.partial = []
+        try:
+            grid.populate(visit, rows)
+        except Exception as error:
+            self.partial = rows
+            name = plugin if isinstance(plugin, str) else plugin.__name__
+            error.add_note(f"{name} failed in Volatility after {len(rows)} rows, which are in session.partial")
+            raise
         return rows
 
     def tree(self, plugin: str | type[Any], **options: Any) -> Any:
@@ -258,8 +294,11 @@ class Session:
         self._satisfy(plugin, path, options)
         missing = plugin.unsatisfied(self.context, path)
         if missing:
-            raise ValueError(f"{plugin.__name__} also needs {', '.join(sorted(missing))}")
-        return plugin(self.context, path).run()
+            wanted = ", ".join(f"{one.rpartition('.')[2]}=" for one in sorted(missing))
+            raise ValueError(f"{plugin.__name__} also needs {wanted} as in session.run(..., {wanted}...)")
+        made = plugin(self.context, path)
+        made.set_open_method(_opener(self))
+        return made.run()
 
     def _satisfy(self, plugin: type[Any], path: str, options: dict[str, Any]) -> None:
         """Write into the configuration what the plugin asks for."""
@@ -291,6 +330,36 @@ class Session:
     def __repr__(self) -> str:
         """Show the location."""
         return f"<Volatility on {self.guest!r} at {self.location}>"
+
+
+def _opener(session: Session) -> type[Any]:
+    """Return what plugins open files with, to write into the session's folder."""
+
+    class PluginFile(io.BytesIO, interfaces.plugins.FileHandlerInterface):  # type: ignore[misc]
+        """A file that is written when it is closed, under a name that no file has yet."""
+
+        def __init__(self, filename: str) -> None:
+            if session.output is None:
+                raise HostError(f"the plugin writes a file, {filename}", 'say where: session.output = "folder"')
+            io.BytesIO.__init__(self)
+            interfaces.plugins.FileHandlerInterface.__init__(self, filename)
+
+        def close(self) -> None:
+            """Write it."""
+            if self.closed or session.output is None:
+                return
+            name = Path(self.sanitize_filename(self.preferred_filename))
+            folder = Path(session.output)
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in itertools.count():
+                path = folder / (f"{name.stem}-{number}{name.suffix}" if number else name)
+                with contextlib.suppress(FileExistsError), path.open("xb") as file:
+                    file.write(self.getvalue())
+                    session.files.append(path)
+                    break
+            super().close()
+
+    return PluginFile
 
 
 def known_plugins(part: str = "") -> Iterable[str]:

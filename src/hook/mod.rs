@@ -9,6 +9,7 @@ mod ring;
 mod table;
 mod text;
 mod trace;
+mod trail;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

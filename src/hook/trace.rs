@@ -20,6 +20,7 @@ use super::Subject;
 use super::clock;
 use super::expression::{Expression, Scope};
 use super::ring::{Batch, Pushed, Ring};
+use super::trail::Trail;
 
 /// The most columns of a record.
 pub const MOST_COLUMNS: usize = 64;
@@ -98,6 +99,7 @@ pub struct Trace {
     columns: Box<[Column]>,
     sure: Box<[bool]>,
     rings: Box<[Arc<Ring>]>,
+    trails: Box<[Trail]>,
     policy: Policy,
     spilled: AtomicU64,
     bell: EventFd,
@@ -130,6 +132,7 @@ impl Trace {
             columns: columns.into(),
             sure,
             rings: rings?,
+            trails: (0..vcpus).map(|_| Trail::default()).collect(),
             policy,
             spilled: AtomicU64::new(0),
             bell,
@@ -177,6 +180,20 @@ impl Trace {
             Pushed::Awaited => self.ring_the_bell(),
             Pushed::Full => self.overflow(ring, exit, ticks, scope),
         }
+    }
+
+    /// Notes where a step of vCPU `vcpu` led, whether or not it was recorded: after that.
+    pub fn note(&self, exit: &Exit, vcpu: u32) {
+        if let Exit::Step { at, executed } = exit
+            && let Some(trail) = usize::try_from(vcpu).ok().and_then(|n| self.trails.get(n))
+        {
+            trail.step(executed.from, *at);
+        }
+    }
+
+    /// Where the steps of each vCPU began, and where they have led to.
+    pub fn trails(&self) -> Vec<Option<(u64, u64)>> {
+        self.trails.iter().map(Trail::ends).collect()
     }
 
     #[cold]

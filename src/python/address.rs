@@ -2,6 +2,7 @@
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::addr::GuestPhys;
 
@@ -33,7 +34,10 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Address {
     const INPUT_TYPE: pyo3::inspect::PyStaticExpr = <u64 as FromPyObject<'a, 'py>>::INPUT_TYPE;
 
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        number(&value, "an address is an integer from 0 to 2**64 - 1").map(|at| Self(GuestPhys(at)))
+        let named = "an address is an integer (that of a symbol is vm.symbols[name], of Linux vm.linux.symbols[name])";
+        let is_name = value.is_instance_of::<PyString>();
+        let what = if is_name { named } else { "an address is an integer from 0 to 2**64 - 1" };
+        number(&value, what).map(|at| Self(GuestPhys(at)))
     }
 }
 

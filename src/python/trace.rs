@@ -318,6 +318,11 @@ impl Recorder {
         })
     }
 
+    /// By vCPU: the first instruction that was stepped, and where the steps have led to; None before the first.
+    fn trails(&self) -> Vec<Option<(u64, u64)>> {
+        self.trace.trails()
+    }
+
     /// The names of the classes of exits, by the number in the field "kind".
     #[staticmethod]
     fn kinds() -> Vec<&'static str> {

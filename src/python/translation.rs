@@ -9,10 +9,11 @@ use crate::x86::regs::Paging;
 use crate::x86::{Page, Space, Walk};
 
 use super::size::human;
+use super::typed::PageTableEntry;
 
 /// Where a virtual address leads, what the tables allow there, and every entry on the way; or where and why the walk ended.
 ///
-/// True if it translates (and the access that was asked for is allowed). `entries` are tuples of the level (1 is the last
+/// True if it translates (and the access that was asked for is allowed). `entries` have the level (1 is the last
 /// table), the entry's guest-physical address, and its value.
 #[pyclass(frozen, eq, module = "belljar")]
 #[derive(PartialEq, Eq)]
@@ -152,10 +153,11 @@ impl Translation {
         all.into_iter().filter(|(yes, _)| *yes).map(|(_, name)| name).collect()
     }
 
-    /// The entries that the walk has read, from the root on, as (level, guest-physical address, value).
+    /// The entries that the walk has read, from the root on: each is (level, gpa, value).
     #[getter]
-    fn entries(&self) -> Vec<(u8, u64, u64)> {
-        self.walk.entries().iter().map(|entry| (entry.level, entry.at.0, entry.value)).collect()
+    fn entries<'py>(&self, py: Python<'py>) -> PyResult<Vec<PageTableEntry<'py>>> {
+        let entries = self.walk.entries().iter();
+        entries.map(|e| PageTableEntry::of(py, "_make", ((e.level, e.at.0, e.value),))).collect()
     }
 
     /// CR3 of the address space.

@@ -115,6 +115,7 @@ python_classes! {
     DR7 "belljar.bits";
     XCR0 "belljar.bits";
     DescriptorTable "belljar.descriptor";
+    PageTableEntry "belljar.page_entry";
     Events "belljar.events";
     State "belljar.state";
     Stats "belljar.stats";

@@ -31,6 +31,7 @@ use super::points::KnownPoints;
 use super::running::{around, detached, poll};
 use super::size::Ram;
 use super::vcpu::Vcpu;
+use super::virtual_memory::Shared;
 
 /// A whole virtual machine: memory, vCPUs, devices, and who answers its exits.
 ///
@@ -55,11 +56,18 @@ pub struct VM {
     pub(super) symbols: Mutex<Arc<Symbols>>,
     /// Breakpoints and watchpoints, so that they can be listed.
     pub(super) points: KnownPoints,
+    /// Results of page walks in the address space that each vCPU is in, for as long as they are right.
+    walks: Box<[Shared]>,
 }
 
 impl VM {
     pub(super) fn machine(&self) -> &Arc<Machine> {
         &self.machine
+    }
+
+    /// What is kept of page walks by vCPU `id`.
+    pub(super) fn walks_of(&self, id: u32) -> Shared {
+        usize::try_from(id).ok().and_then(|at| self.walks.get(at)).map(Shared::clone).unwrap_or_default()
     }
 
     pub(super) fn keep(&self, hook: &Arc<Hook>, function: Arc<Function>) {
@@ -158,8 +166,8 @@ impl VM {
         let (functions, readers, servers, symbols) =
             (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
         let (in_background, devices) = (AtomicBool::new(false), PyList::empty(py).unbind());
-        let points = KnownPoints::default();
-        Ok(Self { machine, functions, readers, servers, in_background, devices, symbols, points })
+        let (points, walks) = (KnownPoints::default(), machine.cpus.iter().map(|_| Shared::default()).collect());
+        Ok(Self { machine, functions, readers, servers, in_background, devices, symbols, points, walks })
     }
 
     /// The first vCPU.

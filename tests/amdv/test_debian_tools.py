@@ -118,3 +118,17 @@ def test_volatility_lists_the_processes_without_a_symbol_file(shell: bj.VM) -> N
     pytest.importorskip("volatility3")
     rows = shell.volatility().run("linux.pslist.PsList")
     assert [row["PID"] for row in rows][:2] == [1, 2] and rows[1]["COMM"] == "kthreadd" and len(rows) > 30
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_volatilitys_plugins_find_the_variables_that_they_ask_for(shell: bj.VM) -> None:
+    pytest.importorskip("volatility3")
+    session = shell.volatility()
+    assert {row["Interface"] for row in session.run("linux.ip.Addr")} <= {"lo", "eth0"}
+    assert len(session.run("linux.boottime.Boottime")) == 1
+    threads = session.run("linux.kthreads.Kthreads")
+    assert len(threads) > 20 and all(row["Module"] == "__kernel__" and row["Symbol"] for row in threads)
+    gates = {row["Index"]: row["Symbol"] for row in session.run("linux.malware.check_idt.Check_idt")}
+    assert gates[14] == "asm_exc_page_fault"
+    assert session.run("linux.malware.hidden_modules.Hidden_modules") == []
+    assert len(session.run("linux.psscan.PsScan")) > 30 and session.run("linux.pscallstack.PsCallStack")

@@ -102,3 +102,11 @@ def test_endless_tables_are_cut_short_and_say_so(vm):
     assert "ranges" in found.cut
     assert repr(found).splitlines()[-1] == f"cut short: {found.cut}"
     assert found[:2].cut == found.cut
+
+
+def test_mappings_are_asked_for_addresses_and_chosen(vm):
+    vm.load("hlt", mode="long")
+    found = vm.cpu.mappings()
+    assert 0x1000 in found and found[0] in found and 1 << 46 not in found
+    chosen = found.where(lambda one: one.writable)
+    assert type(chosen) is type(found) and all(one.writable for one in chosen) and len(chosen) <= len(found)

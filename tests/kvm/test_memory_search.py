@@ -215,3 +215,16 @@ def test_a_search_goes_on_while_regions_come_and_go(vm):
     finally:
         over.set()
         changes.join()
+
+
+def test_a_closed_vm_has_no_memory_to_search_or_show(vm):
+    memory = vm.memory
+    vm.close()
+    for look in (lambda: memory.search(b"x"), lambda: memory.hexdump(0, 16)):
+        with pytest.raises(bj.ClosedError):
+            look()
+
+
+def test_an_address_that_is_a_name_is_answered_with_where_addresses_are(vm):
+    with pytest.raises(TypeError, match=r"vm.symbols\[name\]"):
+        vm.memory.read_u64("jiffies")

@@ -113,6 +113,37 @@ def test_a_location_of_belljars_opens_as_a_file_of_physical_memory(specimen):
 
 @needs_volatility
 @pytest.mark.filterwarnings("ignore")
+def test_what_a_plugin_writes_goes_into_the_folder_of_the_session(specimen, tmp_path):
+    from volatility3.framework import interfaces, renderers
+
+    class Writer(interfaces.plugins.PluginInterface):
+        """Writes a file and gives one row, and then fails."""
+
+        _required_framework_version = (2, 0, 0)
+
+        def rows(self):
+            with self.open("a_b.bin") as file:
+                file.write(b"written")
+            yield 0, (1,)
+            raise KeyError("no more")
+
+        def run(self):
+            return renderers.TreeGrid([("Number", int)], self.rows())
+
+    session = specimen.volatility()
+    with pytest.raises(bj.HostError, match=r"session\.output"):
+        session.run(Writer)
+    session.output = tmp_path / "new"
+    for name in ("a_b.bin", "a_b-1.bin"):
+        with pytest.raises(KeyError) as caught:
+            session.run(Writer)
+        assert "1 rows, which are in session.partial" in caught.value.__notes__[0]
+        assert session.partial == [{"depth": 0, "Number": 1}]
+        assert session.files[-1] == tmp_path / "new" / name and session.files[-1].read_bytes() == b"written"
+
+
+@needs_volatility
+@pytest.mark.filterwarnings("ignore")
 def test_volatilitys_wrong_names_are_answered_with_right_ones(specimen):
     session = specimen.volatility()
     with pytest.raises(ValueError, match=r"banners\.Banners"):

@@ -154,8 +154,8 @@ def test_coverage_of_steps_and_of_branches_agree(looping):
     everything, jumps = steps.coverage(), branches.coverage()
     assert everything.ranges[0][0] == START and JUMP + 1 in everything and END + 2 not in everything
     assert everything.addresses.tolist()[:4] == [START, BODY, DEC, JUMP]
-    assert jumps.ranges == [(BODY, END)]
-    assert jumps.blocks.tolist() == [(BODY, END - BODY, 1), (JUMP, 2, 1)]
+    assert jumps.blocks.tolist() == everything.blocks.tolist()
+    assert (START, END - START, 1) in jumps.blocks.tolist()
 
 
 def test_coverage_is_put_together_over_reads(ring0):
@@ -164,6 +164,27 @@ def test_coverage_is_put_together_over_reads(ring0):
         trace.coverage(into=coverage)
     trace.coverage(into=coverage)
     assert coverage.blocks.tolist() == [(START, END - START, 1), (BODY, END - BODY, 1), (BODY, END + 1 - BODY, 1)]
+
+
+def test_code_before_the_first_branch_and_behind_the_last_is_covered(ring0):
+    with ring0.trace(branch=True) as branches:
+        ring0.cpu.step()
+        coverage = branches.coverage()
+        assert coverage.ranges == [(START, BODY)] and branches.hits == 0
+        ring0.cpu.step(4)
+        branches.coverage(into=coverage)
+        assert coverage.blocks.tolist() == [(START, END - START, 1), (BODY, 1, 1)]
+        assert ring0.run(timeout=10) == bj.Hlt()
+        branches.coverage(into=coverage)
+    assert coverage.blocks.tolist() == [(START, END - START, 1), (BODY, END - BODY, 1), (BODY, END + 1 - BODY, 1)]
+
+
+def test_a_branch_trace_that_misses_some_claims_no_more_than_it_knows(ring0):
+    some = ring0.trace(branch=True, when=bj.reg.ecx == 1)
+    read = ring0.trace(branch=True)
+    assert ring0.run(timeout=10) == bj.Hlt()
+    read.read(1)
+    assert some.coverage().ranges == read.coverage().ranges == [(JUMP, END)]
 
 
 def test_coverage_needs_steps_and_their_fields(ring0):

@@ -32,7 +32,8 @@ def test_an_address_translates_and_tells_its_way(vm, space):
     )
     assert [level for level, _, _ in found.entries] == [4, 3, 2, 1]
     assert found.entries[0] == (4, ROOT, vm.memory.read_u64(ROOT))
-    assert found.entries[-1][2] == 0x61000 | P | W
+    assert found.entries[-1].value == 0x61000 | P | W == vm.memory.read_u64(found.entries[-1].gpa)
+    assert repr(found.entries[-1]).startswith("PageTableEntry(level=1, gpa=0x")
     assert (found.writable, found.user, found.executable, found.flags) == (
         True,
         False,

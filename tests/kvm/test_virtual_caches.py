@@ -1,6 +1,7 @@
 """Translations that are kept from call to call, and everything that ends them: a run, a write, a window, a file."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -128,6 +129,34 @@ def test_cpu_virtual_follows_cr3_and_a_pinned_space_does_not(vm, space, build):
     assert (space.read_u64(AT), space.cr3) == (1, ROOT)
     vm.cpu.cr3 = ROOT
     assert live.read_u64(AT) == 1
+
+
+def test_cpu_virtual_keeps_its_walks_from_one_access_to_the_next_and_no_longer(vm, space):
+    vm.cpu.cr3 = space.cr3
+    assert [vm.cpu.virtual.read_u64(AT) for _ in range(2)] == [1, 1]
+    vm.memory.write_u64(ENTRY, 0x62000 | P)
+    assert (vm.cpu.virtual.read_u64(AT), vm.virtual().read_u64(AT), vm.cpus[0].virtual.read_u64(AT)) == (2, 2, 2)
+    vm.memory.write_u64(ENTRY, 0x61000 | P)
+    assert vm.cpu.virtual.read_u64(AT) == 1
+    vm.cpu.cr3 = 0x0  # where no tables are
+    with pytest.raises(bj.GuestMemoryError):
+        vm.cpu.virtual.read_u64(AT)
+
+
+def test_making_cpu_virtual_anew_for_each_access_costs_no_walk(vm, build):
+    many = {0x10_0000 + 0x1000 * n: 0x61000 | P | W | U for n in range(128)}
+    vm.load("hlt", mode="long")
+    vm.cpu.cr3 = build(vm, many)
+    kept = vm.cpu.virtual
+
+    def seconds(space):
+        start = time.perf_counter()
+        for at in many:
+            space().read_u64(at)
+        return time.perf_counter() - start
+
+    best = [min(seconds(which) for _ in range(30)) for which in (lambda: kept, lambda: vm.cpu.virtual)]
+    assert best[1] < 3 * best[0] + 1e-3
 
 
 def test_many_threads_may_read_one_space_while_another_changes_it(vm, space):

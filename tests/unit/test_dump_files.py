@@ -10,6 +10,7 @@ from belljar import vmcoreinfo
 from belljar.linux.known import Known
 from belljar.linux.linux import Linux
 from belljar.listing import names
+from belljar.saved_cpu import SavedMsrs
 
 PAGE = 0x1000
 TEXT = (
@@ -238,3 +239,29 @@ def test_listings_name_what_the_kernel_knows_where_no_other_symbols_are():
     assert names(dump, check=False) is kernel.symbols
     dump.symbols = {"own": 0x1000}
     assert names(dump, check=False) is dump.symbols
+
+
+def test_an_address_space_of_a_dump_is_made_once_and_anew_for_other_names(opened):
+    dump = opened(core([(0, bytes(PAGE), PAGE)], note(b"CORE", 1, bytes(336)) + note(b"VMCOREINFO", 0, TEXT)))
+    first = dump.cpu.virtual
+    assert first is dump.virtual() is dump.cpu.virtual and dump.virtual(0x1000) is not first
+    assert (first.cr3, dump.virtual(0x1000).cr3) == (dump.cpu.cr3, 0x1000)
+    dump.symbols = {"own": 0x1000}
+    assert dump.virtual() is not first and dump.virtual() is dump.virtual()
+
+
+def test_what_only_a_vm_has_is_no_part_of_a_dump_and_says_why():
+    dump = bj.Dump.of({0x1000: b"x"})
+    with pytest.raises(AttributeError, match="a dump has no breakpoint: it does not run"):
+        dump.breakpoint(0x1000)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        print(dump.nonsense)
+
+
+def test_msrs_of_a_dump_are_found_by_name_and_number():
+    msrs = SavedMsrs({"LSTAR": 5, "0x123": 6})
+    assert msrs["LSTAR"] == msrs["lstar"] == msrs[0xC000_0082] == 5 and msrs[0x123] == 6
+    with pytest.raises(KeyError, match="did you mean LSTAR"):
+        print(msrs["LSTARR"])
+    with pytest.raises(KeyError, match="0x999"):
+        print(msrs[0x999])

@@ -11,6 +11,8 @@ import belljar as bj
 from belljar import btf_types
 from belljar.btf_types import Types
 from belljar.isf import Table
+from belljar.kallsyms import markers
+from belljar.kernel_variables import VARIABLES
 
 
 class Blob:
@@ -117,6 +119,44 @@ def test_a_symbol_table_for_volatility_has_types_and_symbols():
     assert table["enums"]["verdict"]["constants"] == {"GOOD": 1, "BAD": -1}
 
 
+def test_a_variable_has_its_type_where_that_fits_between_its_symbol_and_the_next(monkeypatch):
+    known = {"tasks": "struct task_struct []", "one": "struct task_struct", "large": "struct task_struct [4]"}
+    known |= {"both": "struct {first, second}", "other": "struct {first}", "gone": "struct gone", "at": "void *"}
+    for name, words in known.items():
+        monkeypatch.setitem(VARIABLES, name, words)
+    blob = sample()
+    body = struct.pack("<6I", blob.text("first"), 1, 0, blob.text("second"), 1, 32)
+    blob.add(btf_types.STRUCT, "", 8, body, count=2)
+    places = {"_stext": 0x1000, "code": 0x1800, "_etext": 0x2000, "tasks": 0x3000, "one": 0x3070, "large": 0x3090}
+    places |= {"both": 0x3090 + 3 * 32, "other": 0x4000, "gone": 0x5000, "at": 0x6000, "unknown": 0x7000}
+    found = Table(Types(blob.bytes()), places.items(), b"\0").document()["symbols"]
+    types = {name: found[name].get("type") for name in places}
+    task = {"kind": "struct", "name": "task_struct"}
+    assert types["tasks"] == {"kind": "array", "count": 3, "subtype": task} and types["one"] == task
+    assert types["both"]["kind"] == "struct" and types["at"]["kind"] == "pointer"
+    assert types["code"] == {"kind": "base", "name": "void"}
+    assert [types[name] for name in ("large", "other", "gone", "unknown")] == [None] * 4
+
+
+def test_the_markers_of_kallsyms_are_behind_its_names_or_nowhere():
+    names = b"".join(bytes([1 + n % 100]) + bytes(1 + n % 100) for n in range(599)) + b"\x90\x01" + bytes(0x90)
+    places, at = [], 0
+    for n in range(599):
+        places += [at] if n % 256 == 0 else []
+        at += 2 + n % 100
+    pad = bytes(-len(names) % 8)
+    content = names + pad + struct.pack(f"<{len(places)}I", *places) + bytes(64)
+
+    def found(content, count=600):
+        memory = bj.Dump.of({0x1000: struct.pack("<Q", count) + content}).memory
+        told = {"names": 0x1008, "num_syms": 0x1000, "token_table": 0x1008 + len(content)}
+        return markers(memory, {f"kallsyms_{name}": at for name, at in told.items()})
+
+    assert found(content) == 0x1008 + len(names) + len(pad)
+    assert found(content, 700) is None and found(content, 1 << 31) is None and found(content[:2000]) is None
+    assert found(bytes(len(content))) is None and markers(None, {}) is None
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_symbol_table_is_what_volatilitys_schema_asks_for():
     schemas = pytest.importorskip("volatility3.schemas")
@@ -145,3 +185,31 @@ def test_damaged_blobs_give_an_image_error_or_types(noise, at, number):
         types.bare(min(number, len(types) - 1))
     except bj.ImageError:
         pass
+
+
+def test_drgn_reads_pages_once_where_it_is_told_to_and_memory_as_it_is_elsewhere():
+    drgn = pytest.importorskip("drgn")
+    from belljar.drgn_program import Reader
+
+    class Memory:
+        def __init__(self):
+            self.content, self.reads = bytes(range(256)) * 48, 0
+
+        def read(self, at, size):
+            self.reads += 1
+            if at + size > len(self.content):
+                raise bj.GuestMemoryError("nothing is there")
+            return self.content[at : at + size]
+
+    memory = Memory()
+    reader = Reader(memory)
+    for pages, reads in ((None, 40), ({}, 1), (None, 40)):
+        memory.reads, reader.pages = 0, pages
+        assert [reader(0x1010 + n, 3, 0, True) for n in range(40)] == [
+            memory.content[16 + n : 19 + n] for n in range(40)
+        ]
+        assert memory.reads == reads
+    reader.pages = {}
+    assert reader(0xFFE, 4, 0, True) == b"\xfe\xff\x00\x01"
+    with pytest.raises(drgn.FaultError):
+        reader(0x5000, 1, 0, True)

@@ -1,6 +1,7 @@
 """vm.linux on a kernel's memory that is made by hand, sound and damaged. Nothing here needs a KVM."""
 
 import contextlib
+import dataclasses
 import random
 import struct
 import time
@@ -9,6 +10,7 @@ import pytest
 from tests.unit.made_kernel import BASE, DIRECT, NEW, OLD, SIZE, Flat, Made
 
 import belljar as bj
+from belljar.linux.log import Message
 
 
 @pytest.fixture(params=[NEW, OLD], ids=["new", "old"])
@@ -96,6 +98,11 @@ def test_the_log_has_times_and_levels(made):
     assert [m.level for m in made.linux.dmesg()] == ["info", "info"]
 
 
+def test_the_time_of_a_message_is_cut_and_not_rounded_as_dmesg_does():
+    assert str(Message(0, 3_725_064_999 / 1e9, "info", 0, "x")) == "[    3.725064] x"
+    assert str(Message(0, 123_456_789_000_001_999 / 1e9, "info", 0, "x")).startswith("[123456789.00000")
+
+
 def test_without_btf_version_and_symbols_work_and_the_error_says_what_to_do():
     linux = Made(has_btf=False).linux
     assert linux.version.release == "6.1.0-made"
@@ -122,6 +129,50 @@ def test_a_table_prints_shows_and_goes_to_dataframes(made, seen):
     assert tasks.to_pandas()["cr3"].to_list()[0] == 0x5000
 
 
+def test_columns_have_the_same_types_with_rows_and_without(made):
+    pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    linux = made.linux
+    for table in (linux.tasks(), linux.maps(1), linux.files(1), linux.mounts(), linux.modules()):
+        assert table[:0].to_polars().schema == table.to_polars().schema
+        assert table[:0].to_arrow().schema == table.to_arrow().schema
+        assert table.to_arrow().to_pylist() == [{**row} for row in table.rows()]
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1 << 63, 1 << 63), (1 << 64, None), (-1 << 63, -1 << 63)])
+def test_numbers_that_no_kernel_has_make_no_dataframe_fail(made, number, kept):
+    pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("pandas")
+    rows = made.linux.maps(1)
+    forged = type(rows)([dataclasses.replace(rows[0], inode=number)])
+    assert forged.to_polars()["inode"].to_list() == forged.to_arrow()["inode"].to_pylist() == [kept]
+    assert len(forged.to_pandas()) == 1
+
+
+def test_dataframes_are_made_of_tasks_as_they_are(made):
+    pd = pytest.importorskip("pandas")
+    assert pd.DataFrame(made.linux.tasks())["pid"].tolist() == [1, 2]
+
+
+def test_rows_show_addresses_in_hexadecimal_and_are_found_by_their_names(made):
+    linux = made.linux
+    assert repr(linux.maps(1)[0]).startswith("Map(start=0x") and "inode=" in repr(linux.maps(1)[0])
+    modules = linux.modules()
+    assert modules["virtio"] is next(module for module in modules if module.name == "virtio")
+    with pytest.raises(KeyError, match="no module 'virtoi'; did you mean virtio"):
+        print(modules["virtoi"])
+    with pytest.raises(TypeError, match=r"where\(lambda row: row.name == 'sh'\)"):
+        print(linux.tasks()["sh"])
+
+
+def test_a_task_has_what_the_kernel_tells_of_its_number(made):
+    linux, task = made.linux, made.linux.task(1)
+    assert task.files == linux.files(1) and task.maps == linux.maps(1) and task.mounts == linux.mounts(1)
+    assert task.cmdline == linux.cmdline(1)
+    assert task.environ == linux.environ(1)
+
+
 def test_reading_a_hundred_tasks_takes_a_few_reads_each():
     made = Made()
     tasks = [made.new("task_struct", pid=i, tgid=i, comm=b"many", real_cred=0) for i in range(10, 110)]
@@ -144,15 +195,22 @@ def test_a_list_that_goes_in_circles_is_partial_with_the_address(made):
 
 
 @pytest.mark.parametrize("to", [0, 8, 0xDEAD_BEEF_0000, 0xFFFF_FFFF_FFFF_FFF8, BASE + SIZE - 8])
-def test_a_list_that_leads_to_nowhere_is_partial(made, to):
+def test_a_list_that_leads_to_nowhere_is_partial_and_goes_on_from_its_end(made, to):
     made.set("task_struct", made.sh, tasks__next=to)
     found = made.linux.tasks()
-    assert [t.pid for t in found] == [1]
+    assert [t.pid for t in found] == [1, 2]
     assert found.partial is not None
+    made.set("task_struct", made.kthread, tasks__prev=to)
+    assert [t.pid for t in made.linux.tasks()] == [1, 2]
+    made.set("task_struct", made.init, tasks__prev=to)
+    found = made.linux.tasks()
+    assert [t.pid for t in found] == [1] and found.partial is not None
+    with pytest.raises(bj.KernelError, match="no task has the number 2 in what could be read of the list"):
+        made.linux.task(2)
 
 
 def test_no_processes_at_all_is_an_error(made):
-    made.set("task_struct", made.init, tasks__next=0x4141414141414140)
+    made.set("task_struct", made.init, tasks__next=0x4141414141414140, tasks__prev=0x4141414141414140)
     with pytest.raises(bj.KernelError, match="no processes"):
         made.linux.tasks()
 

@@ -97,18 +97,15 @@ class Prototype(Shown):
 
 
 class Prototypes(Table[Prototype]):
-    """The system calls that a kernel offers: by position as a list, by name through :meth:`named`."""
+    """The system calls that a kernel offers: by position as a list, and by name: ``prototypes["openat"]``."""
 
     COLUMNS: ClassVar[dict[str, str]] = {"number": ">", "declaration": "", "address": "x"}
     TITLE = "system call"
+    NAMED = "name"
 
     def named(self, name: str) -> Prototype:
         """Return the system call of that name. KeyError if there is none."""
-        for one in self:
-            if one.name == name:
-                return one
-        close = sorted(one.name for one in self if name in one.name or one.name in name)
-        raise KeyError(f"no system call {name!r}" + (f"; did you mean {', '.join(close[:5])}?" if close else ""))
+        return self[name]
 
 
 def prototypes(look: Reading) -> Prototypes:
@@ -234,6 +231,7 @@ class Syscalls(Table[Syscall]):
     }
     EXPORTED = ("time", "duration", "cpu", "pid", "tid", "comm", "name", "call", "result", "error")
     TITLE = "system call"
+    NAMED = "name"
     lost = 0
 
 

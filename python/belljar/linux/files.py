@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from belljar.linux.paths import KINDS, Paths
-from belljar.linux.table import Table
-from belljar.shown import Shown
+from belljar.linux.table import Row, Table
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -27,8 +26,8 @@ FILE: Wanted = {
 ACCESS = {0: "r", 1: "w", 2: "rw"}
 
 
-@dataclass(frozen=True)
-class File(Shown):
+@dataclass(frozen=True, repr=False)
+class File(Row):
     """An open file: its descriptor ``fd``, the ``path`` that /proc shows, and its ``kind``.
 
     ``kind`` is "regular", "directory", "character", "block", "socket", "pipe", "link" or "anonymous". ``flags`` are

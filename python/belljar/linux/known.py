@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from belljar._belljar import Btf, Kernel, find_kernel
@@ -30,6 +31,11 @@ class Known:
     btf: Btf | None = None
     direct_map: int | None = None
     prototypes: Prototypes | None = None
+
+    @cached_property
+    def symbols(self) -> Any:
+        """The kernel's symbols: one object for all who look."""
+        return self.kernel.symbols
 
 
 def find(guest: Any) -> Kernel:

@@ -93,7 +93,7 @@ class Linux(Shown):
     @property
     def symbols(self) -> Any:
         """The kernel's symbols: a mapping from names to guest-virtual addresses."""
-        return self.kernel.symbols
+        return self._known.symbols
 
     def symbol_file(self, path: str | os.PathLike[str]) -> Path:
         """Write the symbols into an ELF file, where KASLR has moved them: names and stacks for gdb, with no vmlinux.
@@ -170,7 +170,8 @@ class Linux(Shown):
             found = [pair for pair in tasks.records(look, threads) if pair[1].pid == pid]
             if found:
                 return tasks.tasks(self, look, found)[0]
-        raise KernelError(f"no task has the number {pid}; linux.tasks(threads=True) lists all")
+        damage = f" in what could be read of the list of tasks: {look.problems[0]}" if look.problems else ""
+        raise KernelError(f"no task has the number {pid}{damage}; linux.tasks(threads=True) lists all")
 
     def at(self, address: int) -> Task:
         """Return the task whose ``struct task_struct`` is at a guest-virtual address."""

@@ -32,8 +32,9 @@ class Message(Shown):
     text: str
 
     def __str__(self) -> str:
-        """Return it as dmesg prints it."""
-        return f"[{self.time:12.6f}] {self.text}"
+        """Return it as dmesg prints it: to the microsecond, which has not passed yet."""
+        seconds, rest = divmod(round(self.time * 1e9), 10**9)
+        return f"[{seconds:5}.{rest // 1000:06}] {self.text}"
 
 
 class Messages(Table[Message]):

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from belljar.linux.reading import MOST_ITEMS, PAGE, TOP, Reading
-from belljar.linux.table import Table
-from belljar.shown import Shown
+from belljar.linux.table import Row, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,8 +46,8 @@ LEAF = 1
 DEEPEST = 32
 
 
-@dataclass(frozen=True)
-class Map(Shown):
+@dataclass(frozen=True, repr=False)
+class Map(Row):
     """A part of an address space: ``start`` to ``end`` (not in it), permissions "rwxp", and what is mapped.
 
     ``path`` is the file's, or "[heap]", "[stack]", "[vdso]", "[vvar]", "[anon:name]", or "". ``offset`` is that in the

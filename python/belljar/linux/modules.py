@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from belljar.linux.reading import Reading, decoded
-from belljar.linux.table import Table
-from belljar.shown import Shown
+from belljar.linux.table import Row, Table
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -21,6 +20,7 @@ MODULE: Wanted = {
     "name": "name",
     "state": "state",
     "next": "list.next",
+    "prev": "list.prev",
     "base": ("core_layout.base", "mem[0].base"),
     "size": "core_layout.size",
     "references": "refcnt",
@@ -30,8 +30,8 @@ MODULE: Wanted = {
 }
 
 
-@dataclass(frozen=True)
-class Module(Shown):
+@dataclass(frozen=True, repr=False)
+class Module(Row):
     """A loaded module: where its code begins (``base``), its ``size`` in bytes, and which modules use it.
 
     ``state`` is as in /proc/modules, ``references`` counts its users, ``taints`` are the kernel's bits, ``address`` is
@@ -63,12 +63,13 @@ class Modules(Table[Module]):
         "address": "x",
     }
     TITLE = "module"
+    NAMED = "name"
 
 
 def modules(look: Reading) -> list[Module]:
     """Return the modules of the kernel's list, the newest first."""
     wanted = look.layout("module", MODULE, "name next base")
-    found = list(look.chain(wanted, look.symbol("modules")))
+    found = list(look.chain(wanted, look.symbol("modules"), back="prev"))
     names = {address: decoded(record.name) for address, record in found}
     return [_module(look, names, address, record) for address, record in found]
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from belljar.errors import KernelError
 from belljar.linux.reading import TOP, Reading
-from belljar.linux.table import Table
-from belljar.shown import Shown
+from belljar.linux.table import Row, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +21,8 @@ MOUNT_FLAGS = {0x40: "ro", 1: "nosuid", 2: "nodev", 4: "noexec", 8: "noatime", 0
 """SB_* and MNT_* of the kernel (include/linux/fs.h, mount.h), in the words of mount(8)."""
 
 
-@dataclass(frozen=True)
-class Mount(Shown):
+@dataclass(frozen=True, repr=False)
+class Mount(Row):
     """A mount: ``source`` on ``target``, its file system's type and options, its number and that of its parent.
 
     ``options`` are those that the kernel itself knows (rw, nosuid, relatime, ...), without the file system's own.

@@ -53,10 +53,12 @@ class Reading:
         self.problems: list[Partial] = []
         self._layouts = layouts
         self._left = MOST_READS
+        self._noted = 0
 
     def problem(self, reason: str, address: int) -> None:
         """Note what is wrong; the first few of them are kept."""
         self._left -= PRICE
+        self._noted += 1
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Partial(reason, address % TOP))
 
@@ -169,11 +171,27 @@ class Reading:
         content = self.bytes(address, 8 * count)
         return [] if content is None else list(memoryview(content).cast("Q"))
 
-    def chain(self, layout: Layout, head: int, link: str = "next") -> Iterator[tuple[int, SimpleNamespace]]:
-        """Yield the structures of a `struct list_head` at ``head``; ``link`` is the member that goes on."""
-        first = self.word(head)
-        offset = layout.offsets[link]
-        yield from self._follow(layout, first, lambda record: int(getattr(record, link)), offset, {head})
+    def chain(
+        self, layout: Layout, head: int, link: str = "next", back: str | None = None
+    ) -> Iterator[tuple[int, SimpleNamespace]]:
+        """Yield the structures of a `struct list_head` at ``head``; ``link`` is the member that goes on.
+
+        Where the list breaks off, ``back`` is the member that goes the other way: what is behind the damage is then
+        reached from the list's end.
+        """
+        offset, noted, seen = layout.offsets[link], self._noted, set()
+        for address, record in self._follow(layout, self.word(head), lambda r: int(getattr(r, link)), offset, {head}):
+            seen.add(address)
+            yield address, record
+        if back is None or self._noted == noted:
+            return
+        behind = []
+        last = self.word(head + 8)
+        for address, record in self._follow(layout, last, lambda r: int(getattr(r, back)), offset, {head}):
+            if address in seen:
+                break
+            behind.append((address, record))
+        yield from reversed(behind)
 
     def hlist(self, layout: Layout, first: int | None, link: str = "next") -> Iterator[tuple[int, SimpleNamespace]]:
         """Yield the structures of a hash chain, which ends with NULL or (of the "nulls" kind) an odd number."""

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from belljar.errors import KernelError
 from belljar.linux import files
-from belljar.linux.table import Table
-from belljar.shown import Shown
+from belljar.linux.table import Row, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +42,8 @@ COMMON: Wanted = {
 SOCK: Wanted = {**COMMON, "protocol": "sk_protocol", "type": "sk_type", "socket": "sk_socket", "uid": "sk_uid"}
 
 
-@dataclass(frozen=True)
-class Socket(Shown):
+@dataclass(frozen=True, repr=False)
+class Socket(Row):
     """A socket: ``protocol`` ("tcp", "udp6", "unix", ...), both ends, state, inode, and who has it open.
 
     ``local`` and ``remote`` are "address:port"; ``local`` of a unix socket is its path ("@name" for an abstract one).

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex, TypeVar, overload
+import difflib
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex, TypeVar, get_args, overload
 
 from belljar.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
     import polars as pl  # type: ignore[import-not-found,unused-ignore]
+    import pyarrow as pa  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-Row = TypeVar("Row")
+Line = TypeVar("Line")
 Self_ = TypeVar("Self_", bound="Table[Any]")
 
 WIDEST = 60
+WIDE = "unsigned"
+"""The kind of a column of addresses: 64 bits without a sign."""
+TELLING = ("name", "path", "target", "local", "text")
+HEXADECIMAL = frozenset(("address", "start", "end", "offset", "base", "size", "flags"))
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,16 @@ class Partial:
         return f"{self.reason} (at {self.address:#x})"
 
 
-class Table(list[Row], Shown):
+class Row(Shown):
+    """A row of a table, which shows what are addresses, sizes of memory and flags in hexadecimal."""
+
+    def __repr__(self) -> str:
+        """Name each field."""
+        shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.repr)  # type: ignore[arg-type]  # rows are
+        return f"{type(self).__name__}({', '.join(f'{name}={_hexed(name, value)}' for name, value in shown)})"
+
+
+class Table(list[Line], Shown):
     """A list of rows that prints as a table. Its text ends with "partial: ..." if the guest's memory was not sound.
 
     ``partial`` is None, or the first of ``problems``: why rows or fields are missing, and where.
@@ -46,7 +61,10 @@ class Table(list[Row], Shown):
 
     TITLE: ClassVar[str] = "row"
 
-    def __init__(self, rows: Iterable[Row] = (), problems: Iterable[Partial] = ()) -> None:
+    NAMED: ClassVar[str] = ""
+    """The attribute by which one row is found, where no two have the same: ``table["name"]``."""
+
+    def __init__(self, rows: Iterable[Line] = (), problems: Iterable[Partial] = ()) -> None:
         """Take rows, and what went wrong with others."""
         super().__init__(rows)
         self.problems = tuple(problems)
@@ -57,20 +75,36 @@ class Table(list[Row], Shown):
         return self.problems[0] if self.problems else None
 
     @overload
-    def __getitem__(self, index: SupportsIndex) -> Row: ...
+    def __getitem__(self, index: SupportsIndex | str) -> Line: ...
     @overload
     def __getitem__(self: Self_, index: slice) -> Self_: ...
-    def __getitem__(self, index: SupportsIndex | slice) -> Any:
-        """Return a row, or a part of the table."""
+    def __getitem__(self, index: SupportsIndex | str | slice) -> Any:
+        """Return a row by its position (or its name, where rows have one of their own), or a part of the table."""
+        if isinstance(index, str):
+            return self._named(index)
         if isinstance(index, slice):
             return type(self)(super().__getitem__(index), self.problems)
         return super().__getitem__(index)
 
-    def where(self, test: Callable[[Row], object]) -> Self:
+    def _named(self, name: str) -> Line:
+        if not self.NAMED:
+            texts = [column for column, how in self.COLUMNS.items() if not how]
+            like = next((column for column in texts if column in TELLING), texts[0])
+            raise TypeError(
+                f"rows of {self.TITLE}s are counted, and have no names of their own: "
+                f"table.where(lambda row: row.{like} == {name!r}) has those that fit"
+            )
+        names = {str(getattr(row, self.NAMED)): row for row in self}
+        if name in names:
+            return names[name]
+        close = difflib.get_close_matches(name, names, 5, 0.5) or sorted(one for one in names if name in one)[:5]
+        raise KeyError(f"no {self.TITLE} {name!r}" + (f"; did you mean {', '.join(close)}?" if close else ""))
+
+    def where(self, test: Callable[[Line], object]) -> Self:
         """Return the rows for which ``test`` holds, as such a table: ``tasks().where(lambda task: task.ppid == 1)``."""
         return type(self)((row for row in self if test(row)), self.problems)
 
-    def cells(self, row: Row) -> list[str]:
+    def cells(self, row: Line) -> list[str]:
         """Return what is shown of a row."""
         return [_shown(getattr(row, name), how) for name, how in self.COLUMNS.items()]
 
@@ -96,15 +130,52 @@ class Table(list[Row], Shown):
         """Return it as a polars DataFrame. ModuleNotFoundError where polars is not installed: pip install polars."""
         import polars as pl
 
-        wide = {name: pl.UInt64 for name, how in self.COLUMNS.items() if how == "x"}
-        return pl.DataFrame(self.rows(), schema=self._exported(), schema_overrides=wide, infer_schema_length=None)
+        kinds: dict[str, Any] = {"int": pl.Int64, "float": pl.Float64, "str": pl.String, "bool": pl.Boolean}
+        kinds |= {f"tuple[{kind}, ...]": pl.List(inner) for kind, inner in kinds.items()} | {WIDE: pl.UInt64}
+        return pl.DataFrame([pl.Series(n, values, kinds.get(kind)) for n, (kind, values) in self._columns().items()])
+
+    def to_arrow(self) -> pa.Table:
+        """Return it as a pyarrow Table. ModuleNotFoundError where pyarrow is not installed: pip install pyarrow."""
+        import pyarrow as pa
+
+        kinds: dict[str, Any] = {"int": pa.int64(), "float": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
+        kinds |= {f"tuple[{kind}, ...]": pa.list_(inner) for kind, inner in kinds.items()} | {WIDE: pa.uint64()}
+        return pa.table({name: pa.array(values, kinds.get(kind)) for name, (kind, values) in self._columns().items()})
+
+    def _columns(self) -> dict[str, tuple[str, list[Any]]]:
+        """Return each column: what it is of, and its values. A number that a guest has forged may be None."""
+        found: dict[str, tuple[str, list[Any]]] = {}
+        for name, kind in self._kinds().items():
+            values: list[Any] = [_plain(getattr(row, name)) for row in self]
+            if kind == "int" and any(v is not None and not -1 << 63 <= v < 1 << 63 for v in values):
+                kind = WIDE  # noqa: PLW2901 # of this column alone
+            if kind == WIDE:
+                values = [v if v is not None and 0 <= v < 1 << 64 else None for v in values]
+            found[name] = kind, values
+        return found
+
+    def _kinds(self) -> dict[str, str]:
+        """Return the types of columns by their names, as they are written: also for a table that has no rows."""
+        row = next((a for base in type(self).__orig_bases__ for a in get_args(base)), None)  # type: ignore[attr-defined]
+        hints = {**getattr(row, "__annotations__", {})}
+        for name in self._exported():
+            getter = getattr(getattr(row, name, None), "fget", None)
+            hints[name] = hints.get(name, getattr(getter, "__annotations__", {}).get("return", ""))
+        kinds = {name: str(hints[name]).removesuffix(" | None") for name in self._exported()}
+        return kinds | {name: WIDE for name, how in self.COLUMNS.items() if how == "x" and name in kinds}
 
     def to_pandas(self) -> pd.DataFrame:
         """Return it as a pandas DataFrame. ModuleNotFoundError where pandas is not installed: pip install pandas."""
         import pandas as pd
 
-        wide = {name: "UInt64" for name, how in self.COLUMNS.items() if how == "x"}
-        return pd.DataFrame(self.rows(), columns=self._exported(), dtype=object).infer_objects().astype(wide)
+        columns = self._columns()
+        wide = {name: "UInt64" for name, (kind, _) in columns.items() if kind == WIDE}
+        table = pd.DataFrame({name: values for name, (_, values) in columns.items()}, dtype=object)
+        return table.infer_objects().astype(wide)
+
+
+def _hexed(name: str, value: object) -> str:
+    return f"{value:#x}" if name in HEXADECIMAL and isinstance(value, int) else repr(value)
 
 
 def _shown(value: object, how: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from belljar.linux.reading import Reading, decoded
 from belljar.linux.table import Table
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from types import SimpleNamespace
 
     from belljar.linux import Linux
+    from belljar.linux.files import Files
     from belljar.linux.layout import Layout, Wanted
+    from belljar.linux.maps import Maps
+    from belljar.linux.mounts import Mounts
+    from belljar.linux.sockets import Sockets
 
 KTHREAD = 0x0020_0000
 """PF_KTHREAD of the kernel's include/linux/sched.h."""
@@ -52,6 +56,7 @@ TASK: Wanted = {
     "nsproxy": "nsproxy",
     "start": ("start_time", "real_start_time"),
     "next": "tasks.next",
+    "prev": "tasks.prev",
     "thread_next": "thread_node.next",
     "signal": "signal",
     "files": "files",
@@ -86,10 +91,12 @@ class Task(Shown):
     flags: int
     address: int
     namespaces: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
-    linux: Linux | None = field(default=None, compare=False, repr=False)
-    parent_address: int = field(default=0, compare=False, repr=False)
-    full_name: str = field(default="", compare=False, repr=False)
-    record: Any = field(default=None, compare=False, repr=False)
+
+    # Not annotated, so that they are no fields: dataframes made of tasks are of what is above.
+    linux = cast("Linux | None", None)
+    parent_address = 0
+    full_name = ""
+    record = cast("Any", None)
 
     @property
     def state_word(self) -> str:
@@ -111,6 +118,36 @@ class Task(Shown):
     def memory(self) -> Any:
         """Its memory at its own addresses, a VirtualMemory. KernelError for a thread of the kernel, which has none."""
         return self._kernel.memory_of(self)
+
+    @property
+    def files(self) -> Files:
+        """What it has open, as ``linux.files(pid)``."""
+        return self._kernel.files(self.pid)
+
+    @property
+    def maps(self) -> Maps:
+        """The parts of its address space, as ``linux.maps(pid)``."""
+        return self._kernel.maps(self.pid)
+
+    @property
+    def sockets(self) -> Sockets:
+        """The sockets that it has open, as ``linux.sockets(pid)``."""
+        return self._kernel.sockets(self.pid)
+
+    @property
+    def mounts(self) -> Mounts:
+        """What is mounted as it sees it, as ``linux.mounts(pid)``."""
+        return self._kernel.mounts(self.pid)
+
+    @property
+    def cmdline(self) -> list[str]:
+        """The arguments that it was started with, as ``linux.cmdline(pid)``."""
+        return self._kernel.cmdline(self.pid)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment that it was started with, as ``linux.environ(pid)``."""
+        return self._kernel.environ(self.pid)
 
     @property
     def parent(self) -> Task | None:
@@ -169,7 +206,7 @@ def records(look: Reading, threads: bool) -> list[tuple[int, SimpleNamespace]]:
     """Return every process (and thread) of the kernel's list, from old to new."""
     members = layout(look)
     head = look.symbol("init_task") + members.offsets["next"]
-    found = list(look.chain(members, head))
+    found = list(look.chain(members, head, back="prev"))
     if not threads:
         return found
     signals = look.layout("signal_struct", {"head": "thread_head.next"}, "head")
@@ -211,7 +248,7 @@ class _Known:
 def _task(known: _Known, address: int, record: SimpleNamespace) -> Task:
     mm, cred = known.mms.get(record.mm), known.creds.get(record.cred)
     kthread = bool(record.flags & KTHREAD)
-    return Task(
+    task = Task(
         pid=record.pid,
         tgid=record.tgid,
         comm=decoded(record.comm),
@@ -226,11 +263,11 @@ def _task(known: _Known, address: int, record: SimpleNamespace) -> Task:
         flags=record.flags,
         address=address,
         namespaces=dict(known.spaces.get(record.nsproxy, {})),
-        linux=known.linux,
-        parent_address=record.parent,
-        full_name=known.names.get(address, ""),
-        record=record,
     )
+    more = {"linux": known.linux, "parent_address": record.parent, "record": record}
+    for name, value in {**more, "full_name": known.names.get(address, "")}.items():
+        object.__setattr__(task, name, value)
+    return task
 
 
 def _full_names(look: Reading, found: list[tuple[int, SimpleNamespace]]) -> dict[int, str]:

@@ -53,9 +53,11 @@ impl Run<'_> {
         let memory = &*machine.memory;
         let mut scope = Scope { exit: Some(exit), answer, vcpu: id, registers: &mut registers, memory };
         for hook in chain.iter() {
-            if let Some(trace) = hook.trace().filter(|_| hook.matches(exit, is_element, &mut scope)) {
+            let Some(trace) = hook.trace().filter(|_| hook.is_enabled()) else { continue };
+            if hook.matches(exit, is_element, &mut scope) {
                 trace.record(exit, watch.ticks(), &mut scope);
             }
+            trace.note(exit, id);
         }
     }
 

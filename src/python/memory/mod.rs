@@ -122,6 +122,7 @@ impl Bytes for Memory {
     }
 
     fn fill_present(&self, at: u64, into: &mut [Option<u8>]) -> CoreResult<()> {
+        self.core().check_open()?;
         self.core().read_present(GuestPhys(at), into);
         Ok(())
     }
@@ -143,6 +144,7 @@ impl Bytes for Memory {
     }
 
     fn find(&self, needle: &Needle, place: Where, poll: Poll<'_>) -> CoreResult<Vec<Found>> {
+        self.core().check_open()?;
         self.core().search(needle, place, poll)
     }
 }

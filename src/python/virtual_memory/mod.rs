@@ -3,7 +3,7 @@
 
 mod bulk;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
@@ -36,8 +36,11 @@ pub struct VirtualMemory {
     whose: Whose,
     /// What names places in memory that is nobody's; a machine knows its own.
     symbols: Option<Py<PyAny>>,
-    kept: Mutex<Kept>,
+    kept: Shared,
 }
+
+/// What is kept for all who look at one address space.
+pub type Shared = Arc<Mutex<Kept>>;
 
 /// Which address space it is.
 #[derive(Clone, Copy)]
@@ -50,7 +53,7 @@ enum Whose {
 
 /// The results of walks, and when they were right.
 #[derive(Default)]
-struct Kept {
+pub struct Kept {
     walks: Walks,
     right: Option<(Space, u64)>,
 }
@@ -58,7 +61,7 @@ struct Kept {
 impl VirtualMemory {
     /// One address space over any memory.
     pub fn new(of: Of, space: Space) -> Self {
-        Self { of, whose: Whose::Fixed(space), symbols: None, kept: Mutex::default() }
+        Self { of, whose: Whose::Fixed(space), symbols: None, kept: Shared::default() }
     }
 
     /// The same, whose listings name what `symbols` has.
@@ -67,9 +70,10 @@ impl VirtualMemory {
         Self { symbols, ..self }
     }
 
-    /// The address space that vCPU `id` of `vm` is in, now and later.
+    /// The address space that vCPU `id` of `vm` is in, now and later. All that follow it share what they find.
     pub fn following(vm: Py<VM>, id: u32) -> Self {
-        Self { of: Of::Machine(vm), whose: Whose::Vcpu(id), symbols: None, kept: Mutex::default() }
+        let kept = vm.get().walks_of(id);
+        Self { of: Of::Machine(vm), whose: Whose::Vcpu(id), symbols: None, kept }
     }
 
     /// The address space, as it is now.
