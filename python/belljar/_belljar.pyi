@@ -18,6 +18,7 @@ from belljar.device import Device
 from belljar.events import Events
 from belljar.linux import Linux
 from belljar.mappings import Mappings
+from belljar.page_entry import PageTableEntry
 from belljar.profile import Profile
 from belljar.state import State
 from belljar.stats import Stats
@@ -2594,6 +2595,10 @@ class Recorder:
         """
         Without a copy: a buffer of at most `most` records of one vCPU, or None.
         """
+    def trails(self, /) -> list[tuple[int, int] | None]:
+        """
+        By vCPU: the first instruction that was stepped, and where the steps have led to; None before the first.
+        """
     def wait(self, /, count: SupportsIndex, timeout: SupportsFloat | SupportsIndex | None = None) -> bool:
         """
         Waits until `count` records wait; False after `timeout` seconds, and once no more can come.
@@ -3512,7 +3517,7 @@ class Translation:
     """
     Where a virtual address leads, what the tables allow there, and every entry on the way; or where and why the walk ended.
 
-    True if it translates (and the access that was asked for is allowed). `entries` are tuples of the level (1 is the last
+    True if it translates (and the access that was asked for is allowed). `entries` have the level (1 is the last
     table), the entry's guest-physical address, and its value.
     """
     def __bool__(self, /) -> bool: ...
@@ -3539,9 +3544,9 @@ class Translation:
         The page has been written.
         """
     @property
-    def entries(self, /) -> list[tuple[int, int, int]]:
+    def entries(self, /) -> list[PageTableEntry]:
         """
-        The entries that the walk has read, from the root on, as (level, guest-physical address, value).
+        The entries that the walk has read, from the root on: each is (level, gpa, value).
         """
     @property
     def error_code(self, /) -> int | None:
@@ -4388,6 +4393,9 @@ class VM:
     def pause(self, /) -> None:
         """
         Holds a guest that start() set going, between two instructions. In a handler, it asks and does not wait.
+
+        A vCPU that was set going less than a millisecond ago and has not come out of the guest yet gets that time first: a
+        guest that is resumed and paused in a tight loop gets on.
         """
     def profile(self, /) -> Profile:
         """
