@@ -86,7 +86,7 @@ impl Machine {
     pub(super) fn plant_gate(&self, vector: u8, sregs: &Sregs) -> Result<bool> {
         self.knows_its_kvm()?;
         let Some(at) = self.handler(vector, sregs) else { return Ok(false) };
-        let is_there = self.points.plan().sites.get(&at.0).is_some_and(|site| site.role != Role::Points);
+        let is_there = self.points.site(at.0).is_some_and(|site| site.role != Role::Points);
         if is_there && self.memory.is_patched(at) {
             return Ok(true);
         }
@@ -98,7 +98,7 @@ impl Machine {
         self.points.change(|plan| {
             self.unpatch(&plan.drop_gates())?;
             plan.take_gate(at.0, vector, mechanism);
-            self.memory.patch(at, plan.sites.get(&at.0).and_then(|site| site.mechanism.byte()).unwrap_or(byte))
+            self.memory.patch(at, plan.site(at.0).and_then(|site| site.mechanism.byte()).unwrap_or(byte))
         })?;
         Ok(true)
     }

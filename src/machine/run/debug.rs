@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::addr::GuestPhys;
-use crate::debug::{Plan, Point, Role, Site};
+use crate::debug::{Outline, Point, Role, Site};
 use crate::error::Result;
 use crate::exit::{Exception, Executed, Exit, InternalError, Reply, Watched};
 use crate::hook::Scope;
@@ -27,7 +27,7 @@ const INT3: u8 = 0xcc;
 /// What a run knows of the points, and of the steps that it is to make.
 #[derive(Debug, Default)]
 pub(super) struct Debugger {
-    pub(super) plan: Arc<Plan>,
+    pub(super) plan: Outline,
     pub(super) generation: u64,
     /// Something is planted, or steps are to be seen.
     pub(super) is_on: bool,
@@ -109,12 +109,9 @@ impl Run<'_> {
     }
 
     /// What is planted at linear address `at`: where, and for whom.
-    fn planted(&mut self, sregs: &Sregs, at: u64) -> Option<(GuestPhys, Option<Site>)> {
+    fn planted(&self, sregs: &Sregs, at: u64) -> Option<(GuestPhys, Option<Site>)> {
         let (place, _) = locate(sregs, &self.machine.memory, at)?;
-        if !self.debug.plan.sites.contains_key(&place.0) {
-            self.look_up_points(); // another vCPU may have planted it just now
-        }
-        Some((place, self.debug.plan.sites.get(&place.0).cloned()))
+        Some((place, self.machine.points.site(place.0)))
     }
 
     /// The vCPU is at a planted byte, or at an int3 of the guest's own: KVM has seen it, or could see nothing.
@@ -139,8 +136,9 @@ impl Run<'_> {
 
     /// A read of a port that no guest asked for: the instruction is completed, and its result taken back.
     fn at_port_read(&mut self, access: &Access) -> Result<Option<Next>> {
-        let has_any = self.debug.plan.sites.values().any(|site| site.mechanism.is_port_read());
-        if !has_any {
+        let had_any = self.debug.plan.has_port_reads;
+        self.look_up_points(); // another vCPU may have planted one just now, or taken one away
+        if !had_any && !self.debug.plan.has_port_reads {
             return Ok(None);
         }
         // RIP is at the read: KVM completes it with the next entry.

@@ -22,9 +22,9 @@ impl Run<'_> {
         let generation = self.machine.points.generation();
         if self.debug.generation != generation {
             self.debug.generation = generation;
-            self.debug.plan = self.machine.points.plan();
+            self.debug.plan = self.machine.points.outline();
         }
-        self.debug.is_on = self.debug.steps() || !self.debug.plan.is_empty() || self.lease.cpu().debug.owns_trap_flag;
+        self.debug.is_on = self.debug.steps() || !self.debug.plan.is_empty || self.lease.cpu().debug.owns_trap_flag;
     }
 
     /// Does a hook or a trace want to see each step?
@@ -42,7 +42,7 @@ impl Run<'_> {
         if std::mem::take(&mut self.debug.has_stepped) {
             return self.after_step().map(Prepared::Done);
         }
-        if self.debug.plan.pending().next().is_some() || self.debug.plan.wants_gate() {
+        if self.debug.plan.has_waiting || self.debug.plan.wants_gate {
             let has_shim = self.lease.cpu().shim.is_some();
             let sregs = self.vcpu().sregs()?;
             self.machine.settle(self.slot.id, &sregs, has_shim)?;
@@ -92,7 +92,7 @@ impl Run<'_> {
         if instruction_at(&regs, &sregs, &self.machine.memory).as_ref().is_none_or(|found| !is_one(found)) {
             return Ok(None);
         }
-        let Some(after) = emulate(&regs, &sregs, &self.machine.memory) else { return Ok(None) };
+        let Some(after) = emulate(&regs, &sregs, &self.machine.memory, self.is_alone()) else { return Ok(None) };
         self.vcpu().set_regs(&after);
         self.after_step().map(Some)
     }
