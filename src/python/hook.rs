@@ -187,9 +187,7 @@ impl Handle {
 
     /// Another handle of the handler that a breakpoint or watchpoint has.
     pub(super) fn of_point(vm: &Bound<'_, VM>, id: u32) -> Option<Self> {
-        let hooks = vm.get().hooks();
-        let mine = hooks.iter().find(|(hook, _)| hook.subject == Subject::Point(id));
-        mine.map(|(hook, function)| Self::of(vm, hook, function))
+        vm.get().functions.of_point(id).map(|(hook, function)| Self::of(vm, &hook, &function))
     }
 
     /// What is registered, unless it has been removed.
@@ -215,10 +213,10 @@ impl Handle {
         let machine = Arc::clone(vm.machine());
         // First, since a vCPU may call the function at once, and the function this handle.
         self.set_armed(Some(armed));
-        vm.keep(&hook, owned);
+        vm.functions.keep(&hook, owned);
         let added = py.detach(|| machine.add_hook(Arc::clone(&hook)));
         if added.is_err() {
-            vm.forget(&hook);
+            vm.functions.forget(&hook);
             self.set_armed(None);
         }
         Ok(added?)
@@ -279,7 +277,7 @@ impl Handle {
     pub(super) fn remove(&self, py: Python<'_>) -> PyResult<()> {
         let Some(hook) = self.hook() else { return Ok(()) };
         let machine: Arc<Machine> = Arc::clone(self.vm.get().machine());
-        self.vm.get().forget(&hook);
+        self.vm.get().functions.forget(&hook);
         py.detach(|| machine.remove_hook(&hook))?;
         Ok(())
     }

@@ -182,7 +182,7 @@ def test_an_instruction_executed_here_does_what_the_processor_does(new_vm, mode)
     vm = new_vm("4M")
     vm.load(b"\x90" * 0x800, mode=mode, at=CODE)
     if bits == 64:
-        vm.cpu.fs.base = vm.cpu.gs.base = DATA
+        vm.cpu.msr["FS_BASE"] = vm.cpu.msr["GS_BASE"] = DATA
     random.seed(6)
     for text, undefined in forms(bits):
         if text.startswith(("div", "idiv")) and mode != "user":

@@ -88,7 +88,10 @@ impl Run<'_> {
         if self.machine.quirks.ring0_is_native || sregs.cpl() != 0 {
             return Ok(None);
         }
-        let is_one = |found: &Instruction| matches!(found.mnemonic(), Mnemonic::Endbr64 | Mnemonic::Endbr32);
+        let is_one = |found: &Instruction| {
+            use Mnemonic as M;
+            matches!(found.mnemonic(), M::Endbr64 | M::Endbr32 | M::Lfence | M::Mfence | M::Sfence)
+        };
         if instruction_at(&regs, &sregs, &self.machine.memory).as_ref().is_none_or(|found| !is_one(found)) {
             return Ok(None);
         }
