@@ -10,7 +10,7 @@ use crate::source::ReadMemory;
 use crate::x86::Sregs;
 
 use super::Machine;
-use super::debug_choice::{BREAKPOINT, Found, Who};
+use super::debug_choice::{BREAKPOINT, Found, INVALID_OPCODE, Who};
 use super::repair::locate;
 
 impl Machine {
@@ -152,6 +152,9 @@ impl Machine {
     fn settle_gate(&self, sregs: &Sregs, has_shim: bool) -> Result<()> {
         if !has_shim && self.points.look(Plan::wants_gate) {
             self.plant_gate(BREAKPOINT, sregs)?;
+            if !self.quirks.ring0_is_native && !self.quirks.int3_exits_in_ring3 {
+                self.plant_gate(INVALID_OPCODE, sregs)?; // which code of 32 bits gets for int3 there
+            }
         }
         Ok(())
     }

@@ -11,9 +11,10 @@ use crate::x86::{Sregs, cr0, efer};
 use super::Machine;
 use super::repair::locate;
 
-/// The vectors of single steps and of breakpoints.
+/// The vectors of single steps, of breakpoints and of what is no instruction.
 pub(super) const STEP: u8 = 1;
 pub(super) const BREAKPOINT: u8 = 3;
+pub(super) const INVALID_OPCODE: u8 = 6;
 
 /// The ports below 256 that a KVM with its own PIC and timer answers by itself.
 const KVMS_OWN: [u8; 9] = [0x20, 0x21, 0x40, 0x41, 0x42, 0x43, 0x61, 0xa0, 0xa1];

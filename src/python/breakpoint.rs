@@ -110,7 +110,7 @@ impl Breakpoint {
         let facts = Facts { point: Arc::clone(&point), symbol: this.symbol.clone() };
         (state.point, state.handle) = (Some(point), handle);
         drop(state);
-        this.vm.get().points.remember(id, Known::Breakpoint(facts));
+        this.vm.get().points.remember(this.vm.get().machine(), id, Known::Breakpoint(facts));
         Ok(())
     }
 }
@@ -201,6 +201,17 @@ impl Breakpoint {
         }
         Self::plant(slf, Some(&args.get_item(0)?))?;
         Ok(slf.clone().into_any().unbind())
+    }
+
+    /// Are both the same breakpoint? A hit and vm.breakpoints make handles of their own.
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {
+        let Ok(other) = other.cast_exact::<Self>() else { return false };
+        let id = |this: &Self| this.point().map(|point| (this.vm.as_ptr(), point.id));
+        slf.is(other) || id(slf.get()).is_some_and(|mine| id(other.get()) == Some(mine))
+    }
+
+    fn __hash__(&self) -> u64 {
+        self.address() ^ u64::try_from(self.vm.as_ptr().addr()).unwrap_or(0)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -16,7 +16,7 @@ use crate::machine::{Machine, time_of};
 
 use super::address::Fitting;
 use super::error::foreign;
-use super::exit::{class_name, to_python};
+use super::exit::{Home, class_name, to_python};
 use super::native::NativeHandler;
 use super::vm::VM;
 
@@ -66,12 +66,12 @@ impl Action {
 pub struct Function(pub Py<PyAny>);
 
 /// A function of Python's, or the fallback of a native handler.
-struct PythonCallback(Arc<Function>);
+struct PythonCallback(Arc<Function>, Home);
 
 impl Callback for PythonCallback {
     fn call(&self, exit: &Exit, vcpu: u32) -> CoreResult<Reply> {
         Python::attach(|py| {
-            let value = to_python(py, exit, vcpu)?;
+            let value = to_python(py, exit, vcpu, Some(&self.1))?;
             // A reference of its own: the VM's may be the only other one, and the collector may clear the two as garbage.
             let mut function = self.0.0.clone_ref(py).into_bound(py);
             if let Ok(native) = function.cast_exact::<NativeHandler>() {
@@ -236,9 +236,10 @@ impl Handle {
     /// The hook that asks `function`, and its owner.
     fn hook_of(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Hook>, Arc<Function>)> {
         let (subject, wanted, when) = (self.subject, self.wanted, self.when.clone());
+        let home = Home::of(self.vm.bind(function.py()))?;
         if let Some(native) = NativeHandler::of(function)? {
             let owned = Arc::new(Function(native.clone().into_any().unbind()));
-            let fallback: Box<dyn Callback> = Box::new(PythonCallback(Arc::clone(&owned)));
+            let fallback: Box<dyn Callback> = Box::new(PythonCallback(Arc::clone(&owned), home));
             let fallback = native.get().fallback.is_some().then_some(fallback);
             let native = native.get().to_core(Arc::clone(&owned))?;
             return Ok((Hook::native(subject, wanted, when, native, fallback), owned));
@@ -252,7 +253,7 @@ impl Handle {
             return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
         }
         let owned = Arc::new(Function(function.clone().unbind()));
-        Ok((Hook::new(subject, wanted, when, Box::new(PythonCallback(Arc::clone(&owned)))), owned))
+        Ok((Hook::new(subject, wanted, when, Box::new(PythonCallback(Arc::clone(&owned), home))), owned))
     }
 }
 

@@ -144,7 +144,7 @@ fn watch(vm: &Bound<'_, VM>, request: Request<'_, '_>) -> PyResult<Watchpoint> {
     match py.detach(|| wanted.plant(machine)) {
         Ok(planted) => {
             let facts = Facts { planted, accesses, when, address, symbol, len, is_virtual, cr3, once, stops };
-            vm.get().points.remember(id, Known::Watchpoint(facts.clone()));
+            vm.get().points.remember(machine, id, Known::Watchpoint(facts.clone()));
             Ok(Watchpoint { facts, handle: handle.unbind() })
         }
         Err(error) => {
@@ -350,6 +350,17 @@ impl Watchpoint {
             Planted::Register(point) => py.detach(|| self.machine().enable_point(point, yes))?,
         }
         Ok(())
+    }
+
+    /// Are both the same watchpoint? A hit and vm.watchpoints make handles of their own.
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {
+        let Ok(other) = other.cast_exact::<Self>() else { return false };
+        let id = |this: &Self| (this.handle.get().vm().as_ptr(), this.id());
+        id(slf.get()) == id(other.get())
+    }
+
+    fn __hash__(&self) -> u64 {
+        u64::from(self.id())
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

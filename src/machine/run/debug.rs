@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::exit::{Exception, Executed, Exit, InternalError, Reply, Watched};
 use crate::hook::Scope;
 use crate::kvm::{Access, Direction, Entered};
-use crate::machine::debug_choice::{BREAKPOINT, STEP};
+use crate::machine::debug_choice::{BREAKPOINT, INVALID_OPCODE, STEP};
 use crate::machine::look::{InHand, Seen};
 use crate::machine::repair::{instruction_at, locate};
 use crate::source::ReadMemory;
@@ -47,6 +47,8 @@ pub(super) struct Debugger {
     pub(super) from: u64,
     /// A step ended while an access was completed.
     pub(super) has_stepped: bool,
+    /// Where the instruction lies that is being stepped past a breakpoint.
+    pub(super) passing: Option<u64>,
     /// Bits as in DR6: the data that the instruction of a step touches, which not every KVM reports with the step.
     pub(super) touched: u64,
     /// Where KVM failed last without a word on the instruction, a planted byte having gone.
@@ -284,6 +286,15 @@ impl Run<'_> {
                 }
                 site
             }
+            // An interpreter that knows no int3 in 32-bit code of ring 3 raises this in its place.
+            INVALID_OPCODE => {
+                let Some((place, site)) = self.planted(&before, back) else { return self.at_points(entry, points) };
+                let site = site.filter(|site| site.mechanism.byte() == Some(INT3));
+                if site.is_none() && !self.was_planted(place, back, false) {
+                    return self.at_points(entry, points);
+                }
+                site
+            }
             STEP if self.lease.cpu().debug.owns_trap_flag => None,
             STEP if ring == 3 && rflags & TRAP_FLAG != 0 && self.adopt_stray()? => None,
             _ => return self.at_points(entry, points),
@@ -342,7 +353,12 @@ impl Run<'_> {
                 site.map_or(Ok(Next::Go), |site| self.at_points(at, &site.points)).map(Some)
             }
             STEP if self.lease.cpu().debug.owns_trap_flag => self.after_step().map(Some),
-            _ => Ok(None),
+            // The instruction at a breakpoint has faulted: when the vCPU comes back to it, it has been hit already.
+            _ => {
+                let passing = self.debug.passing.take().filter(|at| *at == exception.rip);
+                self.lease.cpu().debug.resume = passing.or(self.lease.cpu().debug.resume);
+                Ok(None)
+            }
         }
     }
 }

@@ -39,6 +39,7 @@ impl Run<'_> {
     /// the vCPU was stopped.
     pub(super) fn prepare(&mut self) -> Result<Prepared> {
         self.look_up_points();
+        self.debug.passing = None;
         if std::mem::take(&mut self.debug.has_stepped) {
             return self.after_step().map(Prepared::Done);
         }
@@ -133,6 +134,7 @@ impl Run<'_> {
             self.set_trap_flag(regs, sregs)?;
             self.tell(0, [0; 8])?;
         }
+        self.debug.passing = Some(at);
         if let Some(entered) = self.enter_past(planted)? {
             return self.passed(at, regs, entered);
         }
