@@ -42,6 +42,11 @@ impl Default for Outline {
 }
 
 impl Outline {
+    /// Is a debug register taken?
+    pub fn has_slots(&self) -> bool {
+        self.slots.iter().any(Option::is_some)
+    }
+
     /// DR0 to DR7 as KVM takes them for the slots, and whether there are any.
     pub fn registers(&self, vcpu: u32) -> Option<[u64; 8]> {
         self.registers_of(vcpu, |_| true)

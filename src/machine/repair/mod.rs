@@ -197,6 +197,16 @@ pub fn locate(sregs: &Sregs, memory: &Memory, at: u64) -> Option<(GuestPhys, boo
     Some((place, walk.is_user()))
 }
 
+/// Where the linear address `at` lies, if the processor would fetch an instruction from there without a fault and without
+/// marking the page (Intel SDM vol. 3, 4.6.1).
+pub fn fetched_from(sregs: &Sregs, memory: &Memory, at: u64) -> Option<GuestPhys> {
+    const SMEP: u64 = 1 << 20;
+    let mut walk = ring0::Walk::new(sregs);
+    let place = walk.to(memory, at).ok()?;
+    let is_right_ring = if sregs.cpl() == 3 { walk.is_user() } else { sregs.cr4 & SMEP == 0 || !walk.is_user() };
+    (is_right_ring && walk.is_executable() && walk.is_marked(false)).then_some(place)
+}
+
 /// The instruction at RIP, from the bytes that KVM gave or else from memory.
 fn decode(cpu: &Ring0<'_>, given: &[u8]) -> Option<Instruction> {
     one(cpu, given).or_else(|| one(cpu, &cpu.code()))

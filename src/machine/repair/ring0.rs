@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Has the processor noted that the page was used (written)?
-    fn is_marked(&self, write: bool) -> bool {
+    pub(super) fn is_marked(&self, write: bool) -> bool {
         let wanted = pte::ACCESSED | if write { pte::DIRTY } else { 0 };
         self.leaf & wanted == wanted
     }

@@ -18,6 +18,7 @@ use crate::x86::{Gpr, Regs, Segment, Sregs};
 
 use iced_x86::Mnemonic;
 
+use super::ahead::Ahead;
 use super::step_control::{SINGLE_STEP, TRAP_FLAG};
 use super::step_made::Decoded;
 use super::{Next, Run};
@@ -49,6 +50,10 @@ pub(super) struct Debugger {
     pub(super) has_stepped: bool,
     /// Where the instruction lies that is being stepped past a breakpoint.
     pub(super) passing: Option<u64>,
+    /// It has been executed, and nothing else since.
+    pub(super) has_passed: bool,
+    /// Whether the next breakpoint is near.
+    pub(super) ahead: Ahead,
     /// Bits as in DR6: the data that the instruction of a step touches, which not every KVM reports with the step.
     pub(super) touched: u64,
     /// Where KVM failed last without a word on the instruction, a planted byte having gone.
@@ -166,7 +171,7 @@ impl Run<'_> {
     }
 
     /// The vCPU is about to execute what is at `at`: asks about each of `points` that wants that.
-    fn at_points(&mut self, at: u64, points: &[Arc<Point>]) -> Result<Next> {
+    pub(super) fn at_points(&mut self, at: u64, points: &[Arc<Point>]) -> Result<Next> {
         let rsp = self.vcpu().regs()?[Gpr::Rsp];
         let debug = &mut self.lease.cpu().debug;
         debug.resume = Some(at);

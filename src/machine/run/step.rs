@@ -40,6 +40,7 @@ impl Run<'_> {
     pub(super) fn prepare(&mut self) -> Result<Prepared> {
         self.look_up_points();
         self.debug.passing = None;
+        let has_passed = std::mem::take(&mut self.debug.has_passed);
         if std::mem::take(&mut self.debug.has_stepped) {
             return self.after_step().map(Prepared::Done);
         }
@@ -69,6 +70,12 @@ impl Run<'_> {
             if linear(&regs, &sregs) == at {
                 return self.pass(at, &regs, &sregs);
             }
+        }
+        if has_passed
+            && !self.debug.steps()
+            && let Some(next) = self.go_ahead()?
+        {
+            return Ok(Prepared::Done(next));
         }
         self.enter_or_step()
     }
