@@ -1,9 +1,15 @@
 //! Plans: bytes and registers go to who wants them, and come back; nothing costs more for there being others.
 
-use std::sync::Arc;
-
 use super::plan::MOST_GATES;
 use super::*;
+
+fn change(points: &Points, how: impl FnOnce(&mut Plan)) {
+    let how = |plan: &mut Plan| {
+        how(plan);
+        Ok(())
+    };
+    points.change(how).expect("done");
+}
 
 fn wish(at: u64) -> Wish {
     Wish::at(Place::Linear(at))
@@ -50,7 +56,7 @@ fn a_register_is_given_up_by_who_can_do_without_and_by_nobody_else() {
 fn a_byte_stays_for_as_long_as_one_of_its_points_does() {
     let points = Points::default();
     let (a, b) = (points.add(wish(1)), points.add(wish(1)));
-    let plant = |point| points.change(|plan| Ok(plan.take_site(point, 0x1000, Mechanism::Int3))).expect("done");
+    let plant = |point| change(&points, |plan| plan.take_site(point, 0x1000, Mechanism::Int3));
     [&a, &b, &b].into_iter().for_each(plant);
     assert_eq!(points.site(0x1000).map(|site| site.points.len()), Some(2));
     let dropped = |point| points.change(|plan| Ok(plan.drop_point(point, true))).expect("done");
@@ -62,7 +68,7 @@ fn a_byte_stays_for_as_long_as_one_of_its_points_does() {
 fn a_byte_in_memory_that_is_gone_is_planted_again_when_it_is_back() {
     let points = Points::default();
     let (gone, there) = (points.add(wish(1)), points.add(wish(2)));
-    let plant = |point, at| points.change(|plan| Ok(plan.take_site(point, at, Mechanism::Int3))).expect("done");
+    let plant = |point, at| change(&points, |plan| plan.take_site(point, at, Mechanism::Int3));
     plant(&gone, 0x1000);
     plant(&there, 0x2000);
     let forget = |plan: &mut Plan| {
@@ -91,8 +97,8 @@ fn registers_that_are_waited_for_are_counted() {
 fn a_gate_stays_for_as_long_as_a_point_needs_it() {
     let points = Points::default();
     let a = points.add(wish(1));
-    points.change(|plan| Ok(plan.take_site(&a, 0x1000, Mechanism::Gate))).expect("done");
-    points.change(|plan| Ok(plan.take_gate(0x5000, 3, Mechanism::PortRead))).expect("done");
+    change(&points, |plan| plan.take_site(&a, 0x1000, Mechanism::Gate));
+    change(&points, |plan| plan.take_gate(0x5000, 3, Mechanism::PortRead));
     assert!(points.look(Plan::wants_gate));
     let dropped = points.change(|plan| Ok(plan.drop_point(&a, true))).expect("done");
     assert_eq!(dropped, [0x1000, 0x5000]);
@@ -107,7 +113,8 @@ fn a_guest_that_moves_its_handlers_about_fills_no_memory() {
         points
             .change(|plan| {
                 dropped += plan.drop_gates().len();
-                Ok(plan.take_gate(at, 3, Mechanism::Int3))
+                plan.take_gate(at, 3, Mechanism::Int3);
+                Ok(())
             })
             .expect("done");
     }
@@ -130,7 +137,9 @@ fn those_of_one_unmapped_page_are_asked_about_once() {
     for at in (0x1000..0x1800).chain(0x2000..0x2800) {
         points.add(wish(at));
     }
-    others.into_iter().for_each(|wish| drop(points.add(wish)));
+    for wish in others {
+        points.add(wish);
+    }
     let (mut turn, mut looks) = (None, 0);
     while let Some((at, _)) = points.look(|plan| plan.next_waiting(turn)) {
         (turn, looks) = (Some(at.last_of_page()), looks + 1);
@@ -147,7 +156,7 @@ fn each_point_has_its_turn_and_leaves_the_queue_when_it_is_planted() {
     while let Some((at, point)) = points.look(|plan| plan.next_waiting(turn)) {
         turn = Some(at);
         let place = point.linear().expect("linear");
-        points.change(|plan| Ok(plan.take_site(&point, place, Mechanism::Int3))).expect("done");
+        change(&points, |plan| plan.take_site(&point, place, Mechanism::Int3));
         seen.push(point.id);
     }
     assert_eq!(seen, all.iter().map(|point| point.id).collect::<Vec<_>>());

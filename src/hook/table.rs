@@ -308,7 +308,9 @@ mod tests {
     fn a_point_finds_its_own_hooks_newest_first_and_then_those_on_all_hits() {
         let hooks = Hooks::default();
         let own: Vec<_> = [7, 7, 300].map(|id| hook(Subject::Point(id))).into();
-        own.iter().for_each(|hook| hooks.add(Arc::clone(hook)));
+        for hook in &own {
+            hooks.add(Arc::clone(hook));
+        }
         let all = hook(Subject::Kind(ExitKind::Breakpoint));
         hooks.add(Arc::clone(&all));
         let found = |id| {
@@ -344,7 +346,9 @@ mod tests {
         let trace = Trace::new(vec![Column::Kind], &[Subject::Any], 1, 8, Policy::Drop).expect("small");
         let record = |id| Hook::recording(Subject::Point(id), Wanted::ALL, None, Arc::clone(&trace));
         let all: Vec<_> = (0..1000).map(record).collect();
-        all.iter().for_each(|hook| hooks.add(Arc::clone(hook)));
+        for hook in &all {
+            hooks.add(Arc::clone(hook));
+        }
         assert_eq!(hooks.tables().traces().map(|traces| traces.recorders().count()), Some(1));
         assert!(all.iter().all(|hook| hooks.remove(hook)));
         assert!(hooks.tables().traces().is_none());

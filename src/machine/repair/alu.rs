@@ -105,8 +105,7 @@ pub(super) fn shift(instruction: &Instruction, size: usize, cpu: &mut Ring0<'_>)
     if !rotates && count > bits {
         return Err(Trap::Unknown); // what is carried is undefined
     }
-    let (wide, sign) =
-        (u128::from(a), u128::from(extended(a, size)) | u128::from(a >> (bits - 1) & 1) * (u128::MAX << 64));
+    let (wide, sign) = (u128::from(a), i128::from(extended(a, size).cast_signed()).cast_unsigned());
     let turn = count % bits;
     let left = |by: u32| wide << by | if rotates && by > 0 { wide >> (bits - by) } else { 0 };
     let low = |number: u128| u64::try_from(number & u128::from(u64::MAX)).unwrap_or(0) & mask_of(bits);
@@ -252,7 +251,7 @@ pub(super) fn scan(instruction: &Instruction, size: usize, cpu: &mut Ring0<'_>) 
     if from == 0 {
         return Err(Trap::Unknown); // what becomes of the destination is undefined
     }
-    let found = if instruction.mnemonic() == Mnemonic::Bsf { from.trailing_zeros() } else { 63 - from.leading_zeros() };
+    let found = if instruction.mnemonic() == Mnemonic::Bsf { from.trailing_zeros() } else { from.ilog2() };
     put(instruction, size, found.into(), cpu)?;
     cpu.set_zero(false);
     Ok(())

@@ -210,7 +210,8 @@ impl<'a> Ring0<'a> {
     /// Does no protection key have a say (Intel SDM vol. 3, 4.6.2)?
     fn has_no_key(&self, walk: &Walk) -> bool {
         const KEYS: u64 = 1 << 22 | 1 << 24;
-        self.state.sregs.cr4 & KEYS == 0 || walk.leaf >> 59 & 0xf == 0
+        const KEY: u64 = 0xf << 59;
+        self.state.sregs.cr4 & KEYS == 0 || walk.leaf & KEY == 0
     }
 
     /// Do the last of `len` bytes at RIP, if they lie on another page than the first, allow to be executed as those do?

@@ -90,8 +90,14 @@ fn counted(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step<u64> {
     use Code as C;
     let counter = match instruction.code() {
         C::Jrcxz_rel8_64 | C::Loop_rel8_64_RCX | C::Loope_rel8_64_RCX | C::Loopne_rel8_64_RCX => Register::RCX,
-        C::Jecxz_rel8_64 | C::Loop_rel8_64_ECX | C::Loope_rel8_64_ECX | C::Loopne_rel8_64_ECX => Register::ECX,
-        C::Jecxz_rel8_32 | C::Loop_rel8_32_ECX | C::Loope_rel8_32_ECX | C::Loopne_rel8_32_ECX => Register::ECX,
+        C::Jecxz_rel8_64
+        | C::Loop_rel8_64_ECX
+        | C::Loope_rel8_64_ECX
+        | C::Loopne_rel8_64_ECX
+        | C::Jecxz_rel8_32
+        | C::Loop_rel8_32_ECX
+        | C::Loope_rel8_32_ECX
+        | C::Loopne_rel8_32_ECX => Register::ECX,
         _ => return Err(Trap::Unknown),
     };
     let now = cpu.register(counter).ok_or(Trap::Unknown)?;
@@ -116,8 +122,15 @@ fn straight(instruction: &Instruction, cpu: &mut Ring0<'_>) -> Step {
     let size = size_of_operand(instruction);
     match instruction.mnemonic() {
         M::Endbr64 | M::Endbr32 if cpu.state.sregs.cr4 & CET != 0 => Err(Trap::Unknown),
-        M::Nop | M::Endbr64 | M::Endbr32 | M::Pause => Ok(()),
-        M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 | M::Prefetchnta | M::Prefetchw => Ok(()),
+        M::Nop
+        | M::Endbr64
+        | M::Endbr32
+        | M::Pause
+        | M::Prefetcht0
+        | M::Prefetcht1
+        | M::Prefetcht2
+        | M::Prefetchnta
+        | M::Prefetchw => Ok(()),
         M::Lfence | M::Mfence | M::Sfence => {
             std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
             Ok(())
