@@ -68,7 +68,7 @@ impl Wish {
 }
 
 /// How a point is noticed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Mechanism {
     /// Not yet: where it is to be is not mapped.

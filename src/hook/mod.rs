@@ -1,6 +1,7 @@
 //! Who may answer an exit before the devices do, and how the one concerned is found.
 //! It never runs a vCPU and never knows what language a callback is written in.
 
+mod by_point;
 mod clock;
 mod expression;
 mod field;

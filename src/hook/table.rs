@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use crate::exit::{Exit, ExitKind};
 
+use super::by_point::ByPoint;
 use super::{Hook, Subject};
 
 /// The hooks that want the same exits, newest first.
-type Chain = Arc<[Arc<Hook>]>;
+pub(super) type Chain = Arc<[Arc<Hook>]>;
 
 /// Ports per leaf of the port table.
 const LEAF: usize = 256;
@@ -22,10 +23,10 @@ pub struct Tables {
     mmio: Ranges,
     msrs: Ranges,
     /// By the number of a breakpoint or watchpoint.
-    points: Ranges,
+    points: ByPoint,
     /// By kind; nothing at all where nobody wants a kind.
     kinds: Vec<Option<Chain>>,
-    /// Every hook, oldest first: what the tables are made from.
+    /// Every hook but those on points, oldest first: what the tables are made from.
     all: Vec<Arc<Hook>>,
     /// Those that only record, in tables of their own: they see what others answer, and cost nothing where none are.
     traces: Option<Arc<Self>>,
@@ -70,7 +71,7 @@ impl Ranges {
 impl Tables {
     /// Are there no hooks at all?
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.all.is_empty() && self.points.is_empty()
     }
 
     /// The hooks for this exit, newest first.
@@ -82,8 +83,8 @@ impl Tables {
             Exit::PortStringOut(string) => self.port(string.port),
             Exit::MmioRead { at, .. } | Exit::MmioWrite { at, .. } => self.mmio.get(at.0),
             Exit::MsrRead { index, .. } | Exit::MsrWrite { index, .. } => self.msrs.get(u64::from(*index)),
-            Exit::Breakpoint { id, .. } => self.points.get(u64::from(*id)),
-            Exit::Watchpoint(watched) => self.points.get(u64::from(watched.id)),
+            Exit::Breakpoint { id, .. } => self.points.get(*id),
+            Exit::Watchpoint(watched) => self.points.get(watched.id),
             _ => None,
         };
         specific.or_else(|| self.kinds.get(exit.kind().index())?.as_ref())
@@ -99,9 +100,14 @@ impl Tables {
         self.traces.as_deref()
     }
 
-    /// Every hook, oldest first, but for those that only record.
+    /// Every hook, oldest first, but for those that only record and those on points.
     pub fn all(&self) -> &[Arc<Hook>] {
         &self.all
+    }
+
+    /// A hook for each trace that there is, or more.
+    pub fn recorders(&self) -> impl Iterator<Item = &Arc<Hook>> {
+        self.all.iter().chain(self.points.traces())
     }
 
     /// The MSRs that hooks want: span, reads, writes.
@@ -126,11 +132,17 @@ impl Tables {
 
     pub(super) fn add(&mut self, hook: Arc<Hook>) {
         let subject = hook.subject;
+        if let Subject::Point(id) = subject {
+            return self.points.add(id, hook, &self.general(POINT_KINDS));
+        }
         self.all.push(hook);
         self.rebuild(subject);
     }
 
     pub(super) fn remove(&mut self, hook: &Arc<Hook>) -> bool {
+        if let Subject::Point(id) = hook.subject {
+            return self.points.remove(id, hook, &self.general(POINT_KINDS));
+        }
         let before = self.all.len();
         self.all.retain(|h| !Arc::ptr_eq(h, hook));
         self.rebuild(hook.subject);
@@ -143,13 +155,13 @@ impl Tables {
             Subject::Port(span) => self.rebuild_ports(span.first, span.last),
             Subject::Mmio(_) => self.mmio = self.rebuild_mmio(),
             Subject::Msr(_) => self.msrs = self.rebuild_msrs(),
-            Subject::Point(_) => self.points = self.rebuild_points(),
+            Subject::Point(_) => {}
             Subject::Kind(_) | Subject::Any => {
                 self.rebuild_kinds();
                 self.rebuild_ports(0, 0xffff);
                 self.mmio = self.rebuild_mmio();
                 self.msrs = self.rebuild_msrs();
-                self.points = self.rebuild_points();
+                self.points.follow(&self.general(POINT_KINDS));
             }
         }
     }
@@ -187,13 +199,6 @@ impl Tables {
     fn rebuild_msrs(&self) -> Ranges {
         self.with_general_ranges(MSR_KINDS, |s| match s {
             Subject::Msr(span) => Some((span.first, span.last)),
-            _ => None,
-        })
-    }
-
-    fn rebuild_points(&self) -> Ranges {
-        self.with_general_ranges(POINT_KINDS, |s| match s {
-            Subject::Point(id) => Some((id.into(), id.into())),
             _ => None,
         })
     }
@@ -297,6 +302,56 @@ mod tests {
             let found: Vec<_> = found.into_iter().flat_map(|c| c.iter().map(Arc::as_ptr)).collect();
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn a_point_finds_its_own_hooks_newest_first_and_then_those_on_all_hits() {
+        let hooks = Hooks::default();
+        let own: Vec<_> = [7, 7, 300].map(|id| hook(Subject::Point(id))).into();
+        for hook in &own {
+            hooks.add(Arc::clone(hook));
+        }
+        let all = hook(Subject::Kind(ExitKind::Breakpoint));
+        hooks.add(Arc::clone(&all));
+        let found = |id| {
+            let chain = hooks.tables().find(&Exit::Breakpoint { id, at: 0 }).cloned();
+            chain.map_or_else(Vec::new, |chain| chain.iter().map(Arc::as_ptr).collect())
+        };
+        let expected = |hooks: &[&Arc<Hook>]| hooks.iter().map(|hook| Arc::as_ptr(hook)).collect::<Vec<_>>();
+        assert_eq!(found(7), expected(&[&own[1], &own[0], &all]));
+        assert_eq!((found(300), found(8)), (expected(&[&own[2], &all]), expected(&[&all])));
+        assert!(hooks.remove(&own[1]) && !hooks.remove(&own[1]) && hooks.remove(&all));
+        assert_eq!((found(7), found(300)), (expected(&[&own[0]]), expected(&[&own[2]])));
+        assert!(hooks.remove(&own[0]) && hooks.remove(&own[2]));
+        assert!(found(7).is_empty() && hooks.tables().is_empty());
+    }
+
+    #[test]
+    fn another_points_hook_copies_a_few_neighbours_alone() {
+        let hooks = Hooks::default();
+        (0..10_000).for_each(|id| hooks.add(hook(Subject::Point(id))));
+        let before = hooks.tables();
+        hooks.add(hook(Subject::Point(5_000)));
+        let after = hooks.tables();
+        let is_same = |id: &u32| {
+            let [old, new] = [&before, &after].map(|tables| tables.find(&Exit::Breakpoint { id: *id, at: 0 }));
+            old.zip(new).is_some_and(|(old, new)| std::ptr::eq(old, new)) // the very same place in the very same leaf
+        };
+        assert_eq!((0..10_000).filter(is_same).count(), 10_000 - 256);
+    }
+
+    #[test]
+    fn a_trace_of_many_points_is_told_of_once() {
+        let hooks = Hooks::default();
+        let trace = Trace::new(vec![Column::Kind], &[Subject::Any], 1, 8, Policy::Drop).expect("small");
+        let record = |id| Hook::recording(Subject::Point(id), Wanted::ALL, None, Arc::clone(&trace));
+        let all: Vec<_> = (0..1000).map(record).collect();
+        for hook in &all {
+            hooks.add(Arc::clone(hook));
+        }
+        assert_eq!(hooks.tables().traces().map(|traces| traces.recorders().count()), Some(1));
+        assert!(all.iter().all(|hook| hooks.remove(hook)));
+        assert!(hooks.tables().traces().is_none());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::source::ReadMemory;
 use crate::x86::Sregs;
 
 use super::Machine;
-use super::debug_choice::{BREAKPOINT, Found, Who};
+use super::debug_choice::{BREAKPOINT, Found, INVALID_OPCODE, Who};
 use super::repair::locate;
 
 impl Machine {
@@ -25,7 +25,7 @@ impl Machine {
         self.refuse_inherited()?;
         self.check(&wish)?;
         let point = self.points.add(wish);
-        let settled = self.settle_from_anywhere().and_then(|()| self.points.plan().check_registers());
+        let settled = self.settle_from_anywhere(&point).and_then(|()| self.points.look(Plan::check_registers));
         if let Err(error) = settled {
             self.remove_point(&point)?;
             return Err(error);
@@ -57,14 +57,12 @@ impl Machine {
         self.points.change(|plan| {
             let idle = plan.drop_point(point, false);
             if yes {
-                plan.points.insert(point.id, Arc::clone(point));
-            } else {
-                plan.points.remove(&point.id);
+                plan.keep(point);
             }
             self.unpatch(&idle)
         })?;
-        let settled = if yes { self.settle_from_anywhere() } else { Ok(()) };
-        if let Err(error) = settled.and_then(|()| self.points.plan().check_registers()) {
+        let settled = if yes { self.settle_from_anywhere(point) } else { Ok(()) };
+        if let Err(error) = settled.and_then(|()| self.points.look(Plan::check_registers)) {
             self.enable_point(point, false)?;
             return Err(error);
         }
@@ -74,7 +72,7 @@ impl Machine {
 
     /// Whether a point is switched on.
     pub fn is_enabled(&self, point: &Arc<Point>) -> bool {
-        self.points.plan().points.contains_key(&point.id)
+        self.points.look(|plan| plan.has(point.id))
     }
 
     pub(super) fn unpatch(&self, places: &[u64]) -> Result<()> {
@@ -121,13 +119,18 @@ impl Machine {
         Ok(())
     }
 
-    /// Settles what is pending as each vCPU sees it that can be looked at from here.
-    fn settle_from_anywhere(&self) -> Result<()> {
+    /// Settles `point` as each vCPU sees it that can be looked at from here. The others have been looked at.
+    fn settle_from_anywhere(&self, point: &Arc<Point>) -> Result<()> {
         for slot in &self.cpus {
             let seen = slot.with(|cpu| Ok((cpu.vcpu.sregs()?, cpu.shim.is_some())));
             let id = slot.id;
             match seen {
-                Ok((sregs, has_shim)) => self.settle(id, &sregs, has_shim)?,
+                Ok((sregs, has_shim)) => {
+                    if point.wish.vcpu.is_none_or(|only| only == id) {
+                        self.settle_one(point, &sregs, has_shim)?;
+                    }
+                    self.settle_gate(&sregs, has_shim)?;
+                }
                 Err(Error::Running { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -137,44 +140,59 @@ impl Machine {
 
     /// Plants what is pending and mapped, as vCPU `id` with `sregs` sees it; and the trap at its #BP handler if one is wanted.
     pub(super) fn settle(&self, id: u32, sregs: &Sregs, has_shim: bool) -> Result<()> {
-        let plan = self.points.plan();
-        for point in plan.pending().filter(|point| point.wish.vcpu.is_none_or(|only| only == id)) {
-            self.settle_one(point, sregs, has_shim)?;
+        let mut behind = None;
+        while let Some((turn, point)) = self.points.look(|plan| plan.next_waiting(behind)) {
+            let is_mine = point.wish.vcpu.is_none_or(|only| only == id);
+            let is_there = !is_mine || self.settle_one(&point, sregs, has_shim)?;
+            behind = Some(if is_there { turn } else { turn.last_of_page() });
         }
-        if !has_shim && self.points.plan().wants_gate() {
+        self.settle_gate(sregs, has_shim)
+    }
+
+    fn settle_gate(&self, sregs: &Sregs, has_shim: bool) -> Result<()> {
+        if !has_shim && self.points.look(Plan::wants_gate) {
             self.plant_gate(BREAKPOINT, sregs)?;
+            if !self.quirks.ring0_is_native && !self.quirks.int3_exits_in_ring3 {
+                self.plant_gate(INVALID_OPCODE, sregs)?; // which code of 32 bits gets for int3 there
+            }
         }
         Ok(())
     }
 
-    fn settle_one(&self, point: &Arc<Point>, sregs: &Sregs, has_shim: bool) -> Result<()> {
+    /// Plants `point`, if it can be. False: its page is not there, and so none of that page's.
+    fn settle_one(&self, point: &Arc<Point>, sregs: &Sregs, has_shim: bool) -> Result<bool> {
         let wish = &point.wish;
         let found = match wish.place {
             Place::Linear(at) if wish.hardware == Some(true) || wish.watch.is_some() => {
                 self.look_at_data(point, sregs, at);
-                return self.points.change(|plan| {
-                    if !is_pending(plan, point) {
-                        return Ok(());
-                    }
-                    self.make_room(plan, sregs, has_shim)?;
-                    let is_full = plan.slots.iter().all(Option::is_some); // then it waits for one
-                    if is_full { Ok(()) } else { plan.take_slot(point, at) }
-                });
+                return self.take_register(point, at, sregs, has_shim).map(|()| true);
             }
             Place::Linear(_) => self.find(point, sregs, has_shim),
             Place::Physical(at) if self.memory.region_at(at).is_none() => None,
             Place::Physical(at) => Some(Found { at, who: Who::Anybody, has_shim }),
         };
-        let Some(found) = found else { return Ok(()) };
+        let Some(found) = found else { return Ok(false) };
         self.points.change(|plan| {
-            if !is_pending(plan, point) {
-                return Ok(()); // another vCPU was faster
+            if !plan.is_waiting(point) {
+                return Ok(true); // another vCPU was faster
             }
-            let has_room = point.linear().is_some() && plan.slots.iter().any(Option::is_none);
+            let has_room = point.linear().is_some() && !plan.is_full();
             match (self.mechanism(found, sregs, has_room && wish.hardware != Some(false)), point.linear()) {
-                (Mechanism::Hardware, Some(linear)) => plan.take_slot(point, linear),
-                (mechanism, _) => self.plant(plan, point, found.at, mechanism),
+                (Mechanism::Hardware, Some(linear)) => plan.take_slot(point, linear)?,
+                (mechanism, _) => self.plant(plan, point, found.at, mechanism)?,
             }
+            Ok(true)
+        })
+    }
+
+    /// Gives `point` a debug register, if one is free or can be freed; else it waits for one.
+    fn take_register(&self, point: &Arc<Point>, at: u64, sregs: &Sregs, has_shim: bool) -> Result<()> {
+        self.points.change(|plan| {
+            if !plan.is_waiting(point) {
+                return Ok(());
+            }
+            self.make_room(plan, sregs, has_shim)?;
+            if plan.is_full() { Ok(()) } else { plan.take_slot(point, at) }
         })
     }
 
@@ -192,13 +210,13 @@ impl Machine {
         }
         plan.take_site(point, at.0, mechanism);
         // Also where a byte is already, which the guest may have overwritten.
-        let byte = plan.sites.get(&at.0).and_then(|site| site.mechanism.byte());
+        let byte = plan.site(at.0).and_then(|site| site.mechanism.byte());
         byte.map_or(Ok(()), |byte| self.memory.patch(at, byte))
     }
 
     /// Where all debug registers are taken, frees one that a breakpoint has which can do with a planted byte.
     fn make_room(&self, plan: &mut Plan, sregs: &Sregs, has_shim: bool) -> Result<()> {
-        let is_full = plan.slots.iter().all(Option::is_some);
+        let is_full = plan.is_full();
         let Some((point, _)) = plan.movable().filter(|_| is_full) else { return Ok(()) };
         let Some(found) = self.find(&point, sregs, has_shim) else { return Ok(()) };
         let mechanism = self.mechanism(found, sregs, false);
@@ -218,8 +236,4 @@ impl Machine {
             point.replace(u64::from_le_bytes(word));
         }
     }
-}
-
-fn is_pending(plan: &Plan, point: &Arc<Point>) -> bool {
-    plan.points.contains_key(&point.id) && !point.is_removed() && point.mechanism() == Mechanism::Pending
 }

@@ -11,9 +11,10 @@ use crate::x86::{Sregs, cr0, efer};
 use super::Machine;
 use super::repair::locate;
 
-/// The vectors of single steps and of breakpoints.
+/// The vectors of single steps, of breakpoints and of what is no instruction.
 pub(super) const STEP: u8 = 1;
 pub(super) const BREAKPOINT: u8 = 3;
+pub(super) const INVALID_OPCODE: u8 = 6;
 
 /// The ports below 256 that a KVM with its own PIC and timer answers by itself.
 const KVMS_OWN: [u8; 9] = [0x20, 0x21, 0x40, 0x41, 0x42, 0x43, 0x61, 0xa0, 0xa1];
@@ -86,7 +87,7 @@ impl Machine {
     pub(super) fn plant_gate(&self, vector: u8, sregs: &Sregs) -> Result<bool> {
         self.knows_its_kvm()?;
         let Some(at) = self.handler(vector, sregs) else { return Ok(false) };
-        let is_there = self.points.plan().sites.get(&at.0).is_some_and(|site| site.role != Role::Points);
+        let is_there = self.points.site(at.0).is_some_and(|site| site.role != Role::Points);
         if is_there && self.memory.is_patched(at) {
             return Ok(true);
         }
@@ -98,7 +99,7 @@ impl Machine {
         self.points.change(|plan| {
             self.unpatch(&plan.drop_gates())?;
             plan.take_gate(at.0, vector, mechanism);
-            self.memory.patch(at, plan.sites.get(&at.0).and_then(|site| site.mechanism.byte()).unwrap_or(byte))
+            self.memory.patch(at, plan.site(at.0).and_then(|site| site.mechanism.byte()).unwrap_or(byte))
         })?;
         Ok(true)
     }

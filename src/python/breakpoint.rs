@@ -110,7 +110,7 @@ impl Breakpoint {
         let facts = Facts { point: Arc::clone(&point), symbol: this.symbol.clone() };
         (state.point, state.handle) = (Some(point), handle);
         drop(state);
-        this.vm.get().points.remember(id, Known::Breakpoint(facts));
+        this.vm.get().points.remember(this.vm.get().machine(), id, Known::Breakpoint(facts));
         Ok(())
     }
 }
@@ -172,7 +172,7 @@ impl Breakpoint {
     }
 
     /// Takes it away: it is not hit any more. Does nothing if it has been removed.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn remove(&self, py: Python<'_>) -> PyResult<()> {
         let (point, handle) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.is_removed = true;
@@ -203,13 +203,15 @@ impl Breakpoint {
         Ok(slf.clone().into_any().unbind())
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    /// Are both the same breakpoint? A hit and vm.breakpoints make handles of their own.
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {
+        let Ok(other) = other.cast_exact::<Self>() else { return false };
+        let id = |this: &Self| this.point().map(|point| (this.vm.as_ptr(), point.id));
+        slf.is(other) || id(slf.get()).is_some_and(|mine| id(other.get()) == Some(mine))
     }
 
-    #[pyo3(signature = (*_exception: "object"))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.remove(py)
+    fn __hash__(&self) -> u64 {
+        self.address() ^ u64::try_from(self.vm.as_ptr().addr()).unwrap_or(0)
     }
 
     fn __repr__(&self) -> String {

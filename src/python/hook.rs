@@ -16,7 +16,7 @@ use crate::machine::{Machine, time_of};
 
 use super::address::Fitting;
 use super::error::foreign;
-use super::exit::{class_name, to_python};
+use super::exit::{Home, class_name, to_python};
 use super::native::NativeHandler;
 use super::vm::VM;
 
@@ -66,12 +66,12 @@ impl Action {
 pub struct Function(pub Py<PyAny>);
 
 /// A function of Python's, or the fallback of a native handler.
-struct PythonCallback(Arc<Function>);
+struct PythonCallback(Arc<Function>, Home);
 
 impl Callback for PythonCallback {
     fn call(&self, exit: &Exit, vcpu: u32) -> CoreResult<Reply> {
         Python::attach(|py| {
-            let value = to_python(py, exit, vcpu)?;
+            let value = to_python(py, exit, vcpu, Some(&self.1))?;
             // A reference of its own: the VM's may be the only other one, and the collector may clear the two as garbage.
             let mut function = self.0.0.clone_ref(py).into_bound(py);
             if let Ok(native) = function.cast_exact::<NativeHandler>() {
@@ -187,9 +187,7 @@ impl Handle {
 
     /// Another handle of the handler that a breakpoint or watchpoint has.
     pub(super) fn of_point(vm: &Bound<'_, VM>, id: u32) -> Option<Self> {
-        let hooks = vm.get().hooks();
-        let mine = hooks.iter().find(|(hook, _)| hook.subject == Subject::Point(id));
-        mine.map(|(hook, function)| Self::of(vm, hook, function))
+        vm.get().functions.of_point(id).map(|(hook, function)| Self::of(vm, &hook, &function))
     }
 
     /// What is registered, unless it has been removed.
@@ -215,10 +213,10 @@ impl Handle {
         let machine = Arc::clone(vm.machine());
         // First, since a vCPU may call the function at once, and the function this handle.
         self.set_armed(Some(armed));
-        vm.keep(&hook, owned);
+        vm.functions.keep(&hook, owned);
         let added = py.detach(|| machine.add_hook(Arc::clone(&hook)));
         if added.is_err() {
-            vm.forget(&hook);
+            vm.functions.forget(&hook);
             self.set_armed(None);
         }
         Ok(added?)
@@ -238,9 +236,10 @@ impl Handle {
     /// The hook that asks `function`, and its owner.
     fn hook_of(&self, function: &Bound<'_, PyAny>) -> PyResult<(Arc<Hook>, Arc<Function>)> {
         let (subject, wanted, when) = (self.subject, self.wanted, self.when.clone());
+        let home = Home::of(self.vm.bind(function.py()))?;
         if let Some(native) = NativeHandler::of(function)? {
             let owned = Arc::new(Function(native.clone().into_any().unbind()));
-            let fallback: Box<dyn Callback> = Box::new(PythonCallback(Arc::clone(&owned)));
+            let fallback: Box<dyn Callback> = Box::new(PythonCallback(Arc::clone(&owned), home));
             let fallback = native.get().fallback.is_some().then_some(fallback);
             let native = native.get().to_core(Arc::clone(&owned))?;
             return Ok((Hook::native(subject, wanted, when, native, fallback), owned));
@@ -254,7 +253,7 @@ impl Handle {
             return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
         }
         let owned = Arc::new(Function(function.clone().unbind()));
-        Ok((Hook::new(subject, wanted, when, Box::new(PythonCallback(Arc::clone(&owned)))), owned))
+        Ok((Hook::new(subject, wanted, when, Box::new(PythonCallback(Arc::clone(&owned), home))), owned))
     }
 }
 
@@ -279,7 +278,7 @@ impl Handle {
     pub(super) fn remove(&self, py: Python<'_>) -> PyResult<()> {
         let Some(hook) = self.hook() else { return Ok(()) };
         let machine: Arc<Machine> = Arc::clone(self.vm.get().machine());
-        self.vm.get().forget(&hook);
+        self.vm.get().functions.forget(&hook);
         py.detach(|| machine.remove_hook(&hook))?;
         Ok(())
     }

@@ -54,7 +54,7 @@ impl InternalError {
         data: Vec<u64>,
         vcpu: u32,
     ) -> PyClassInitializer<Self> {
-        PyClassInitializer::from(Exit { vcpu }).add_subclass(Self { suberror, rip, bits, data, bytes: instruction })
+        PyClassInitializer::from(Exit::of(vcpu)).add_subclass(Self { suberror, rip, bits, data, bytes: instruction })
     }
 
     /// Pickles as the arguments that it is made by.

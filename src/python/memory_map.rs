@@ -151,7 +151,7 @@ impl VM {
     fn memory_map(&self, py: Python<'_>) -> PyResult<MemoryMap> {
         let (places, last) = py.detach(|| (self.machine().places(), Machine::last_address()));
         let places = places?;
-        let hooks = self.hooks();
+        let hooks = self.functions.hooks();
         let handlers = hooks.iter().filter_map(|(hook, function)| handler(py, hook, function));
         let mut ranges: Vec<_> = places.into_iter().map(native).chain(handlers).collect();
         let free = holes(ranges.iter().map(|r| (r.start, r.last)), last);

@@ -18,6 +18,7 @@ mod error;
 mod exit;
 mod expression;
 mod fpu;
+mod functions;
 mod gdb;
 mod handlers;
 mod hook;

@@ -51,10 +51,17 @@ impl Known {
 #[derive(Default)]
 pub struct KnownPoints(Mutex<BTreeMap<u32, Known>>);
 
+/// How many are kept in mind before those are forgotten that have been removed.
+const MANY: usize = 4096;
+
 impl KnownPoints {
-    /// Keeps in mind that `known` has been planted as number `id`.
-    pub fn remember(&self, id: u32, known: Known) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, known);
+    /// Keeps in mind that `known` has been planted as number `id`. Where many are kept, now and then forgets the removed.
+    pub fn remember(&self, machine: &Machine, id: u32, known: Known) {
+        let mut points = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        points.insert(id, known);
+        if points.len() >= MANY && points.len().is_power_of_two() {
+            points.retain(|_, known| known.is_there(machine));
+        }
     }
 
     /// Number `id`, if it is one of Python's.
@@ -70,11 +77,11 @@ impl KnownPoints {
         )
     }
 
-    /// Those that have not been removed; the others are forgotten.
+    /// Those that have not been removed.
     fn there(&self, machine: &Machine) -> Vec<(u32, Known)> {
-        let mut points = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        points.retain(|_, known| known.is_there(machine));
-        points.iter().map(|(id, known)| (*id, known.clone())).collect()
+        let points = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = points.iter().filter(|(_, known)| known.is_there(machine));
+        there.map(|(id, known)| (*id, known.clone())).collect()
     }
 }
 

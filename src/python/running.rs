@@ -15,7 +15,7 @@ use crate::machine::{Limits, Work};
 
 use super::address::Fitting;
 use super::error::foreign;
-use super::exit::{kinds_of, to_python};
+use super::exit::{Home, kinds_of, of_vm, to_python};
 use super::expression::Expression;
 use super::vm::VM;
 
@@ -47,7 +47,12 @@ pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
 }
 
 /// When a run is to end, as Python says it.
-pub fn limits(timeout: Option<f64>, exits: Option<Fitting<u64>>, until: Option<&Bound<'_, PyAny>>) -> PyResult<Limits> {
+pub fn limits(
+    vm: &Bound<'_, VM>,
+    timeout: Option<f64>,
+    exits: Option<Fitting<u64>>,
+    until: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Limits> {
     let limits = Limits { timeout: seconds("timeout", timeout)?, exits: exits.map(|n| n.0), ..Limits::default() };
     let Some(until) = until else { return Ok(limits) };
     if until.is_instance_of::<PyType>() || until.is_instance_of::<PyTuple>() {
@@ -63,17 +68,17 @@ pub fn limits(timeout: Option<f64>, exits: Option<Fitting<u64>>, until: Option<&
             until.repr()?
         )));
     }
-    let condition = Until::Foreign(Arc::new(PythonCondition(until.clone().unbind())));
+    let condition = Until::Foreign(Arc::new(PythonCondition(until.clone().unbind(), Home::of(vm)?)));
     Ok(Limits { until: Kinds::ALL, condition: Some(condition), ..limits })
 }
 
 /// A Python function that says whether a run is where it was to come to.
-struct PythonCondition(Py<PyAny>);
+struct PythonCondition(Py<PyAny>, Home);
 
 impl Condition for PythonCondition {
     fn holds(&self, exit: Option<&Exit>, vcpu: u32) -> CoreResult<bool> {
         Python::attach(|py| {
-            let exit = exit.map(|exit| to_python(py, exit, vcpu)).transpose()?;
+            let exit = exit.map(|exit| to_python(py, exit, vcpu, Some(&self.1))).transpose()?;
             self.0.bind(py).call1((exit,))?.is_truthy()
         })
         .map_err(foreign)
@@ -96,16 +101,16 @@ impl VM {
         max_exits: Option<Fitting<u64>>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let (limits, machine) = (limits(timeout, max_exits, until)?, slf.get().machine());
+        let (limits, machine) = (limits(slf, timeout, max_exits, until)?, slf.get().machine());
         let (vcpu, exit) = detached(py, || machine.run(limits, &poll))?;
-        to_python(py, &exit, vcpu)
+        of_vm(slf, &exit, vcpu)
     }
 
     /// The exits that had been answered when the last run ended, and would have ended it too: those of other vCPUs at the
     /// same moment, and the rest of an instruction with several accesses. run() returns one of them, which is not here.
     #[getter]
-    fn other_exits(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
-        self.machine().other_exits().iter().map(|(vcpu, exit)| to_python(py, exit, *vcpu)).collect()
+    fn other_exits(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<PyAny>>> {
+        slf.get().machine().other_exits().iter().map(|(vcpu, exit)| of_vm(slf, exit, *vcpu)).collect()
     }
 
     /// Runs the guest on this thread, exit by exit: `for exit in vm.exits(): ...`, the guest being stopped in the body.
@@ -139,7 +144,7 @@ impl VM {
         max_exits: Option<Fitting<u64>>,
         until: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        limits(timeout, max_exits, until)?;
+        limits(slf, timeout, max_exits, until)?;
         slf.py().import("belljar.running")?.getattr("run_async")?.call1((slf, timeout, max_exits.map(|n| n.0), until))
     }
 
@@ -170,19 +175,20 @@ impl VM {
     /// Ends a run, in the background or on another thread, and returns the exit that ended it (None if it was not
     /// running in the background).
     #[pyo3(signature = () -> "Exit | None")]
-    fn stop(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let outcome = detached(py, || self.machine().halt(Interruption::Stop, &poll))?;
-        outcome.map(|(vcpu, exit)| to_python(py, &exit, vcpu)).transpose()
+    fn stop(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let machine = slf.get().machine();
+        let outcome = detached(slf.py(), || machine.halt(Interruption::Stop, &poll))?;
+        outcome.map(|(vcpu, exit)| of_vm(slf, &exit, vcpu)).transpose()
     }
 
     /// Waits until the guest that start() set going stops by itself, and returns the exit that stopped it.
     ///
     /// Raises TimeoutError after `timeout` seconds, and what a handler raised.
     #[pyo3(signature = (timeout = None) -> "Exit")]
-    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        let patience = seconds("timeout", timeout)?;
-        match detached(py, || self.machine().join(patience, &poll))? {
-            Some((vcpu, exit)) => to_python(py, &exit, vcpu),
+    fn join(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let (patience, machine) = (seconds("timeout", timeout)?, slf.get().machine());
+        match detached(slf.py(), || machine.join(patience, &poll))? {
+            Some((vcpu, exit)) => of_vm(slf, &exit, vcpu),
             None => Err(pyo3::exceptions::PyTimeoutError::new_err("the guest still runs")),
         }
     }

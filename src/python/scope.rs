@@ -3,10 +3,12 @@
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::breakpoint::Breakpoint;
 use super::coalesced::Zone;
 use super::doorbell::Doorbell;
 use super::hook::Handle;
 use super::interrupts::IrqEvent;
+use super::watch::Watchpoint;
 
 macro_rules! scopes {
     ($($class:ident)+) => {$(
@@ -24,4 +26,4 @@ macro_rules! scopes {
     )+};
 }
 
-scopes! { Doorbell Handle IrqEvent Zone }
+scopes! { Breakpoint Doorbell Handle IrqEvent Watchpoint Zone }

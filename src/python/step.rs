@@ -6,7 +6,7 @@ use crate::machine::Goal;
 
 use super::address::Fitting;
 use super::breakpoint::resolved;
-use super::exit::to_python;
+use super::exit::of_vm;
 use super::running::{detached, poll, seconds};
 use super::vcpu::Vcpu;
 
@@ -14,7 +14,7 @@ fn go(cpu: &Vcpu, py: Python<'_>, goal: Goal, timeout: Option<f64>) -> PyResult<
     let timeout = seconds("timeout", timeout)?;
     let machine = cpu.vm().get().machine();
     let (vcpu, exit) = detached(py, || machine.step(cpu.number(), goal, timeout, &poll))?;
-    to_python(py, &exit, vcpu)
+    of_vm(cpu.vm().bind(py), &exit, vcpu)
 }
 
 #[pymethods]

@@ -70,7 +70,7 @@ impl VM {
     /// The handlers that are registered, oldest first: handles, as `on_port` and the others return them.
     #[getter]
     fn handlers(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<Handle>>> {
-        let hooks = slf.get().hooks();
+        let hooks = slf.get().functions.hooks();
         hooks.iter().map(|(hook, function)| Py::new(slf.py(), Handle::of(slf, hook, function))).collect()
     }
 }

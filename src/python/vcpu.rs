@@ -10,7 +10,7 @@ use crate::x86::{self, Gpr, MOST_CR8, Sregs, disassemble};
 
 use super::address::{Count, Fitting};
 use super::decode::{listing, names};
-use super::exit::to_python;
+use super::exit::of_vm;
 use super::msrs::Msrs;
 use super::regs::Registers;
 use super::running::{detached, limits, poll};
@@ -198,9 +198,9 @@ impl Vcpu {
         max_exits: Option<Fitting<u64>>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let limits = limits(timeout, max_exits, until)?;
+        let limits = limits(self.vm.bind(py), timeout, max_exits, until)?;
         let (vcpu, exit) = detached(py, || self.vm.get().machine().run_these(&[self.id], limits, &poll))?;
-        to_python(py, &exit, vcpu)
+        of_vm(self.vm.bind(py), &exit, vcpu)
     }
 
     /// How many ioctls were spent on registers since the vCPU was made. In handlers that is one at the first look

@@ -16,7 +16,6 @@ use crate::boot::symbols::Symbols;
 use crate::error::{Error, Result as CoreResult};
 use crate::exit::Interruption;
 use crate::gdb::Server;
-use crate::hook::Hook;
 use crate::kvm::Irqchip;
 use crate::machine::{Config, Machine, Phase, Zone};
 use crate::memory::Pages;
@@ -24,6 +23,7 @@ use crate::memory::Pages;
 use super::address::{Address, Fitting};
 use super::console::Console;
 use super::cpuid::shape;
+use super::functions::Functions;
 use super::hook::Function;
 use super::host::quirks;
 use super::memory::{Huge, Memory, Of};
@@ -43,7 +43,7 @@ use super::virtual_memory::Shared;
 pub struct VM {
     machine: Arc<Machine>,
     /// The functions that the machine's hooks call, for the garbage collector.
-    functions: Mutex<Vec<(Weak<Hook>, Arc<Function>)>>,
+    pub(super) functions: Functions,
     /// Those that are handed queued writes.
     readers: Mutex<Vec<(Weak<Zone>, Arc<Function>)>>,
     /// They serve gdb, until the VM is closed.
@@ -68,11 +68,6 @@ impl VM {
     /// What is kept of page walks by vCPU `id`.
     pub(super) fn walks_of(&self, id: u32) -> Shared {
         usize::try_from(id).ok().and_then(|at| self.walks.get(at)).map(Shared::clone).unwrap_or_default()
-    }
-
-    pub(super) fn keep(&self, hook: &Arc<Hook>, function: Arc<Function>) {
-        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        functions.push((Arc::downgrade(hook), function));
     }
 
     pub(super) fn keep_reader(&self, zone: &Arc<Zone>, function: Arc<Function>) {
@@ -104,20 +99,6 @@ impl VM {
     fn forget_readers(&self) {
         let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
         drop(readers);
-    }
-
-    /// The hooks that call functions, each with its function.
-    pub(super) fn hooks(&self) -> Vec<(Arc<Hook>, Arc<Function>)> {
-        let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        functions.iter().filter_map(|(hook, function)| Some((hook.upgrade()?, Arc::clone(function)))).collect()
-    }
-
-    pub(super) fn forget(&self, hook: &Arc<Hook>) {
-        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = functions.iter().position(|(h, _)| std::ptr::eq(h.as_ptr(), Arc::as_ptr(hook)));
-        let old = at.map(|at| functions.remove(at));
-        drop(functions);
-        drop(old);
     }
 }
 
@@ -163,8 +144,8 @@ impl VM {
         cpuid.map_or(Ok(()), |wish| shape(&machine, wish))?;
         let _ = machine.around.set(around); // nobody else has it yet
         super::shutdown::watch(py, &machine)?;
-        let (functions, readers, servers, symbols) =
-            (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+        let functions = Functions::default();
+        let (readers, servers, symbols) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (in_background, devices) = (AtomicBool::new(false), PyList::empty(py).unbind());
         let (points, walks) = (KnownPoints::default(), machine.cpus.iter().map(|_| Shared::default()).collect());
         Ok(Self { machine, functions, readers, servers, in_background, devices, symbols, points, walks })
@@ -285,8 +266,7 @@ impl VM {
             PyErr::from(failure).write_unraisable(py, None);
         }
         py.detach(|| self.close_servers());
-        let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(functions);
+        self.functions.clear();
         self.forget_readers();
         self.devices.bind(py).as_any().call_method0("clear")?;
         Ok(())
@@ -320,15 +300,12 @@ impl VM {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Ok(functions) = self.functions.try_lock() {
-            // What a vCPU may be inside of without Python's knowledge is not the collector's to take apart.
-            let keeps_native = self.in_background.load(Ordering::Relaxed);
-            for (hook, function) in functions.iter() {
-                if !keeps_native || !hook.upgrade().is_some_and(|hook| hook.is_native()) {
-                    visit.call(&function.0)?;
-                }
-            }
-        }
+        // What a vCPU may be inside of without Python's knowledge is not the collector's to take apart.
+        let keeps_native = self.in_background.load(Ordering::Relaxed);
+        self.functions.traverse(|hook, function| {
+            let is_kept = keeps_native && hook.upgrade().is_some_and(|hook| hook.is_native());
+            if is_kept { Ok(()) } else { visit.call(&function.0) }
+        })?;
         if let Ok(readers) = self.readers.try_lock() {
             for (_, function) in readers.iter() {
                 visit.call(&function.0)?;
@@ -339,8 +316,7 @@ impl VM {
 
     fn __clear__(&self) {
         self.machine.hooks.clear();
-        let functions = std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(functions);
+        self.functions.clear();
         self.machine.forget_zones();
         self.forget_readers();
     }

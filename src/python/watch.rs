@@ -144,7 +144,7 @@ fn watch(vm: &Bound<'_, VM>, request: Request<'_, '_>) -> PyResult<Watchpoint> {
     match py.detach(|| wanted.plant(machine)) {
         Ok(planted) => {
             let facts = Facts { planted, accesses, when, address, symbol, len, is_virtual, cr3, once, stops };
-            vm.get().points.remember(id, Known::Watchpoint(facts.clone()));
+            vm.get().points.remember(machine, id, Known::Watchpoint(facts.clone()));
             Ok(Watchpoint { facts, handle: handle.unbind() })
         }
         Err(error) => {
@@ -237,7 +237,7 @@ impl Watchpoint {
     /// Watches no more, from the next entry into the guest on; does nothing if it has been removed.
     ///
     /// With the last watchpoint of a page, accesses to it are as fast as before.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn remove(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| match &self.facts.planted {
             Planted::Trap(watch) => self.machine().remove_watch(watch),
             Planted::Register(point) => self.machine().remove_point(point),
@@ -352,13 +352,15 @@ impl Watchpoint {
         Ok(())
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    /// Are both the same watchpoint? A hit and vm.watchpoints make handles of their own.
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {
+        let Ok(other) = other.cast_exact::<Self>() else { return false };
+        let id = |this: &Self| (this.handle.get().vm().as_ptr(), this.id());
+        id(slf.get()) == id(other.get())
     }
 
-    #[pyo3(signature = (*_exception: "object"))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.remove(py)
+    fn __hash__(&self) -> u64 {
+        u64::from(self.id())
     }
 
     fn __repr__(&self) -> String {

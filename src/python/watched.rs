@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::addr::GuestVirt;
-use crate::debug::{Place, Point, Watch as Data, Wish};
+use crate::debug::{Place, Plan, Point, Watch as Data, Wish};
 use crate::error::{Error, Result as CoreResult};
 use crate::machine::{Accesses, Machine, Slot, Terms, Watch, WatchedPlace};
 
@@ -43,7 +43,7 @@ impl Sought {
                     .into(),
             ));
         }
-        let is_free = machine.points().plan().slots.iter().any(Option::is_none);
+        let is_free = !machine.points().look(Plan::is_full);
         let is_trapped = || place(machine, wish.place, cr3).is_ok_and(|place| machine.is_trapped(&place, len));
         let works = hw.is_none() && is_free && machine.quirks.hardware_watchpoints && !is_trapped();
         if let (Place::Linear(at), Some(data), true) = (wish.place, data, insists || works) {

@@ -10,7 +10,7 @@ import belljar as bj
 
 LOOP = bytes.fromhex("90 48ffc0 ebfa")  # nop; inc rax; jmp to the nop
 PLACE = 1  # of the inc
-HARD = bytes.fromhex("90 480fafc1 48ffc3 ebf6")  # nop; imul rax, rcx; inc rbx; jmp to the nop
+HARD = bytes.fromhex("90 48c1d800 48ffc3 ebf6")  # nop; rcr rax, 0; inc rbx; jmp to the nop
 MODES = ["long", "user"]
 
 
@@ -42,7 +42,7 @@ def test_a_hit_ends_the_run_before_the_instruction_and_the_next_run_goes_on(new_
 
 @pytest.mark.parametrize("mode", ["real", "protected", *MODES])
 def test_an_instruction_that_is_not_emulated_is_stepped_over(new_vm, mode):
-    code = HARD if mode in MODES else bytes.fromhex("90 0fafc1 43 ebf9")
+    code = HARD if mode in MODES else bytes.fromhex("90 c1d800 43 ebf9")
     vm, at = loaded(new_vm, code, mode)
     point = vm.breakpoint(at + PLACE)
     for n in range(20):

@@ -118,3 +118,28 @@ def test_where_every_step_is_looked_at_interrupts_come(new_vm):
 
     assert isinstance(vm.run(10), bj.Stepped)
     assert any(HANDLERS <= at < STACK for at in steps)
+
+
+@pytest.mark.parametrize("access", ["mov rax, [rcx]", "movdqu xmm0, [rcx]"])
+def test_an_instruction_that_faults_is_one_hit_and_is_done_when_the_guest_comes_back(new_vm, access):
+    vm = new_vm("1M")
+    vm.load(f"mov esp, {STACK}; l: nop; {access}; inc rbx; jmp l", at=0x8000)
+    handles(vm, 14, "add rsp, 8; mov ecx, 0x8800; inc rdx; iretq")
+    vm.cpu.regs.rbx = vm.cpu.regs.rdx = 0
+    vm.cpu.regs.rcx = 0x1234_5678_9000
+    point = vm.breakpoint(0x8006, hw=False)
+    for n in range(3):
+        assert vm.run(5) == bj.BreakpointHit(point.id, 0x8006)
+        assert (vm.cpu.regs.rbx, vm.cpu.regs.rdx, vm.cpu.regs.rip) == (n, n > 0, 0x8006)
+    assert point.hits == 3
+
+
+def test_a_trap_flag_of_the_guests_own_brings_it_its_exception_beside_breakpoints(new_vm):
+    vm = new_vm("1M")
+    vm.load(f"mov esp, {STACK}; nop; pushfq; or qword ptr [rsp], 0x100; popfq; nop; nop; hlt", at=0x8000)
+    handles(vm, 1, "hlt; nop")
+    point = vm.breakpoint(0x8005, hw=False)
+    assert vm.run(5) == bj.BreakpointHit(point.id, 0x8005)
+    assert vm.run(5) == bj.Hlt()
+    rip, _, rflags = struct.unpack("<QQQ", vm.memory.read(vm.cpu.regs.rsp, 24))
+    assert rflags & 0x100 and vm.memory.read(rip - 1, 1) == b"\x90"

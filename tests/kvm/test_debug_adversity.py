@@ -96,7 +96,7 @@ def test_a_forked_child_plants_nothing_and_takes_nothing_away(vm):
 def test_pages_are_trapped_and_let_go_while_vcpus_step_past_a_breakpoint(new_vm, vcpus):
     vm = new_vm("4M", vcpus)
     for vcpu in range(vcpus):
-        vm.load("l: nop; imul rax, rcx; jmp l", mode="long", at=0x10000, vcpu=vcpu)
+        vm.load("l: nop; rcr rax, 0; jmp l", mode="long", at=0x10000, vcpu=vcpu)
     point = vm.breakpoint(0x10001, lambda hit: None)
     vm.start()
     before = point.hits

@@ -3,6 +3,10 @@
 How they stop a guest is test_breakpoints.py's and test_watch.py's.
 """
 
+import gc
+import pickle
+import weakref
+
 import pytest
 
 import belljar as bj
@@ -105,3 +109,64 @@ def specimen():
     with bj.specimen() as vm:
         vm.run(timeout=1)
         yield vm
+
+
+def test_a_hit_has_its_breakpoint_and_says_where_it_is(looping):
+    made = looping.breakpoint(INC)
+    hit = looping.run(timeout=5)
+    assert (hit.rip, hit.address, hit.vcpu, hit.id) == (INC, INC, 0, made.id)
+    assert hit.breakpoint == made and hash(hit.breakpoint) == hash(made)
+    assert hit.breakpoint != looping.breakpoint(INC) and hit.breakpoint != hit
+    hit.breakpoint.remove()
+    assert not made.enabled and hit.breakpoint == made
+    assert isinstance(looping.run(timeout=5), bj.PortOut)
+
+
+def test_a_hit_has_its_watchpoint(looping):
+    made = looping.watch(0x8000, access="w")
+    hit = looping.run(timeout=5)
+    assert hit.watchpoint == made and hit.watchpoint == looping.watchpoints[hit.id]
+    hit.watchpoint.remove()
+    assert isinstance(looping.run(timeout=5), bj.PortOut)
+
+
+def test_handlers_and_conditions_find_the_breakpoint_in_the_hit_too(looping):
+    seen = []
+
+    @looping.on_breakpoint(INC, once=True)
+    def handler(hit):
+        seen.append(hit.breakpoint)
+
+    looping.on_exit(bj.BreakpointHit)(lambda hit: seen.append(hit.breakpoint))
+    looping.run(timeout=5, until=lambda exit: seen.append(getattr(exit, "breakpoint", None)))
+    assert seen[:2] == [handler, handler] and handler.hits == 1
+
+
+def test_a_step_says_where_it_is_as_a_hit_does(looping):
+    assert looping.cpu.step(timeout=5).rip == looping.cpu.regs.rip
+
+
+def test_a_hit_that_was_pickled_or_whose_machine_is_gone_has_no_breakpoint(new_vm):
+    vm = bj.VM("1M")
+    vm.load(CODE)
+    vm.breakpoint(INC)
+    hit = vm.run(timeout=5)
+    copied = pickle.loads(pickle.dumps(hit))
+    assert copied == hit and copied.breakpoint is None
+    assert bj.BreakpointHit(1, INC).breakpoint is None
+    vm.close()
+    assert hit.breakpoint is not None
+    del vm
+    gc.collect()
+    assert hit.breakpoint is None
+
+
+def test_a_hit_keeps_no_machine():
+    vm = bj.VM("1M")
+    vm.load(CODE)
+    vm.breakpoint(INC)
+    hit = vm.run(timeout=5)
+    gone = weakref.ref(vm)
+    del vm
+    gc.collect()
+    assert gone() is None and hit.address == INC

@@ -5,6 +5,7 @@ use iced_x86::{Decoder, DecoderOptions};
 
 use super::instruction::execute;
 use super::ring0::Ring0;
+use super::simple;
 use crate::addr::{GuestPhys, PAGE};
 use crate::boot::paging::PageTables;
 use crate::boot::start::{Start, flat_gdt};
@@ -51,4 +52,7 @@ pub fn instruction(code: &[u8], words: [u64; Regs::COUNT], mode: u8, tables: [u6
     let mut cpu = Ring0::new(&regs, &sregs, 0, &memory, &mut msr);
     let _ = execute(&instruction, &mut cpu);
     let _ = cpu.code();
+    let mut alone = Ring0::new(&regs, &sregs, 0, &memory, &mut msr);
+    alone.be_alone();
+    let _ = simple::execute(&instruction, &mut alone);
 }

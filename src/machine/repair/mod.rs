@@ -1,6 +1,7 @@
 //! Repair for a KVM that interprets ring 0: instructions that its emulator lacks, and system calls that stay in ring 3.
 //! It never touches a guest on a KVM that behaves as documented, and never asks for a vendor, only for the quirks.
 
+mod alu;
 mod descriptor;
 mod flags;
 #[cfg(any(test, fuzzing))]
@@ -10,20 +11,22 @@ mod interrupt;
 mod operand;
 mod ring0;
 mod simple;
+#[cfg(test)]
+mod simple_tests;
 mod syscall;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 
 use crate::addr::GuestPhys;
 use crate::error::Result;
 use crate::exit::InternalError;
 use crate::kvm::{Quirks, Vcpu};
 use crate::memory::Memory;
-use crate::x86::{Gpr, Regs, Sregs, msr};
+use crate::x86::{Gpr, Regs, Sregs, msr, rflags};
 
 use instruction::{Then, execute};
 use ring0::{Ring0, State, Trap};
@@ -151,16 +154,33 @@ impl Repair {
 }
 
 /// What the registers are after the instruction at RIP, if it is a plain one; what it writes to memory is written.
-pub fn emulate(regs: &Regs, sregs: &Sregs, memory: &Memory) -> Option<Regs> {
-    if regs[Gpr::Rflags] & flags::TF != 0 {
+/// `is_alone`: no other vCPU could come between its read and its write.
+pub fn emulate(regs: &Regs, sregs: &Sregs, memory: &Memory, is_alone: bool) -> Option<Regs> {
+    /// CR0.AM: with RFLAGS.AC, ring 3 may not reach across.
+    const AM: u64 = 1 << 18;
+    let is_aligned = sregs.cpl() == 3 && sregs.cr0 & AM != 0 && regs[Gpr::Rflags] & rflags::AC != 0;
+    if is_aligned || regs[Gpr::Rflags] & flags::TF != 0 {
         return None;
     }
     let mut msr = |_| Ok(None);
     let mut cpu = Ring0::new(regs, sregs, MXCSR, memory, &mut msr);
-    let instruction = one(&cpu, &cpu.code())?;
+    let code = cpu.code();
+    let instruction = one(&cpu, &code)?;
+    if !cpu.may_fetch(instruction.len()) || is_ambiguous(&instruction, &code) {
+        return None;
+    }
     cpu.insist_on_marks();
+    if is_alone {
+        cpu.be_alone();
+    }
     simple::execute(&instruction, &mut cpu).ok()?;
     Some(cpu.state.regs)
+}
+
+/// Is it a jump with an operand-size prefix, which processors take differently?
+fn is_ambiguous(instruction: &Instruction, code: &[u8]) -> bool {
+    let is_prefix = |byte: &&u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf2 | 0xf3);
+    instruction.flow_control() != FlowControl::Next && code.iter().take_while(is_prefix).any(|byte| *byte == 0x66)
 }
 
 /// The instruction at RIP, where its bytes are mapped.
@@ -175,6 +195,16 @@ pub fn locate(sregs: &Sregs, memory: &Memory, at: u64) -> Option<(GuestPhys, boo
     let mut walk = ring0::Walk::new(sregs);
     let place = walk.to(memory, at).ok()?;
     Some((place, walk.is_user()))
+}
+
+/// Where the linear address `at` lies, if the processor would fetch an instruction from there without a fault and without
+/// marking the page (Intel SDM vol. 3, 4.6.1).
+pub fn fetched_from(sregs: &Sregs, memory: &Memory, at: u64) -> Option<GuestPhys> {
+    const SMEP: u64 = 1 << 20;
+    let mut walk = ring0::Walk::new(sregs);
+    let place = walk.to(memory, at).ok()?;
+    let is_right_ring = if sregs.cpl() == 3 { walk.is_user() } else { sregs.cr4 & SMEP == 0 || !walk.is_user() };
+    (is_right_ring && walk.is_executable() && walk.is_marked(false)).then_some(place)
 }
 
 /// The instruction at RIP, from the bytes that KVM gave or else from memory.

@@ -73,6 +73,8 @@ pub(super) struct Ring0<'a> {
     memory: &'a Memory,
     /// Pages without their accessed bit (written to: dirty bit) are left alone.
     marks: bool,
+    /// No other vCPU could come between a read and a write.
+    is_alone: bool,
     msr: &'a mut dyn FnMut(u32) -> Result<Option<u64>>,
 }
 
@@ -84,7 +86,13 @@ impl<'a> Ring0<'a> {
         memory: &'a Memory,
         msr: &'a mut dyn FnMut(u32) -> Result<Option<u64>>,
     ) -> Self {
-        Self { state: State { regs: *regs, sregs: *sregs, mxcsr, flush: false }, memory, marks: false, msr }
+        Self {
+            state: State { regs: *regs, sregs: *sregs, mxcsr, flush: false },
+            memory,
+            marks: false,
+            is_alone: false,
+            msr,
+        }
     }
 
     /// The value of an MSR that every processor has.
@@ -115,6 +123,15 @@ impl<'a> Ring0<'a> {
     /// As the processor would mark each page that it touches: only those that are marked already.
     pub(super) fn insist_on_marks(&mut self) {
         self.marks = true;
+    }
+
+    /// No other vCPU is there.
+    pub(super) fn be_alone(&mut self) {
+        self.is_alone = true;
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_alone
     }
 
     /// Is a protected mode on (not real mode)?
@@ -184,10 +201,30 @@ impl<'a> Ring0<'a> {
             Err(PageFault::Unbacked { .. }) => Err(Trap::Unknown),
             Err(PageFault::NotPresent { .. }) => Err(Trap::page(at, false, write)),
             Err(PageFault::Reserved { .. }) => Err(Trap::reserved(at, write)),
-            Ok(_) if self.marks && !walk.is_marked(write) => Err(Trap::Unknown),
+            Ok(_) if self.marks && !(walk.is_marked(write) && self.has_no_key(&walk)) => Err(Trap::Unknown),
             Ok(_) if self.is_forbidden(&walk, write) => Err(Trap::page(at, true, write)),
             Ok(place) => Ok(place),
         }
+    }
+
+    /// Does no protection key have a say (Intel SDM vol. 3, 4.6.2)?
+    fn has_no_key(&self, walk: &Walk) -> bool {
+        const KEYS: u64 = 1 << 22 | 1 << 24;
+        const KEY: u64 = 0xf << 59;
+        self.state.sregs.cr4 & KEYS == 0 || walk.leaf & KEY == 0
+    }
+
+    /// Do the last of `len` bytes at RIP, if they lie on another page than the first, allow to be executed as those do?
+    pub(super) fn may_fetch(&self, len: usize) -> bool {
+        let base = if self.is_64bit() { 0 } else { self.state.sregs.cs.base };
+        let first = base.wrapping_add(self.state.regs[Gpr::Rip]);
+        let last = first.wrapping_add(size(len).saturating_sub(1));
+        if first / PAGE == last / PAGE {
+            return true;
+        }
+        let [mut one, mut other] = [Walk::new(&self.state.sregs), Walk::new(&self.state.sregs)];
+        let are_there = one.to(self.memory, first).is_ok() && other.to(self.memory, last).is_ok();
+        are_there && other.is_executable() && other.is_marked(false) && one.is_user() == other.is_user()
     }
 
     /// Supervisor rights (Intel SDM vol. 3, 4.6.1): CR0.WP for writes, CR4.SMAP and AC for pages of ring 3.
@@ -254,7 +291,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Has the processor noted that the page was used (written)?
-    fn is_marked(&self, write: bool) -> bool {
+    pub(super) fn is_marked(&self, write: bool) -> bool {
         let wanted = pte::ACCESSED | if write { pte::DIRTY } else { 0 };
         self.leaf & wanted == wanted
     }

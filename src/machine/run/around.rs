@@ -60,7 +60,7 @@ impl Run<'_> {
             self.executed(before, regs[Gpr::Rip]);
             return self.after_step().map(Some);
         }
-        if let Some(after) = emulate(&regs, &sregs, &self.machine.memory) {
+        if let Some(after) = emulate(&regs, &sregs, &self.machine.memory, self.is_alone()) {
             self.vcpu().set_regs(&after);
             self.executed(before, regs[Gpr::Rip]);
             return self.after_step().map(Some);
@@ -91,12 +91,17 @@ impl Run<'_> {
             }
             before = self.look(&self.machine.traps.table(), &operands);
         }
-        let Some(after) = emulate(regs, sregs, &self.machine.memory) else { return false };
+        let Some(after) = emulate(regs, sregs, &self.machine.memory, self.is_alone()) else { return false };
         self.vcpu().set_regs(&after);
         if !before.is_empty() {
             self.executed(before, regs[Gpr::Rip]);
         }
         true
+    }
+
+    /// Is there no other vCPU to come between a read and a write?
+    pub(super) fn is_alone(&self) -> bool {
+        self.machine.cpus.len() == 1
     }
 
     /// The debug registers that watch what the instruction at hand touches, as bits of DR6.

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use crate::addr::GuestPhys;
-use crate::debug::{Plan, Point, Role, Site};
+use crate::debug::{Outline, Point, Role, Site};
 use crate::error::Result;
 use crate::exit::{Exception, Executed, Exit, InternalError, Reply, Watched};
 use crate::hook::Scope;
 use crate::kvm::{Access, Direction, Entered};
-use crate::machine::debug_choice::{BREAKPOINT, STEP};
+use crate::machine::debug_choice::{BREAKPOINT, INVALID_OPCODE, STEP};
 use crate::machine::look::{InHand, Seen};
 use crate::machine::repair::{instruction_at, locate};
 use crate::source::ReadMemory;
@@ -18,6 +18,7 @@ use crate::x86::{Gpr, Regs, Segment, Sregs};
 
 use iced_x86::Mnemonic;
 
+use super::ahead::Ahead;
 use super::step_control::{SINGLE_STEP, TRAP_FLAG};
 use super::step_made::Decoded;
 use super::{Next, Run};
@@ -27,7 +28,7 @@ const INT3: u8 = 0xcc;
 /// What a run knows of the points, and of the steps that it is to make.
 #[derive(Debug, Default)]
 pub(super) struct Debugger {
-    pub(super) plan: Arc<Plan>,
+    pub(super) plan: Outline,
     pub(super) generation: u64,
     /// Something is planted, or steps are to be seen.
     pub(super) is_on: bool,
@@ -47,6 +48,12 @@ pub(super) struct Debugger {
     pub(super) from: u64,
     /// A step ended while an access was completed.
     pub(super) has_stepped: bool,
+    /// Where the instruction lies that is being stepped past a breakpoint.
+    pub(super) passing: Option<u64>,
+    /// It has been executed, and nothing else since.
+    pub(super) has_passed: bool,
+    /// Whether the next breakpoint is near.
+    pub(super) ahead: Ahead,
     /// Bits as in DR6: the data that the instruction of a step touches, which not every KVM reports with the step.
     pub(super) touched: u64,
     /// Where KVM failed last without a word on the instruction, a planted byte having gone.
@@ -109,12 +116,9 @@ impl Run<'_> {
     }
 
     /// What is planted at linear address `at`: where, and for whom.
-    fn planted(&mut self, sregs: &Sregs, at: u64) -> Option<(GuestPhys, Option<Site>)> {
+    fn planted(&self, sregs: &Sregs, at: u64) -> Option<(GuestPhys, Option<Site>)> {
         let (place, _) = locate(sregs, &self.machine.memory, at)?;
-        if !self.debug.plan.sites.contains_key(&place.0) {
-            self.look_up_points(); // another vCPU may have planted it just now
-        }
-        Some((place, self.debug.plan.sites.get(&place.0).cloned()))
+        Some((place, self.machine.points.site(place.0)))
     }
 
     /// The vCPU is at a planted byte, or at an int3 of the guest's own: KVM has seen it, or could see nothing.
@@ -139,8 +143,9 @@ impl Run<'_> {
 
     /// A read of a port that no guest asked for: the instruction is completed, and its result taken back.
     fn at_port_read(&mut self, access: &Access) -> Result<Option<Next>> {
-        let has_any = self.debug.plan.sites.values().any(|site| site.mechanism.is_port_read());
-        if !has_any {
+        let had_any = self.debug.plan.has_port_reads;
+        self.look_up_points(); // another vCPU may have planted one just now, or taken one away
+        if !had_any && !self.debug.plan.has_port_reads {
             return Ok(None);
         }
         // RIP is at the read: KVM completes it with the next entry.
@@ -166,7 +171,7 @@ impl Run<'_> {
     }
 
     /// The vCPU is about to execute what is at `at`: asks about each of `points` that wants that.
-    fn at_points(&mut self, at: u64, points: &[Arc<Point>]) -> Result<Next> {
+    pub(super) fn at_points(&mut self, at: u64, points: &[Arc<Point>]) -> Result<Next> {
         let rsp = self.vcpu().regs()?[Gpr::Rsp];
         let debug = &mut self.lease.cpu().debug;
         debug.resume = Some(at);
@@ -286,6 +291,15 @@ impl Run<'_> {
                 }
                 site
             }
+            // An interpreter that knows no int3 in 32-bit code of ring 3 raises this in its place.
+            INVALID_OPCODE => {
+                let Some((place, site)) = self.planted(&before, back) else { return self.at_points(entry, points) };
+                let site = site.filter(|site| site.mechanism.byte() == Some(INT3));
+                if site.is_none() && !self.was_planted(place, back, false) {
+                    return self.at_points(entry, points);
+                }
+                site
+            }
             STEP if self.lease.cpu().debug.owns_trap_flag => None,
             STEP if ring == 3 && rflags & TRAP_FLAG != 0 && self.adopt_stray()? => None,
             _ => return self.at_points(entry, points),
@@ -344,7 +358,12 @@ impl Run<'_> {
                 site.map_or(Ok(Next::Go), |site| self.at_points(at, &site.points)).map(Some)
             }
             STEP if self.lease.cpu().debug.owns_trap_flag => self.after_step().map(Some),
-            _ => Ok(None),
+            // The instruction at a breakpoint has faulted: when the vCPU comes back to it, it has been hit already.
+            _ => {
+                let passing = self.debug.passing.take().filter(|at| *at == exception.rip);
+                self.lease.cpu().debug.resume = passing.or(self.lease.cpu().debug.resume);
+                Ok(None)
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 //!         <- answer in the run page <-
 //! ```
 
+mod ahead;
 mod around;
 mod coalesced;
 mod consult;

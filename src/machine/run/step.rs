@@ -22,9 +22,9 @@ impl Run<'_> {
         let generation = self.machine.points.generation();
         if self.debug.generation != generation {
             self.debug.generation = generation;
-            self.debug.plan = self.machine.points.plan();
+            self.debug.plan = self.machine.points.outline();
         }
-        self.debug.is_on = self.debug.steps() || !self.debug.plan.is_empty() || self.lease.cpu().debug.owns_trap_flag;
+        self.debug.is_on = self.debug.steps() || !self.debug.plan.is_empty || self.lease.cpu().debug.owns_trap_flag;
     }
 
     /// Does a hook or a trace want to see each step?
@@ -39,10 +39,12 @@ impl Run<'_> {
     /// the vCPU was stopped.
     pub(super) fn prepare(&mut self) -> Result<Prepared> {
         self.look_up_points();
+        self.debug.passing = None;
+        let has_passed = std::mem::take(&mut self.debug.has_passed);
         if std::mem::take(&mut self.debug.has_stepped) {
             return self.after_step().map(Prepared::Done);
         }
-        if self.debug.plan.pending().next().is_some() || self.debug.plan.wants_gate() {
+        if self.debug.plan.has_waiting || self.debug.plan.wants_gate {
             let has_shim = self.lease.cpu().shim.is_some();
             let sregs = self.vcpu().sregs()?;
             self.machine.settle(self.slot.id, &sregs, has_shim)?;
@@ -69,6 +71,12 @@ impl Run<'_> {
                 return self.pass(at, &regs, &sregs);
             }
         }
+        if has_passed
+            && !self.debug.steps()
+            && let Some(next) = self.go_ahead()?
+        {
+            return Ok(Prepared::Done(next));
+        }
         self.enter_or_step()
     }
 
@@ -88,11 +96,14 @@ impl Run<'_> {
         if self.machine.quirks.ring0_is_native || sregs.cpl() != 0 {
             return Ok(None);
         }
-        let is_one = |found: &Instruction| matches!(found.mnemonic(), Mnemonic::Endbr64 | Mnemonic::Endbr32);
+        let is_one = |found: &Instruction| {
+            use Mnemonic as M;
+            matches!(found.mnemonic(), M::Endbr64 | M::Endbr32 | M::Lfence | M::Mfence | M::Sfence)
+        };
         if instruction_at(&regs, &sregs, &self.machine.memory).as_ref().is_none_or(|found| !is_one(found)) {
             return Ok(None);
         }
-        let Some(after) = emulate(&regs, &sregs, &self.machine.memory) else { return Ok(None) };
+        let Some(after) = emulate(&regs, &sregs, &self.machine.memory, self.is_alone()) else { return Ok(None) };
         self.vcpu().set_regs(&after);
         self.after_step().map(Some)
     }
@@ -130,6 +141,7 @@ impl Run<'_> {
             self.set_trap_flag(regs, sregs)?;
             self.tell(0, [0; 8])?;
         }
+        self.debug.passing = Some(at);
         if let Some(entered) = self.enter_past(planted)? {
             return self.passed(at, regs, entered);
         }

@@ -27,7 +27,7 @@ impl Run<'_> {
         let registers = self.debug.plan.registers(self.slot.id);
         let reports = quirks.int3_exits_in_ring0 || quirks.int3_exits_in_ring3;
         let mut control = if registers.is_some() { HARDWARE } else { 0 };
-        if reports && self.debug.plan.wants_int3() {
+        if reports && self.debug.plan.wants_int3 {
             control |= SOFTWARE;
         }
         if steps {

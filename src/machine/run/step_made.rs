@@ -26,6 +26,7 @@ impl Run<'_> {
     /// One instruction has been executed: a step, if anybody wanted one.
     pub(super) fn after_step(&mut self) -> Result<Next> {
         self.clear_trap_flag()?;
+        self.debug.has_passed = self.debug.passing.is_some();
         if !self.debug.steps() {
             return Ok(Next::Go);
         }

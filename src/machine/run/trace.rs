@@ -63,7 +63,7 @@ impl Run<'_> {
 
     /// A trace that has no room for what this vCPU may do next.
     fn full_trace(&self) -> Option<Arc<Trace>> {
-        let traces = self.tables.traces()?.all().iter().filter(|hook| hook.is_enabled());
+        let traces = self.tables.traces()?.recorders().filter(|hook| hook.is_enabled());
         traces.filter_map(|hook| hook.trace()).find(|trace| trace.is_full(self.slot.id)).cloned()
     }
 

@@ -1,19 +1,23 @@
-//! Exits as Python values: frozen, typed, comparable, ready for `match`. They never refer to a machine.
+//! Exits as Python values: frozen, typed, comparable, ready for `match`. They never keep a machine: a hit knows its VM
+//! while others do.
 
 mod access;
 mod event;
 mod from;
+mod hit;
 
 use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::exit::{self as core, Exit as Core, ExitKind, Interruption as CoreInterruption, Kinds, MsrReason};
 use crate::x86::msr;
 
 use super::internal_error::InternalError;
+use super::points::Known;
+use super::vm::VM;
 
 pub use access::*;
 pub use event::*;
@@ -25,6 +29,36 @@ pub struct Exit {
     /// The vCPU that made the exit, from 0 on.
     #[pyo3(get)]
     pub(super) vcpu: u32,
+    /// Of a hit: where its point is.
+    home: Option<Home>,
+}
+
+/// The VM that an exit is of, as long as somebody else keeps it.
+pub struct Home(Py<PyWeakrefReference>);
+
+impl Home {
+    /// That VM.
+    pub fn of(vm: &Bound<'_, VM>) -> PyResult<Self> {
+        PyWeakrefReference::new(vm.as_any()).map(|vm| Self(vm.unbind()))
+    }
+
+    fn vm<'py>(&self, py: Python<'py>) -> Option<Bound<'py, VM>> {
+        self.0.bind(py).upgrade_as::<VM>().ok().flatten()
+    }
+}
+
+impl Exit {
+    /// An exit that refers to no machine.
+    pub(super) fn of(vcpu: u32) -> Self {
+        Self { vcpu, home: None }
+    }
+
+    /// The point of a hit, and its VM.
+    fn point<'py>(&self, py: Python<'py>, id: u32) -> Option<(Bound<'py, VM>, Known)> {
+        let vm = self.home.as_ref()?.vm(py)?;
+        let known = vm.get().points.known(id)?;
+        Some((vm, known))
+    }
 }
 
 /// How a field is shown.
@@ -116,7 +150,7 @@ macro_rules! exit_class {
             #[pyo3(signature = ($($field,)* vcpu = 0))]
             #[allow(clippy::too_many_arguments)] // as many as the exit has fields
             fn new($($field: $type,)* vcpu: u32) -> PyClassInitializer<Self> {
-                PyClassInitializer::from(Exit { vcpu }).add_subclass(Self { $($field,)* })
+                PyClassInitializer::from(Exit::of(vcpu)).add_subclass(Self { $($field,)* })
             }
 
             fn __repr__(slf: &Bound<'_, Self>) -> String {
@@ -164,9 +198,17 @@ macro_rules! exit_class {
 
 use exit_class;
 
-/// The Python value of an exit.
-pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> {
-    let base = Exit { vcpu };
+/// The Python value of an exit of `vm`.
+pub fn of_vm(vm: &Bound<'_, VM>, exit: &Core, vcpu: u32) -> PyResult<Py<PyAny>> {
+    let is_hit = matches!(exit, Core::Breakpoint { .. } | Core::Watchpoint(_));
+    let home = is_hit.then(|| Home::of(vm)).transpose()?;
+    to_python(vm.py(), exit, vcpu, home.as_ref())
+}
+
+/// The Python value of an exit. A hit remembers where its point is.
+pub fn to_python(py: Python<'_>, exit: &Core, vcpu: u32, home: Option<&Home>) -> PyResult<Py<PyAny>> {
+    let is_hit = matches!(exit, Core::Breakpoint { .. } | Core::Watchpoint(_));
+    let base = Exit { vcpu, home: home.filter(|_| is_hit).map(|home| Home(home.0.clone_ref(py))) };
     macro_rules! value {
         ($class:ident { $($fields:tt)* }) => {
             Py::new(py, ($class { $($fields)* }, base)).map(Py::into_any)

@@ -1,0 +1,110 @@
+//! The way from one breakpoint that was stepped past to the next one, where that is a few plain instructions away: they are
+//! executed here, and KVM goes on stepping. It never goes far, and seldom where it led nowhere before.
+
+use crate::addr::GuestPhys;
+use crate::debug::Role;
+use crate::error::Result;
+use crate::machine::repair::{emulate, fetched_from};
+use crate::x86::{Regs, Sregs};
+
+use super::debug::linear;
+use super::{Next, Run};
+
+/// The most instructions of one way.
+const MOST: usize = 16;
+/// The most steps past breakpoints between two tries.
+const MOST_PATIENCE: u32 = 255;
+
+/// Whether to try, by what came of it before.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// How often not to try, and how often not to from the next miss on.
+    left: u32,
+    patience: u32,
+}
+
+impl Ahead {
+    /// A breakpoint has been stepped past: is it to be tried this time?
+    fn takes_a_try(&mut self) -> bool {
+        let tries = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        tries
+    }
+
+    fn came_of_it(&mut self, yes: bool) {
+        self.patience = if yes { 0 } else { (2 * self.patience + 1).min(MOST_PATIENCE) };
+        self.left = self.patience;
+    }
+}
+
+/// What lies where the vCPU is.
+enum Place {
+    Plain,
+    Site,
+    Other,
+}
+
+impl Run<'_> {
+    /// After a step past a breakpoint, and before KVM is told to step no more: goes ahead to the next planted byte, if it is
+    /// near, and is at it then. None where it is not; the instructions on the way have been executed all the same.
+    pub(super) fn go_ahead(&mut self) -> Result<Option<Next>> {
+        if !self.debug.ahead.takes_a_try() || self.machine.traps.are_used() || self.debug.plan.has_slots() {
+            return Ok(None);
+        }
+        let (before, sregs) = self.registers()?;
+        let mut regs = before;
+        let mut found = None;
+        for _ in 0..MOST {
+            match self.lies_at(&regs, &sregs) {
+                (Place::Site, place) => found = place,
+                (Place::Other, _) => {}
+                (Place::Plain, _) => {
+                    if let Some(after) = emulate(&regs, &sregs, &self.machine.memory, self.is_alone()) {
+                        regs = after;
+                        continue;
+                    }
+                }
+            }
+            break;
+        }
+        if regs != before {
+            self.vcpu().set_regs(&regs);
+        }
+        let site = found.and_then(|place| self.machine.points.site(place.0));
+        self.debug.ahead.came_of_it(site.is_some());
+        site.map(|site| self.at_points(linear(&regs, &sregs), &site.points)).transpose()
+    }
+
+    fn lies_at(&self, regs: &Regs, sregs: &Sregs) -> (Place, Option<GuestPhys>) {
+        let memory = &self.machine.memory;
+        let Some(place) = fetched_from(sregs, memory, linear(regs, sregs)) else { return (Place::Other, None) };
+        if !memory.has_patch(place) {
+            return (Place::Plain, None);
+        }
+        let is_ours = self.machine.points.site(place.0).is_some_and(|site| site.role == Role::Points);
+        (if is_ours && memory.is_patched(place) { Place::Site } else { Place::Other }, Some(place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_it_leads_nowhere_it_is_tried_ever_less_often_and_where_it_does_each_time() {
+        let mut ahead = Ahead::default();
+        let tries = |ahead: &mut Ahead, pays: bool, steps: u32| {
+            let mut tries = 0;
+            for _ in 0..steps {
+                if ahead.takes_a_try() {
+                    ahead.came_of_it(pays);
+                    tries += 1;
+                }
+            }
+            tries
+        };
+        assert_eq!(tries(&mut ahead, true, 1000), 1000);
+        assert!(tries(&mut ahead, false, 10_000) < 60);
+        assert!(tries(&mut ahead, true, 1000) > 700);
+    }
+}
