@@ -46,8 +46,10 @@ pub enum Column {
 
 impl Column {
     /// Its word; none where the exit, or the guest at it, has no such thing.
+    #[inline]
     fn word(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>, sequence: u64) -> Option<u64> {
         match self {
+            Self::Value(Expression::Exit(field)) => scope.field(*field), // most are
             Self::Time => Some(clock::nanoseconds(ticks)),
             Self::Kind => u64::try_from(exit.kind().index()).ok(),
             Self::Sequence => Some(sequence),
@@ -159,8 +161,9 @@ impl Trace {
     }
 
     /// Records `exit` of the scope's vCPU, which came when the time-stamp counter was `ticks`, on the thread that runs it.
-    pub fn record(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>) {
-        let Some(ring) = self.ring(scope.vcpu) else { return };
+    /// Is that vCPU to make no more records until somebody has read some?
+    pub fn record(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>) -> bool {
+        let Some(ring) = self.ring(scope.vcpu) else { return false };
         let pushed = ring.push(|words, sequence| {
             let mut present = 0_u64;
             for (n, (column, word)) in self.columns.iter().zip(words).enumerate() {
@@ -177,6 +180,7 @@ impl Trace {
             Pushed::Awaited => self.ring_the_bell(),
             Pushed::Full => self.overflow(ring, exit, ticks, scope),
         }
+        matches!(self.policy, Policy::Stop) && ring.is_full()
     }
 
     #[cold]

@@ -1,7 +1,9 @@
 //! Handles on the kernel's KVM: the host, a VM, its vCPUs, the kick, and what was probed of this KVM.
 //! The only place that speaks kvm_ioctls and kvm_bindings; it never decides what an exit means.
 
+pub mod barrier;
 mod cpuid;
+mod enter;
 mod entered;
 mod fast;
 #[cfg(any(test, fuzzing))]

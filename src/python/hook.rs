@@ -10,13 +10,13 @@ use pyo3::{PyTraverseError, intern};
 
 use crate::addr::Span;
 use crate::error::Result as CoreResult;
-use crate::exit::{Exit, ExitKind as Kind, Reply};
+use crate::exit::{Exit, ExitKind as Kind, Kinds, Reply};
 use crate::hook::{Callback, Expression as Filter, Hook, Subject, Use, Wanted};
 use crate::machine::{Machine, time_of};
 
 use super::address::Fitting;
 use super::error::foreign;
-use super::exit::{class_name, to_python};
+use super::exit::{Reads, class_name};
 use super::native::NativeHandler;
 use super::vm::VM;
 
@@ -66,14 +66,23 @@ impl Action {
 pub struct Function(pub Py<PyAny>);
 
 /// A function of Python's, or the fallback of a native handler.
-struct PythonCallback(Arc<Function>);
+struct PythonCallback {
+    owned: Arc<Function>,
+    reads: Reads,
+}
+
+impl PythonCallback {
+    fn new(owned: &Arc<Function>) -> Self {
+        Self { owned: Arc::clone(owned), reads: Reads::default() }
+    }
+}
 
 impl Callback for PythonCallback {
     fn call(&self, exit: &Exit, vcpu: u32) -> CoreResult<Reply> {
         Python::attach(|py| {
-            let value = to_python(py, exit, vcpu)?;
+            let value = self.reads.of(py, exit, vcpu)?;
             // A reference of its own: the VM's may be the only other one, and the collector may clear the two as garbage.
-            let mut function = self.0.0.clone_ref(py).into_bound(py);
+            let mut function = self.owned.0.clone_ref(py).into_bound(py);
             if let Ok(native) = function.cast_exact::<NativeHandler>() {
                 let Some(fallback) = &native.get().fallback else { return Ok(Reply::Default) };
                 function = fallback.clone_ref(py).into_bound(py);
@@ -97,7 +106,7 @@ fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
         return string(data.as_bytes(), u64::from(*size) * u64::from(*count));
     }
     let kind = exit.kind();
-    if !TAKES_DATA.contains(&kind) {
+    if !TAKES_DATA.contains(kind) {
         if result.is_instance_of::<PyBool>() {
             return Ok(Reply::Default); // of a lambda whose last call tells whether it worked
         }
@@ -139,8 +148,8 @@ impl Callback for Always {
 }
 
 /// What takes an integer: reads, and writes that may be of another value.
-const TAKES_DATA: [Kind; 6] =
-    [Kind::PortIn, Kind::PortStringIn, Kind::MmioRead, Kind::MsrRead, Kind::MsrWrite, Kind::Hypercall];
+const TAKES_DATA: Kinds =
+    Kinds::of(&[Kind::PortIn, Kind::PortStringIn, Kind::MmioRead, Kind::MsrRead, Kind::MsrWrite, Kind::Hypercall]);
 
 /// The data of a whole string of `wanted` bytes.
 fn string(data: &[u8], wanted: u64) -> PyResult<Reply> {
@@ -240,7 +249,7 @@ impl Handle {
         let (subject, wanted, when) = (self.subject, self.wanted, self.when.clone());
         if let Some(native) = NativeHandler::of(function)? {
             let owned = Arc::new(Function(native.clone().into_any().unbind()));
-            let fallback: Box<dyn Callback> = Box::new(PythonCallback(Arc::clone(&owned)));
+            let fallback: Box<dyn Callback> = Box::new(PythonCallback::new(&owned));
             let fallback = native.get().fallback.is_some().then_some(fallback);
             let native = native.get().to_core(Arc::clone(&owned))?;
             return Ok((Hook::native(subject, wanted, when, native, fallback), owned));
@@ -254,7 +263,7 @@ impl Handle {
             return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
         }
         let owned = Arc::new(Function(function.clone().unbind()));
-        Ok((Hook::new(subject, wanted, when, Box::new(PythonCallback(Arc::clone(&owned)))), owned))
+        Ok((Hook::new(subject, wanted, when, Box::new(PythonCallback::new(&owned))), owned))
     }
 }
 

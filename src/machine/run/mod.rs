@@ -80,6 +80,8 @@ pub(super) struct Run<'a> {
     generation: Option<u64>,
     ports: Arc<Devices>,
     mmio: Arc<Devices>,
+    /// A trace has perhaps no room for what this vCPU may do next.
+    may_be_full: bool,
     /// An access has been answered that completes on the next entry.
     pending: bool,
     /// The registers before an instruction at which handlers set some, and as they want them after it.
@@ -128,6 +130,7 @@ impl<'a> Run<'a> {
             generation,
             ports,
             mmio,
+            may_be_full: true,
             pending: false,
             rewritten,
             is_settling: false,
@@ -201,6 +204,7 @@ impl<'a> Run<'a> {
     fn take_hooks(&mut self, generation: u64) {
         self.generation = Some(generation);
         self.tables = self.machine.hooks.tables();
+        self.may_be_full = true;
         self.look_up_steps();
     }
 
@@ -373,15 +377,21 @@ impl<'a> Run<'a> {
             Exit::MmioWrite { at, size, data } => (&self.mmio, at.0, size, data),
             _ => return Ok(Verdict::Go),
         };
+        let verdict = if reply == Reply::Stop { Verdict::Stop } else { Verdict::Go };
         let effect = match reply {
             Reply::Skip | Reply::Deny | Reply::Value(_) | Reply::Bytes(_) => None,
             Reply::Default | Reply::Stop => devices.write(at, size, data),
         };
         Ok(match effect {
-            Some(Effect::Reset) if self.consult(&Exit::Reset)? != Reply::Skip => Verdict::Reset,
-            _ if reply == Reply::Stop => Verdict::Stop,
-            _ => Verdict::Go,
+            Some(Effect::Reset) => self.reset(verdict)?,
+            _ => verdict,
         })
+    }
+
+    /// A device asks for a reset, which a hook may keep.
+    #[cold]
+    fn reset(&mut self, otherwise: Verdict) -> Result<Verdict> {
+        Ok(if self.consult(&Exit::Reset)? == Reply::Skip { otherwise } else { Verdict::Reset })
     }
 
     /// Gives a read its data: all ones where a handler failed.

@@ -1,7 +1,7 @@
 //! One turn of a vCPU: into the guest, out of it, and what comes of that. It never decides what a debugger prepares.
 
 use crate::error::Result;
-use crate::kvm::Entered;
+use crate::kvm::{Access, Entered};
 
 use super::{Next, Run};
 
@@ -22,9 +22,18 @@ impl Run<'_> {
             return self.debugged_turn();
         }
         self.watch.entering();
-        let entered = self.enter_guest();
+        let come_out = self.go();
         self.watch.left();
-        self.answer_in_order(entered?)
+        match come_out {
+            None => {
+                if let Some(access) = self.single_access() {
+                    return self.port_access(&access);
+                }
+                let entered = self.vcpu().exit();
+                self.answer_in_order(entered)
+            }
+            Some(entered) => self.answer_in_order(entered?),
+        }
     }
 
     /// The same, where something is to be prepared before, or to be looked at after.
@@ -56,13 +65,27 @@ impl Run<'_> {
 
     /// Enters the guest, unless another vCPU is to be alone there.
     pub(super) fn enter_guest(&mut self) -> Result<Entered> {
+        self.go().unwrap_or_else(|| Ok(self.vcpu().exit()))
+    }
+
+    /// The same; an exit stays in the run page.
+    #[inline]
+    fn go(&mut self) -> Option<Result<Entered>> {
         let (world, id) = (&self.machine.world, self.slot.id);
         if !world.enter(id) {
-            return Ok(Entered::Interrupted);
+            return Some(Ok(Entered::Interrupted));
         }
-        let entered = self.lease.cpu().vcpu.enter();
+        let come_out = self.lease.cpu().vcpu.go();
         world.leave(id);
-        entered
+        come_out
+    }
+
+    /// The exit in the run page, if it is an access of the guest's own to a port, of one element, and nothing comes before it.
+    #[inline]
+    fn single_access(&mut self) -> Option<Access> {
+        let cpu = self.lease.cpu();
+        let access = cpu.vcpu.single_access()?;
+        (!cpu.may_report(access.port) && !self.machine.zones.are_some()).then_some(access)
     }
 
     /// Completes an access inside KVM, unless another vCPU is to be alone: it looks at memory, as the guest does.

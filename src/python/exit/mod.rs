@@ -3,6 +3,7 @@
 mod access;
 mod event;
 mod from;
+mod reads;
 
 use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
@@ -18,6 +19,7 @@ use super::internal_error::InternalError;
 pub use access::*;
 pub use event::*;
 pub use from::from_python;
+pub use reads::Reads;
 
 /// Why a vCPU came out of the guest: the base of all exits.
 #[pyclass(frozen, subclass, module = "belljar")]

@@ -1,0 +1,81 @@
+//! Entering the guest, and what is left in the run page when it has been left. It never decides what an exit means.
+
+#![allow(unsafe_code)] // KVM_RUN is issued directly: one decoder of exits, and the data that kvm-ioctls leaves out
+
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::error::{Error, Result};
+
+use super::entered::{Access, Entered};
+use super::vcpu::Vcpu;
+
+/// `_IO(KVMIO, 0x80)`.
+const KVM_RUN: libc::c_ulong = 0xae80;
+
+impl Vcpu {
+    /// Enters the guest until it exits or is kicked.
+    pub fn enter(&mut self) -> Result<Entered> {
+        self.go().unwrap_or_else(|| Ok(self.exit()))
+    }
+
+    /// As [`Vcpu::enter`], but nothing comes back of an exit, which stays in the run page: most are looked at there, by
+    /// [`Vcpu::single_access`], and moving one about costs more than to answer it.
+    #[inline]
+    pub fn go(&mut self) -> Option<Result<Entered>> {
+        // SAFETY: the descriptor is a vCPU; KVM writes only the run page and guest memory.
+        let result = unsafe { libc::ioctl(self.fd().as_raw_fd(), KVM_RUN, 0) };
+        self.fresh = self.page.wanted();
+        self.before = None;
+        self.has_run = true;
+        if result == 0 { None } else { Some(self.without_exit()) }
+    }
+
+    /// `KVM_RUN` has failed.
+    #[cold]
+    fn without_exit(&mut self) -> Result<Entered> {
+        match std::io::Error::last_os_error().raw_os_error().unwrap_or(0) {
+            libc::EINTR | libc::EAGAIN => Ok(Entered::Interrupted),
+            errno if self.page.dirty() != 0 && errno == libc::EINVAL => {
+                self.page.set_dirty(0);
+                self.fresh = 0;
+                Err(Error::Registers { vcpu: self.id(), errno, dropped: true })
+            }
+            errno @ (libc::EFAULT | libc::EHWPOISON) => {
+                self.page.memory_fault().map(Entered::Exit).ok_or(Error::Host { what: "KVM_RUN", errno })
+            }
+            errno => Err(Error::Host { what: "KVM_RUN", errno }),
+        }
+    }
+
+    /// The exit that [`Vcpu::go`] has left in the run page.
+    pub fn exit(&self) -> Entered {
+        self.page.exit()
+    }
+
+    /// That exit, if it is an access of one element to a port.
+    #[inline]
+    pub fn single_access(&self) -> Option<Access> {
+        self.page.single_access()
+    }
+
+    /// Enters with `immediate_exit`, so that a pending port, MMIO or MSR access completes and no instruction runs.
+    pub fn complete(&mut self) -> Result<Entered> {
+        self.set_immediate_exit(1);
+        let entered = self.enter();
+        self.set_immediate_exit(0);
+        entered
+    }
+
+    /// Clears the request of a kick that has been noticed. Look for its reason afterwards.
+    pub fn acknowledge_kick(&mut self) {
+        self.set_immediate_exit(0);
+    }
+
+    fn set_immediate_exit(&mut self, to: u8) {
+        let byte = self.page.immediate_exit();
+        // SAFETY: mapped while `self` lives; other threads access it atomically too.
+        let byte: &AtomicU8 = unsafe { byte.as_ref() };
+        byte.store(to, Ordering::SeqCst);
+    }
+}
