@@ -2,6 +2,7 @@
 //! It never runs a vCPU and never knows what language a callback is written in.
 
 mod clock;
+mod common;
 mod expression;
 mod field;
 mod native;

@@ -18,6 +18,7 @@ use crate::exit::Exit;
 
 use super::Subject;
 use super::clock;
+use super::common::{Columns, Common};
 use super::expression::{Expression, Scope};
 use super::ring::{Batch, Pushed, Ring};
 
@@ -98,6 +99,8 @@ struct Alarm {
 #[derive(Debug)]
 pub struct Trace {
     columns: Box<[Column]>,
+    /// The columns, if they are what most records consist of.
+    common: Option<Columns>,
     sure: Box<[bool]>,
     rings: Box<[Arc<Ring>]>,
     policy: Policy,
@@ -129,6 +132,7 @@ impl Trace {
         let epoll = Epoll::new().map_err(host("epoll_create1"))?;
         watch(&epoll, bell.as_raw_fd())?;
         Ok(Arc::new(Self {
+            common: Columns::of(&columns),
             columns: columns.into(),
             sure,
             rings: rings?,
@@ -164,23 +168,33 @@ impl Trace {
     /// Is that vCPU to make no more records until somebody has read some?
     pub fn record(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>) -> bool {
         let Some(ring) = self.ring(scope.vcpu) else { return false };
-        let pushed = ring.push(|words, sequence| {
-            let mut present = 0_u64;
-            for (n, (column, word)) in self.columns.iter().zip(words).enumerate() {
-                let value = column.word(exit, ticks, scope, sequence);
-                present |= u64::from(value.is_some()) << n;
-                word.store(value.unwrap_or(0), Ordering::Relaxed);
+        let pushed = match (&self.common, Common::of(exit, scope.answer, scope.vcpu)) {
+            (Some(columns), Some(common)) => {
+                let time = if columns.has_time { clock::nanoseconds(ticks) } else { 0 };
+                ring.push(|words, sequence| common.write(columns, words, time, sequence))
             }
-            if let Some(last) = words.get(self.columns.len()) {
-                last.store(present, Ordering::Relaxed);
-            }
-        });
+            _ => ring.push(|words, sequence| self.write(words, exit, ticks, scope, sequence)),
+        };
         match pushed {
             Pushed::Kept => {}
             Pushed::Awaited => self.ring_the_bell(),
             Pushed::Full => self.overflow(ring, exit, ticks, scope),
         }
         matches!(self.policy, Policy::Stop) && ring.is_full()
+    }
+
+    /// Writes a record, column by column.
+    #[inline(never)]
+    fn write(&self, words: &[AtomicU64], exit: &Exit, ticks: u64, scope: &mut Scope<'_>, sequence: u64) {
+        let mut present = 0_u64;
+        for (n, (column, word)) in self.columns.iter().zip(words).enumerate() {
+            let value = column.word(exit, ticks, scope, sequence);
+            present |= u64::from(value.is_some()) << n;
+            word.store(value.unwrap_or(0), Ordering::Relaxed);
+        }
+        if let Some(last) = words.get(self.columns.len()) {
+            last.store(present, Ordering::Relaxed);
+        }
     }
 
     #[cold]

@@ -20,6 +20,7 @@ mod state;
 mod vcpu;
 mod vm;
 
+pub use enter::Left;
 pub use entered::{Access, Direction, Entered, Events, Sync};
 pub use fast::{Ring, Target};
 pub use host::{Capability, Host};

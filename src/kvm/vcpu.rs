@@ -221,6 +221,11 @@ impl Vcpu {
         self.keeps_begin = true;
     }
 
+    /// Is a run on, or the handler of one?
+    pub fn is_in_run(&self) -> bool {
+        self.running
+    }
+
     /// A run has ended.
     pub fn end_run(&mut self) {
         self.running = false;

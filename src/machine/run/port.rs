@@ -10,11 +10,23 @@ use super::{Next, Run, Verdict};
 
 impl Run<'_> {
     /// Answers a port access. An exit to hand out is made only where one is: moving one about costs more than the rest.
-    #[inline]
     pub(super) fn port_access(&mut self, access: &Access) -> Result<Next> {
-        let kind = access.kind();
-        let is_plain = access.count == 1 && self.tables.ignore(access.port, kind) && !self.vcpu().is_rewritten();
+        let verdict = self.port(access)?;
+        self.answered(access, access.kind(), verdict)
+    }
+
+    /// The same, of one element, right after the exit.
+    #[inline]
+    pub(super) fn single(&mut self, access: &Access) -> Result<Next> {
+        let kind = if access.direction == Direction::In { ExitKind::PortIn } else { ExitKind::PortOut };
+        let is_plain = self.tables.ignore(access.port, kind);
         let verdict = if is_plain { self.plain(access)? } else { self.port(access)? };
+        self.answered(access, kind, verdict)
+    }
+
+    /// Counts an access that was answered.
+    #[inline]
+    fn answered(&mut self, access: &Access, kind: ExitKind, verdict: Verdict) -> Result<Next> {
         self.slot.counters.count(kind);
         let is_last = self.session.count();
         if verdict == Verdict::Go && !is_last && !self.session.awaits(kind) {
@@ -34,8 +46,8 @@ impl Run<'_> {
         }
     }
 
-    /// Answers an access of one element about which nobody is asked: the short way of what `port` does. Nobody has set registers
-    /// at it.
+    /// Answers an access of one element about which nobody is asked: the short way of what `port` does, right after
+    /// the exit: nobody has set registers at it.
     #[inline]
     fn plain(&mut self, access: &Access) -> Result<Verdict> {
         self.pending = true;

@@ -1,7 +1,7 @@
 //! One turn of a vCPU: into the guest, out of it, and what comes of that. It never decides what a debugger prepares.
 
 use crate::error::Result;
-use crate::kvm::{Access, Entered};
+use crate::kvm::{Access, Entered, Left};
 
 use super::{Next, Run};
 
@@ -17,23 +17,26 @@ pub(super) enum Prepared {
 
 impl Run<'_> {
     /// One entry of the guest, and what comes of it.
+    #[inline]
     pub(super) fn turn(&mut self) -> Result<Next> {
         if self.is_debugged() {
             return self.debugged_turn();
         }
         self.watch.entering();
-        let come_out = self.go();
+        let left = self.go();
         self.watch.left();
-        match come_out {
-            None => {
-                if let Some(access) = self.single_access() {
-                    return self.port_access(&access);
-                }
-                let entered = self.vcpu().exit();
-                self.answer_in_order(entered)
-            }
-            Some(entered) => self.answer_in_order(entered?),
+        if left == Left::Exit
+            && let Some(access) = self.single_access()
+        {
+            return self.single(&access);
         }
+        self.other_exit(left)
+    }
+
+    #[inline(never)]
+    fn other_exit(&mut self, left: Left) -> Result<Next> {
+        let entered = self.vcpu().came(left)?;
+        self.answer_in_order(entered)
     }
 
     /// The same, where something is to be prepared before, or to be looked at after.
@@ -65,19 +68,21 @@ impl Run<'_> {
 
     /// Enters the guest, unless another vCPU is to be alone there.
     pub(super) fn enter_guest(&mut self) -> Result<Entered> {
-        self.go().unwrap_or_else(|| Ok(self.vcpu().exit()))
+        let left = self.go();
+        self.vcpu().came(left)
     }
 
     /// The same; an exit stays in the run page.
-    #[inline]
-    fn go(&mut self) -> Option<Result<Entered>> {
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // the way of each exit: as a call it would be a tenth longer
+    fn go(&mut self) -> Left {
         let (world, id) = (&self.machine.world, self.slot.id);
         if !world.enter(id) {
-            return Some(Ok(Entered::Interrupted));
+            return Left::Not(libc::EINTR); // as if it had been kicked
         }
-        let come_out = self.lease.cpu().vcpu.go();
+        let left = self.lease.cpu().vcpu.go();
         world.leave(id);
-        come_out
+        left
     }
 
     /// The exit in the run page, if it is an access of the guest's own to a port, of one element, and nothing comes before it.
