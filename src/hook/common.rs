@@ -115,8 +115,17 @@ mod tests {
 
     use super::*;
     use crate::addr::GuestPhys;
+    use crate::error::{Error, Result};
     use crate::hook::{NoRegisters, Policy, Scope, Subject, Trace};
-    use crate::memory::Memory;
+    use crate::source::ReadMemory;
+
+    struct Nothing;
+
+    impl ReadMemory for Nothing {
+        fn read(&self, at: GuestPhys, _: &mut [u8]) -> Result<()> {
+            Err(Error::Unbacked { at: at.0, len: 1, near: None })
+        }
+    }
 
     fn exits() -> impl Strategy<Value = Exit> {
         (0_u8..4, any::<u64>(), 1_u8..8, any::<u64>()).prop_map(|(which, at, size, data)| {
@@ -144,8 +153,7 @@ mod tests {
             let record = |columns: Vec<Column>| {
                 let width = columns.len();
                 let trace = Trace::new(columns, &[Subject::Any], 2, 4, Policy::Drop).expect("small");
-                let memory = Memory::default();
-                let mut scope = Scope { exit: Some(&exit), answer, vcpu, registers: &mut NoRegisters, memory: &memory };
+                let mut scope = Scope { exit: Some(&exit), answer, vcpu, registers: &mut NoRegisters, memory: &Nothing };
                 trace.record(&exit, 0, &mut scope);
                 let batch = trace.take(1).expect("one record");
                 let words: Vec<_> = batch.words().iter().map(|word| word.load(Ordering::Relaxed)).collect();
