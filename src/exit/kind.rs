@@ -60,6 +60,16 @@ impl Kinds {
         Self(self.0 | 1 << kind.index())
     }
 
+    /// These alone.
+    pub const fn of(kinds: &[ExitKind]) -> Self {
+        let (mut all, mut at) = (Self(0), 0);
+        while at < kinds.len() {
+            all = all.with(kinds[at]);
+            at += 1;
+        }
+        all
+    }
+
     /// These, and those of `other`.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

@@ -76,9 +76,13 @@ impl Line {
             return None;
         }
         let passed = ticks.wrapping_sub(anchor).cast_signed(); // before the anchor, where another vCPU has moved it
+        if let Ok(passed) = u64::try_from(passed) {
+            let since = (u128::from(passed) * u128::from(slope)) >> UNIT;
+            let since = u64::try_from(since).unwrap_or(u64::MAX);
+            return Some((nanoseconds.saturating_add(since), passed < span));
+        }
         let since = (i128::from(passed) * i128::from(slope)) >> UNIT;
-        let now = i128::from(nanoseconds) + since;
-        Some((u64::try_from(now).unwrap_or(0), passed < span.cast_signed()))
+        Some((u64::try_from(i128::from(nanoseconds) + since).unwrap_or(0), true))
     }
 
     /// Draws the line anew, if nobody else does, and says what it is at `ticks`.

@@ -158,6 +158,15 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
+    /// A field of the exit; the data of a read is its answer, once it has one.
+    #[inline]
+    pub fn field(&self, field: Field) -> Option<u64> {
+        if field == Field::Data && self.answer.is_some() {
+            return self.answer;
+        }
+        field.of(self.exit?, self.vcpu)
+    }
+
     /// Little-endian guest-physical memory. Not inlined: expressions of other things would pay for its stack.
     #[inline(never)]
     fn physical(&self, at: u64, size: u8) -> Option<u64> {
@@ -203,8 +212,7 @@ impl Expression {
             Self::Constant(value) => *value,
             Self::Register(part) => part.of(scope.registers.general()?.words[part.at]),
             Self::System(which) => which.of(&scope.registers.system()?),
-            Self::Exit(Field::Data) if scope.answer.is_some() => scope.answer?,
-            Self::Exit(field) => field.of(scope.exit?, scope.vcpu)?,
+            Self::Exit(field) => scope.field(*field)?,
             Self::Memory(size, at) => {
                 let at = at.value(scope)?;
                 scope.physical(at, *size)?

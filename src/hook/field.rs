@@ -40,9 +40,22 @@ impl Field {
     }
 
     /// Its value in `exit`, which vCPU `vcpu` made; none for an exit that has no such field, or not as one number.
+    #[inline]
     pub fn of(self, exit: &Exit, vcpu: u32) -> Option<u64> {
+        match (self, exit) {
+            (Self::Vcpu, _) => Some(u64::from(vcpu)),
+            // The most frequent first, without a call.
+            (Self::Port, Exit::PortIn { port, .. } | Exit::PortOut { port, .. }) => Some(u64::from(*port)),
+            (Self::Size, Exit::PortIn { size, .. } | Exit::PortOut { size, .. }) => Some(u64::from(*size)),
+            (Self::Data, Exit::PortOut { data, .. }) => Some(u64::from(*data)),
+            _ => self.of_any(exit),
+        }
+    }
+
+    /// The same, but of which vCPU.
+    fn of_any(self, exit: &Exit) -> Option<u64> {
         match self {
-            Self::Vcpu => Some(u64::from(vcpu)),
+            Self::Vcpu => None,
             Self::Port | Self::Address | Self::Index | Self::Gpa => self.place(exit),
             Self::Size | Self::Count | Self::Data | Self::Length => self.extent(exit),
             _ => self.event(exit),

@@ -3,6 +3,7 @@
 
 mod by_point;
 mod clock;
+mod common;
 mod expression;
 mod field;
 mod native;

@@ -109,6 +109,7 @@ impl Ring {
 
     /// Adds a record, which `fill` writes; it is given the words, and the record's number, in which those that were lost
     /// count. Only for the vCPU's own thread.
+    #[inline]
     pub fn push(&self, fill: impl FnOnce(&[AtomicU64], u64)) -> Pushed {
         let head = self.head.0.load(Ordering::Relaxed);
         if head - self.tail.0.load(Ordering::Acquire) > self.mask {
@@ -149,6 +150,7 @@ impl Ring {
     }
 
     /// Are there as many records, with those that are lent, as it is meant to hold?
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.recorded().saturating_sub(self.tail.0.load(Ordering::Acquire)) >= self.limit
     }

@@ -90,9 +90,16 @@ impl Tables {
         specific.or_else(|| self.kinds.get(exit.kind().index())?.as_ref())
     }
 
+    #[inline]
     fn port(&self, port: u16) -> Option<&Chain> {
         let port = usize::from(port);
         self.ports.get(port / LEAF)?.as_ref()?[port % LEAF].as_ref()
+    }
+
+    /// Is there nobody to be asked about an access to `port`, of one element and of kind `kind`?
+    #[inline]
+    pub fn ignore(&self, port: u16, kind: ExitKind) -> bool {
+        self.port(port).is_none() && self.kinds.get(kind.index()).is_none_or(Option::is_none)
     }
 
     /// Those that only record, if there are any.

@@ -18,6 +18,7 @@ use crate::exit::Exit;
 
 use super::Subject;
 use super::clock;
+use super::common::{Columns, Common};
 use super::expression::{Expression, Scope};
 use super::ring::{Batch, Pushed, Ring};
 use super::trail::Trail;
@@ -47,8 +48,10 @@ pub enum Column {
 
 impl Column {
     /// Its word; none where the exit, or the guest at it, has no such thing.
+    #[inline]
     fn word(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>, sequence: u64) -> Option<u64> {
         match self {
+            Self::Value(Expression::Exit(field)) => scope.field(*field), // most are
             Self::Time => Some(clock::nanoseconds(ticks)),
             Self::Kind => u64::try_from(exit.kind().index()).ok(),
             Self::Sequence => Some(sequence),
@@ -97,6 +100,8 @@ struct Alarm {
 #[derive(Debug)]
 pub struct Trace {
     columns: Box<[Column]>,
+    /// The columns, if they are what most records consist of.
+    common: Option<Columns>,
     sure: Box<[bool]>,
     rings: Box<[Arc<Ring>]>,
     trails: Box<[Trail]>,
@@ -129,6 +134,7 @@ impl Trace {
         let epoll = Epoll::new().map_err(host("epoll_create1"))?;
         watch(&epoll, bell.as_raw_fd())?;
         Ok(Arc::new(Self {
+            common: Columns::of(&columns),
             columns: columns.into(),
             sure,
             rings: rings?,
@@ -162,23 +168,35 @@ impl Trace {
     }
 
     /// Records `exit` of the scope's vCPU, which came when the time-stamp counter was `ticks`, on the thread that runs it.
-    pub fn record(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>) {
-        let Some(ring) = self.ring(scope.vcpu) else { return };
-        let pushed = ring.push(|words, sequence| {
-            let mut present = 0_u64;
-            for (n, (column, word)) in self.columns.iter().zip(words).enumerate() {
-                let value = column.word(exit, ticks, scope, sequence);
-                present |= u64::from(value.is_some()) << n;
-                word.store(value.unwrap_or(0), Ordering::Relaxed);
+    /// Is that vCPU to make no more records until somebody has read some?
+    pub fn record(&self, exit: &Exit, ticks: u64, scope: &mut Scope<'_>) -> bool {
+        let Some(ring) = self.ring(scope.vcpu) else { return false };
+        let pushed = match (&self.common, Common::of(exit, scope.answer, scope.vcpu)) {
+            (Some(columns), Some(common)) => {
+                let time = if columns.has_time { clock::nanoseconds(ticks) } else { 0 };
+                ring.push(|words, sequence| common.write(columns, words, time, sequence))
             }
-            if let Some(last) = words.get(self.columns.len()) {
-                last.store(present, Ordering::Relaxed);
-            }
-        });
+            _ => ring.push(|words, sequence| self.write(words, exit, ticks, scope, sequence)),
+        };
         match pushed {
             Pushed::Kept => {}
             Pushed::Awaited => self.ring_the_bell(),
             Pushed::Full => self.overflow(ring, exit, ticks, scope),
+        }
+        matches!(self.policy, Policy::Stop) && ring.is_full()
+    }
+
+    /// Writes a record, column by column.
+    #[inline(never)]
+    fn write(&self, words: &[AtomicU64], exit: &Exit, ticks: u64, scope: &mut Scope<'_>, sequence: u64) {
+        let mut present = 0_u64;
+        for (n, (column, word)) in self.columns.iter().zip(words).enumerate() {
+            let value = column.word(exit, ticks, scope, sequence);
+            present |= u64::from(value.is_some()) << n;
+            word.store(value.unwrap_or(0), Ordering::Relaxed);
+        }
+        if let Some(last) = words.get(self.columns.len()) {
+            last.store(present, Ordering::Relaxed);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Handles on the kernel's KVM: the host, a VM, its vCPUs, the kick, and what was probed of this KVM.
 //! The only place that speaks kvm_ioctls and kvm_bindings; it never decides what an exit means.
 
+pub mod barrier;
 mod cpuid;
+mod enter;
 mod entered;
 mod fast;
 #[cfg(any(test, fuzzing))]
@@ -18,6 +20,7 @@ mod state;
 mod vcpu;
 mod vm;
 
+pub use enter::Left;
 pub use entered::{Access, Direction, Entered, Events, Sync};
 pub use fast::{Ring, Target};
 pub use host::{Capability, Host};

@@ -202,19 +202,35 @@ impl RunPage {
         })
     }
 
+    /// The exit, if it is an access of one element to a port.
+    #[inline]
+    pub(super) fn single_access(&self) -> Option<Access> {
+        let access = (get!(self, exit_reason) == kb::KVM_EXIT_IO).then(|| self.access()).flatten();
+        access.filter(|access| access.count == 1)
+    }
+
     fn port_access(&self) -> Entered {
+        let unknown =
+            || Entered::Exit(Exit::Unknown(Box::new(Unknown { reason: kb::KVM_EXIT_IO, data: self.words() })));
+        self.access().map_or_else(unknown, Entered::Port)
+    }
+
+    /// The access to a port that is in the page; none whose data does not lie there.
+    #[inline]
+    fn access(&self) -> Option<Access> {
         let io = get!(self, __bindgen_anon_1.io);
         let bytes = u64::from(io.size) * u64::from(io.count);
         let offset = usize::try_from(io.data_offset).unwrap_or(usize::MAX);
         let end = offset.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
         if end > self.size || !matches!(io.size, 1 | 2 | 4) {
-            return Entered::Exit(Exit::Unknown(Box::new(Unknown { reason: kb::KVM_EXIT_IO, data: self.words() })));
+            return None;
         }
         let direction = if u32::from(io.direction) == kb::KVM_EXIT_IO_IN { Direction::In } else { Direction::Out };
-        Entered::Port(Access { port: io.port, size: io.size, count: io.count, direction, offset })
+        Some(Access { port: io.port, size: io.size, count: io.count, direction, offset })
     }
 
     /// Element `index` of a port access.
+    #[inline]
     pub(super) fn port_data(&self, access: &Access, index: u32) -> u32 {
         let mut word = [0; 4];
         for (n, byte) in word.iter_mut().take(usize::from(access.size)).enumerate() {
@@ -224,6 +240,7 @@ impl RunPage {
     }
 
     /// Answers element `index` of a port access.
+    #[inline]
     pub(super) fn set_port_data(&self, access: &Access, index: u32, data: u32) {
         for (n, byte) in data.to_le_bytes().into_iter().take(usize::from(access.size)).enumerate() {
             let at = access.element(index) + n;

@@ -1,9 +1,8 @@
-//! One vCPU: entering the guest, its registers through the synchronised area, and its slower state through ioctls.
-//! It never decides what an exit means and never runs without being asked.
+//! One vCPU: its registers through the synchronised area, and its slower state through ioctls.
+//! It never decides what an exit means and never runs without being asked (enter.rs).
 
-#![allow(unsafe_code)] // KVM_RUN is issued directly: one decoder of exits, and the data that kvm-ioctls leaves out
+#![allow(unsafe_code)] // registers are the same integers in KVM's structures and in ours
 
-use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -13,13 +12,10 @@ use kvm_ioctls::VcpuFd;
 use crate::error::{Error, Result};
 use crate::x86::{Regs, Sregs};
 
-use super::entered::{Access, Entered, Events, Sync};
+use super::entered::{Access, Events, Sync};
 use super::kick::Kick;
 use super::queue::Queue;
 use super::run_page::RunPage;
-
-/// `_IO(KVMIO, 0x80)`.
-const KVM_RUN: libc::c_ulong = 0xae80;
 
 /// A vCPU and its run page. Whoever owns it may run it.
 #[derive(Debug)]
@@ -30,11 +26,11 @@ pub struct Vcpu {
     queue: Arc<Queue>,
     id: u32,
     /// Which groups of the synchronised area hold the vCPU's present state.
-    fresh: u64,
+    pub(super) fresh: u64,
     /// Ioctls spent on registers since creation.
     register_ioctls: u64,
     /// The registers as the last exit left them, if they have been set since.
-    before: Option<Regs>,
+    pub(super) before: Option<Regs>,
     /// A run is on: a group that is looked at once is synchronised from then on.
     running: bool,
     /// The groups that somebody looked at or set since the last run began.
@@ -43,7 +39,7 @@ pub struct Vcpu {
     at_begin: Option<Regs>,
     /// Somebody asks what a run has changed: they are to be known.
     keeps_begin: bool,
-    has_run: bool,
+    pub(super) has_run: bool,
 }
 
 impl Drop for Vcpu {
@@ -96,54 +92,14 @@ impl Vcpu {
         self.register_ioctls
     }
 
-    /// Enters the guest until it exits or is kicked.
-    pub fn enter(&mut self) -> Result<Entered> {
-        // SAFETY: the descriptor is a vCPU; KVM writes only the run page and guest memory.
-        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
-        self.fresh = self.page.wanted();
-        self.before = None;
-        self.has_run = true;
-        if result == 0 {
-            return Ok(self.page.exit());
-        }
-        match std::io::Error::last_os_error().raw_os_error().unwrap_or(0) {
-            libc::EINTR | libc::EAGAIN => Ok(Entered::Interrupted),
-            errno if self.page.dirty() != 0 && errno == libc::EINVAL => {
-                self.page.set_dirty(0);
-                self.fresh = 0;
-                Err(Error::Registers { vcpu: self.id, errno, dropped: true })
-            }
-            errno @ (libc::EFAULT | libc::EHWPOISON) => {
-                self.page.memory_fault().map(Entered::Exit).ok_or(Error::Host { what: "KVM_RUN", errno })
-            }
-            errno => Err(Error::Host { what: "KVM_RUN", errno }),
-        }
-    }
-
-    /// Enters with `immediate_exit`, so that a pending port, MMIO or MSR access completes and no instruction runs.
-    pub fn complete(&mut self) -> Result<Entered> {
-        let byte = self.page.immediate_exit();
-        // SAFETY: mapped while `self` lives; other threads access it atomically too.
-        let byte = unsafe { byte.as_ref() };
-        byte.store(1, std::sync::atomic::Ordering::SeqCst);
-        let entered = self.enter();
-        byte.store(0, std::sync::atomic::Ordering::SeqCst);
-        entered
-    }
-
-    /// Clears the request of a kick that has been noticed; false if there was none. Look for its reason afterwards.
-    pub fn acknowledge_kick(&mut self) -> bool {
-        let byte = self.page.immediate_exit();
-        // SAFETY: mapped while `self` lives; other threads access it atomically too.
-        unsafe { byte.as_ref() }.swap(0, std::sync::atomic::Ordering::SeqCst) != 0
-    }
-
     /// The data of element `index` of a port write.
+    #[inline]
     pub fn port_data(&self, access: &Access, index: u32) -> u32 {
         self.page.port_data(access, index)
     }
 
     /// Answers element `index` of a port read.
+    #[inline]
     pub fn answer_port(&mut self, access: &Access, index: u32, data: u32) {
         self.page.set_port_data(access, index, data);
     }
@@ -238,6 +194,12 @@ impl Vcpu {
         (before != after).then_some((before, after))
     }
 
+    /// Have general registers been set since the last exit?
+    #[inline]
+    pub fn is_rewritten(&self) -> bool {
+        self.before.is_some()
+    }
+
     /// A run begins. Synchronising a group costs every exit of the run, and looking at one that is not synchronised
     /// costs one ioctl, after which it is. So a run begins with the groups that were looked at since the run before
     /// began: handlers that never look pay for nothing, and those that do pay with one ioctl at the first look of all.
@@ -257,6 +219,11 @@ impl Vcpu {
     /// From now on they are known at each beginning, for an ioctl where nobody has looked at them.
     pub fn keep_regs_at_begin(&mut self) {
         self.keeps_begin = true;
+    }
+
+    /// Is a run on, or the handler of one?
+    pub fn is_in_run(&self) -> bool {
+        self.running
     }
 
     /// A run has ended.

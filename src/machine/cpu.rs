@@ -1,6 +1,7 @@
 //! The place of one vCPU in a machine: who may touch it now. The vCPU itself is lent out while it runs, and put back
 //! while a handler is asked, so that no lock is ever held across the guest or foreign code.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -115,12 +116,17 @@ impl Slot {
 
     /// Works on the vCPU while it is stopped or held, or inside a handler on the thread that runs it.
     pub fn with<T>(&self, work: impl FnOnce(&mut Cpu) -> Result<T>) -> Result<T> {
+        let key = self.key();
+        let mut lent = Lent { key, cpu: take_lent(key) };
+        if let Some(cpu) = lent.cpu.as_deref_mut() {
+            return work(cpu);
+        }
         let mut state = self.state();
         if state.closed {
             return Err(Error::Closed);
         }
-        let mine = state.parked || !state.promised && state.runner.is_none_or(|r| r == Runner::this_thread());
-        match state.cpu.as_deref_mut().filter(|_| mine) {
+        let is_free = state.parked || !state.promised && state.runner.is_none();
+        match state.cpu.as_deref_mut().filter(|_| is_free) {
             Some(cpu) => work(cpu),
             None => Err(Error::Running { vcpu: self.id }),
         }
@@ -169,8 +175,15 @@ impl Slot {
         Some(self.turns.load(Ordering::SeqCst)).filter(|turns| turns.is_multiple_of(2))
     }
 
+    /// Its place, which is no other one's as long as it is leased.
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Only for who takes it or has it: one thread at a time, each after the other's last word under the lock. So nothing is
+    /// lost without a locked instruction. Whoever reads the number a moment too early is as wrong as one who read it before.
     fn turn(&self) {
-        self.turns.fetch_add(1, Ordering::SeqCst);
+        self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 
     /// Takes the vCPU for a run on this thread.
@@ -219,14 +232,48 @@ impl Lease<'_> {
         self.cpu.as_deref_mut().expect("held except inside `lend`")
     }
 
-    /// Puts the vCPU back while `foreign` code runs, which may work on it from this thread.
+    /// Puts the vCPU back while `foreign` code runs, which may work on it from this thread: no other may, so that no lock is
+    /// taken for it.
     pub(super) fn lend<T>(&mut self, foreign: impl FnOnce() -> T) -> T {
-        self.slot.state().cpu = self.cpu.take();
-        self.slot.turn();
-        let result = foreign();
-        self.slot.turn();
-        self.cpu = self.slot.state().cpu.take();
-        result
+        let slot = self.slot;
+        LENT.with_borrow_mut(|lent| lent.extend(self.cpu.take().map(|cpu| (slot.key(), cpu))));
+        slot.turn();
+        let _back = Back(self);
+        foreign()
+    }
+}
+
+thread_local! {
+    /// The vCPUs that this thread runs, and which it has lent to handlers: the place of each, and itself.
+    static LENT: RefCell<Vec<(usize, Box<Cpu>)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn take_lent(key: usize) -> Option<Box<Cpu>> {
+    LENT.with_borrow_mut(|lent| {
+        let at = lent.iter().rposition(|(other, _)| *other == key)?;
+        Some(lent.swap_remove(at).1)
+    })
+}
+
+/// A vCPU that this thread has lent to a handler, while the handler works on it; afterwards it is lent as before.
+struct Lent {
+    key: usize,
+    cpu: Option<Box<Cpu>>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        LENT.with_borrow_mut(|lent| lent.extend(self.cpu.take().map(|cpu| (self.key, cpu))));
+    }
+}
+
+/// Takes the vCPU when the foreign code is done, also by a panic.
+struct Back<'a, 'b>(&'a mut Lease<'b>);
+
+impl Drop for Back<'_, '_> {
+    fn drop(&mut self) {
+        self.0.slot.turn();
+        self.0.cpu = take_lent(self.0.slot.key());
     }
 }
 

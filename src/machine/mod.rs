@@ -226,7 +226,9 @@ impl Machine {
     }
 
     fn begin(&self, cpu: &mut Cpu, start: &Start) -> Result<()> {
-        cpu.vcpu.regs()?; // inside a handler, what they were is what tells that they were set
+        if cpu.vcpu.is_in_run() {
+            cpu.vcpu.regs()?; // inside a handler, what they were is what tells that they were set
+        }
         cpu.vcpu.set_regs(&start.regs);
         cpu.vcpu.set_sregs(&start.sregs);
         if self.irqchip == Irqchip::None { Ok(()) } else { cpu.vcpu.make_runnable() }

@@ -1,10 +1,18 @@
 //! A moment that belongs to belljar: which vCPUs are in the guest, so that one of them can be alone there for an instruction,
 //! or none is while memory changes its shape. It never lasts, nor puts a vCPU back for others to look at: that is what `park`
 //! does, for as long as a user likes. Nobody waits with a lock in hand that a vCPU needs.
+//!
+//! A vCPU says that it goes in, and then looks whether somebody is to be alone there; who wants to be alone says so, and then
+//! looks who is in. One of the two must see the other, so neither may look before what it said can be seen: between the two
+//! belongs a full barrier on both sides. A vCPU goes in at every exit, so its barrier is made by the other side, on all threads
+//! of the process (`kvm::barrier`): if the vCPU's store is not to be seen after it, then its look comes after it, too. There
+//! the vCPU has only to keep the compiler from exchanging the two. Where the kernel offers no such barrier, it makes its own.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::kvm::barrier;
 
 use super::cpu::Slot;
 
@@ -15,6 +23,8 @@ const SLICE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct World {
     inside: Box<[AtomicBool]>,
+    /// Who wants to be alone makes the barrier for those that go in.
+    is_cheap: bool,
     is_held: AtomicBool,
     turn: Mutex<bool>,
     changed: Condvar,
@@ -27,7 +37,8 @@ pub(super) struct Alone<'a>(&'a World);
 impl World {
     pub(super) fn new(vcpus: usize) -> Self {
         let inside = (0..vcpus).map(|_| AtomicBool::new(false)).collect();
-        Self { inside, is_held: AtomicBool::new(false), turn: Mutex::default(), changed: Condvar::new() }
+        let is_cheap = barrier::is_offered();
+        Self { inside, is_cheap, is_held: AtomicBool::new(false), turn: Mutex::default(), changed: Condvar::new() }
     }
 
     fn turn(&self) -> MutexGuard<'_, bool> {
@@ -40,9 +51,15 @@ impl World {
 
     /// vCPU `id` goes in. `false`: somebody is to be alone there; it has waited a little, and is to look at its own reasons
     /// to stop before it tries again.
+    #[inline]
     pub(super) fn enter(&self, id: u32) -> bool {
         let Some(place) = self.place(id) else { return true };
-        place.store(true, Ordering::SeqCst); // before the look: whoever holds looks at this after it has said so
+        if self.is_cheap {
+            place.store(true, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst); // the processor's is made in `hold`
+        } else {
+            place.store(true, Ordering::SeqCst);
+        }
         if !self.is_held.load(Ordering::SeqCst) {
             return true;
         }
@@ -83,6 +100,10 @@ impl World {
         }
         *held = true;
         self.is_held.store(true, Ordering::SeqCst);
+        if self.is_cheap && !barrier::everywhere() {
+            // Not even refused (a filter of system calls): what a processor has stored is seen long before this is over.
+            std::thread::sleep(SLICE);
+        }
         loop {
             let inside = slots.iter().zip(&self.inside).filter(|(_, place)| place.load(Ordering::SeqCst));
             if inside.map(|(slot, _)| slot.kick.kick()).count() == 0 {

@@ -1,22 +1,21 @@
-//! Python functions as hooks: registering, calling, converting what they return. They never run a vCPU.
+//! Python functions as hooks: registering them, and the handles of those that are. They never call one (callback.rs).
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyRange, PyTuple};
+use pyo3::types::{PyDict, PyRange, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
 use crate::addr::Span;
-use crate::error::Result as CoreResult;
-use crate::exit::{Exit, ExitKind as Kind, Reply};
+use crate::exit::{ExitKind as Kind, Reply};
 use crate::hook::{Callback, Expression as Filter, Hook, Subject, Use, Wanted};
 use crate::machine::{Machine, time_of};
 
 use super::address::Fitting;
-use super::error::foreign;
-use super::exit::{Home, class_name, to_python};
+use super::callback::{Always, PythonCallback};
+use super::exit::{Home, class_name};
 use super::native::NativeHandler;
 use super::vm::VM;
 
@@ -43,7 +42,7 @@ impl Action {
     }
 
     /// What it comes to where it is not asked about one exit.
-    fn reply(self) -> Reply {
+    pub(super) fn reply(self) -> Reply {
         match self {
             Self::Stop => Reply::Stop,
             Self::Skip => Reply::Skip,
@@ -64,91 +63,6 @@ impl Action {
 
 /// A Python function, owned by the machine's hook and listed by the VM for the garbage collector.
 pub struct Function(pub Py<PyAny>);
-
-/// A function of Python's, or the fallback of a native handler.
-struct PythonCallback(Arc<Function>, Home);
-
-impl Callback for PythonCallback {
-    fn call(&self, exit: &Exit, vcpu: u32) -> CoreResult<Reply> {
-        Python::attach(|py| {
-            let value = to_python(py, exit, vcpu, Some(&self.1))?;
-            // A reference of its own: the VM's may be the only other one, and the collector may clear the two as garbage.
-            let mut function = self.0.0.clone_ref(py).into_bound(py);
-            if let Ok(native) = function.cast_exact::<NativeHandler>() {
-                let Some(fallback) = &native.get().fallback else { return Ok(Reply::Default) };
-                function = fallback.clone_ref(py).into_bound(py);
-            }
-            let result = function.call1((value,))?;
-            reply(&result, exit)
-        })
-        .map_err(foreign)
-    }
-}
-
-/// What the returned object means.
-fn reply(result: &Bound<'_, PyAny>, exit: &Exit) -> PyResult<Reply> {
-    if result.is_none() {
-        return Ok(Reply::Default);
-    }
-    if let Ok(action) = result.cast_exact::<Action>() {
-        return said(*action.get(), exit);
-    }
-    if let (Exit::PortStringIn { size, count, .. }, Ok(data)) = (exit, result.cast::<PyBytes>()) {
-        return string(data.as_bytes(), u64::from(*size) * u64::from(*count));
-    }
-    let kind = exit.kind();
-    if !TAKES_DATA.contains(&kind) {
-        if result.is_instance_of::<PyBool>() {
-            return Ok(Reply::Default); // of a lambda whose last call tells whether it worked
-        }
-        let got = result.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "a handler of {kind:?} returns None, bj.STOP or bj.SKIP, not {got}: only reads take data"
-        )));
-    }
-    match result.extract::<u64>() {
-        Ok(data) => Ok(Reply::Value(data)),
-        Err(_) => match result.extract::<i64>() {
-            Ok(negative) => Ok(Reply::Value(negative.cast_unsigned())),
-            Err(_) => Err(PyTypeError::new_err(format!(
-                "a handler of {kind:?} returns an integer of up to 64 bits, None, bj.STOP or bj.SKIP, not {}",
-                result.repr()?
-            ))),
-        },
-    }
-}
-
-/// What an action comes to for `exit`.
-fn said(action: Action, exit: &Exit) -> PyResult<Reply> {
-    if action == Action::Deny && !matches!(exit.kind(), Kind::MsrRead | Kind::MsrWrite) {
-        let kind = exit.kind();
-        return Err(PyTypeError::new_err(format!(
-            "bj.DENY refuses accesses to MSRs, and {kind:?} is none: bj.SKIP drops a write, and has a read get all ones"
-        )));
-    }
-    Ok(action.reply())
-}
-
-/// An action in the place of a handler: the same for every exit, without Python.
-struct Always(Action);
-
-impl Callback for Always {
-    fn call(&self, exit: &Exit, _: u32) -> CoreResult<Reply> {
-        said(self.0, exit).map_err(foreign)
-    }
-}
-
-/// What takes an integer: reads, and writes that may be of another value.
-const TAKES_DATA: [Kind; 6] =
-    [Kind::PortIn, Kind::PortStringIn, Kind::MmioRead, Kind::MsrRead, Kind::MsrWrite, Kind::Hypercall];
-
-/// The data of a whole string of `wanted` bytes.
-fn string(data: &[u8], wanted: u64) -> PyResult<Reply> {
-    if u64::try_from(data.len()).ok() == Some(wanted) {
-        return Ok(Reply::Bytes(data.to_vec()));
-    }
-    Err(PyValueError::new_err(format!("the guest reads {wanted} bytes (size * count), not {}", data.len())))
-}
 
 /// A registered handler. Use it as a decorator, as a context manager, or keep it to remove the handler later.
 #[pyclass(frozen, weakref, module = "belljar")]
@@ -239,7 +153,7 @@ impl Handle {
         let home = Home::of(self.vm.bind(function.py()))?;
         if let Some(native) = NativeHandler::of(function)? {
             let owned = Arc::new(Function(native.clone().into_any().unbind()));
-            let fallback: Box<dyn Callback> = Box::new(PythonCallback(Arc::clone(&owned), home));
+            let fallback: Box<dyn Callback> = Box::new(PythonCallback::new(&owned, home));
             let fallback = native.get().fallback.is_some().then_some(fallback);
             let native = native.get().to_core(Arc::clone(&owned))?;
             return Ok((Hook::native(subject, wanted, when, native, fallback), owned));
@@ -253,7 +167,7 @@ impl Handle {
             return Err(PyTypeError::new_err(format!("a handler is a function of one exit, not {}", function.repr()?)));
         }
         let owned = Arc::new(Function(function.clone().unbind()));
-        Ok((Hook::new(subject, wanted, when, Box::new(PythonCallback(Arc::clone(&owned), home))), owned))
+        Ok((Hook::new(subject, wanted, when, Box::new(PythonCallback::new(&owned, home))), owned))
     }
 }
 

@@ -6,6 +6,7 @@ mod aliases;
 mod arrow;
 mod bits;
 mod btf;
+mod callback;
 mod breakpoint;
 mod coalesced;
 mod console;

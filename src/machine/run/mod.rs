@@ -8,6 +8,7 @@
 //!         <- answer in the run page <-
 //! ```
 
+mod access;
 mod ahead;
 mod around;
 mod coalesced;
@@ -32,7 +33,7 @@ mod until;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bus::{Devices, Effect, all_ones};
+use crate::bus::Devices;
 use crate::error::Result;
 use crate::exit::{Exit, Interruption, Reply};
 use crate::hook::Tables;
@@ -86,6 +87,8 @@ pub(super) struct Run<'a> {
     generation: Option<u64>,
     ports: Arc<Devices>,
     mmio: Arc<Devices>,
+    /// A trace has perhaps no room for what this vCPU may do next.
+    may_be_full: bool,
     /// An access has been answered that completes on the next entry.
     pending: bool,
     /// The registers before an instruction at which handlers set some, and as they want them after it.
@@ -136,6 +139,7 @@ impl<'a> Run<'a> {
             generation,
             ports,
             mmio,
+            may_be_full: true,
             pending: false,
             rewritten,
             is_settling: false,
@@ -210,6 +214,7 @@ impl<'a> Run<'a> {
     fn take_hooks(&mut self, generation: u64) {
         self.generation = Some(generation);
         self.tables = self.machine.hooks.tables();
+        self.may_be_full = true;
         self.look_up_steps();
     }
 
@@ -357,50 +362,5 @@ impl<'a> Run<'a> {
         self.vcpu().answer_hypercall(result);
         let reply = self.settle_after(&exit, reply)?;
         Ok((exit, reply == Reply::Stop))
-    }
-
-    /// The data for a read: a hook's, a device's, or all ones.
-    fn read(&mut self, exit: &Exit, is_element: bool) -> Result<(u64, Verdict)> {
-        let reply = self.consult_about(exit, is_element)?;
-        let (devices, at, size) = match *exit {
-            Exit::PortIn { port, size } => (&self.ports, u64::from(port), size),
-            Exit::MmioRead { at, size } => (&self.mmio, at.0, size),
-            _ => return Ok((0, Verdict::Go)),
-        };
-        let ones = all_ones(size);
-        Ok(match reply {
-            Reply::Value(value) => (value & ones, Verdict::Go),
-            Reply::Skip | Reply::Deny | Reply::Bytes(_) => (ones, Verdict::Go),
-            Reply::Default => (devices.read(at, size).unwrap_or(ones), Verdict::Go),
-            Reply::Stop => (devices.read(at, size).unwrap_or(ones), Verdict::Stop),
-        })
-    }
-
-    /// Brings a write to its device, unless a hook keeps it.
-    fn write(&mut self, exit: &Exit, is_element: bool) -> Result<Verdict> {
-        let reply = self.consult_about(exit, is_element)?;
-        let (devices, at, size, data) = match *exit {
-            Exit::PortOut { port, size, data } => (&self.ports, u64::from(port), size, u64::from(data)),
-            Exit::MmioWrite { at, size, data } => (&self.mmio, at.0, size, data),
-            _ => return Ok(Verdict::Go),
-        };
-        let effect = match reply {
-            Reply::Skip | Reply::Deny | Reply::Value(_) | Reply::Bytes(_) => None,
-            Reply::Default | Reply::Stop => devices.write(at, size, data),
-        };
-        Ok(match effect {
-            Some(Effect::Reset) if self.consult(&Exit::Reset)? != Reply::Skip => Verdict::Reset,
-            _ if reply == Reply::Stop => Verdict::Stop,
-            _ => Verdict::Go,
-        })
-    }
-
-    /// Gives a read its data: all ones where a handler failed.
-    fn answer_read(&mut self, exit: &Exit, is_element: bool, answer: impl FnOnce(&mut Vcpu, u64)) -> Result<Verdict> {
-        let read = self.read(exit, is_element);
-        let data = read.as_ref().map_or(u64::MAX, |(data, _)| *data);
-        self.record_answer(exit, is_element, Some(data));
-        answer(self.vcpu(), data);
-        read.map(|(_, verdict)| verdict)
     }
 }

@@ -8,8 +8,12 @@ use super::Run;
 
 impl Run<'_> {
     /// Settles an access whose answer may have failed: then no handler is asked any more, and that error comes out.
+    #[inline]
     pub(super) fn settle_after<T>(&mut self, exit: &Exit, answered: Result<T>) -> Result<T> {
         self.has_failed |= answered.is_err();
+        if self.rewritten.is_none() && !self.vcpu().is_rewritten() {
+            return answered;
+        }
         let settled = self.settle(exit);
         answered.and_then(|answer| settled.map(|()| answer))
     }

@@ -17,6 +17,7 @@ const SLICE: Duration = Duration::from_millis(10);
 
 impl Run<'_> {
     /// Records an exit that nobody has been asked about yet; a read waits for its answer.
+    #[inline]
     pub(super) fn record_before(&mut self, exit: &Exit, is_element: bool) {
         if self.tables.traces().is_some() && !exit.kind().is_read() {
             self.record(exit, is_element, None);
@@ -24,6 +25,7 @@ impl Run<'_> {
     }
 
     /// Records a read with its answer: none where the guest gets an exception instead, and for a whole string.
+    #[inline]
     pub(super) fn record_answer(&mut self, exit: &Exit, is_element: bool, answer: Option<u64>) {
         if self.tables.traces().is_some() {
             let size = match *exit {
@@ -45,7 +47,7 @@ impl Run<'_> {
     }
 
     fn record(&mut self, exit: &Exit, is_element: bool, answer: Option<u64>) {
-        let Self { lease, tables, machine, watch, .. } = self;
+        let Self { lease, tables, machine, watch, may_be_full, .. } = self;
         let Some(chain) = tables.traces().and_then(|traces| traces.find(exit)) else { return };
         let vcpu = &mut lease.cpu().vcpu;
         let id = vcpu.id();
@@ -55,7 +57,7 @@ impl Run<'_> {
         for hook in chain.iter() {
             let Some(trace) = hook.trace().filter(|_| hook.is_enabled()) else { continue };
             if hook.matches(exit, is_element, &mut scope) {
-                trace.record(exit, watch.ticks(), &mut scope);
+                *may_be_full |= trace.record(exit, watch.ticks(), &mut scope);
             }
             trace.note(exit, id);
         }
@@ -67,8 +69,15 @@ impl Run<'_> {
         traces.filter_map(|hook| hook.trace()).find(|trace| trace.is_full(self.slot.id)).cloned()
     }
 
-    /// Waits until every trace has room, if somebody reads it meanwhile; else that is a reason to end the run.
+    /// Waits until every trace has room, if somebody reads it meanwhile; else that is a reason to end the run. Only a record of
+    /// this vCPU's own can have filled one since the last look.
+    #[inline]
     pub(super) fn make_room(&mut self) -> Result<Option<Exit>> {
+        if self.may_be_full { self.wait_for_readers() } else { Ok(None) }
+    }
+
+    #[cold]
+    fn wait_for_readers(&mut self) -> Result<Option<Exit>> {
         while let Some(trace) = self.full_trace() {
             if !trace.is_awaited(self.session.caller()) {
                 return Ok(Some(Exit::Interrupted(Interruption::Trace)));
@@ -85,6 +94,7 @@ impl Run<'_> {
             trace.wait_for_room(self.slot.id, SLICE);
             self.look_up_hooks();
         }
+        self.may_be_full = false;
         Ok(None)
     }
 }

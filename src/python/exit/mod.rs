@@ -5,6 +5,7 @@ mod access;
 mod event;
 mod from;
 mod hit;
+mod reads;
 
 use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
@@ -22,6 +23,7 @@ use super::vm::VM;
 pub use access::*;
 pub use event::*;
 pub use from::from_python;
+pub use reads::Reads;
 
 /// Why a vCPU came out of the guest: the base of all exits.
 #[pyclass(frozen, subclass, module = "belljar")]
