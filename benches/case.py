@@ -40,6 +40,7 @@ class Case:
     without: Work | None = None  # what `ours` does beside what is measured
     ratio: Callable[[Times], float] | None = None
     bigger_is_better: bool = False
+    on_threads: bool = False  # the work is done, or disturbed, by other threads: only the wall clock sees that
 
     @property
     def ways(self) -> tuple[Work, ...]:

@@ -69,7 +69,16 @@ def busy_python() -> Iterator[Case]:
             with polling(mode, NOBODY) as (vm, _), quick_switches():
                 what = f"exits per second of a {mode} mode guest beside a spinning Python thread / alone"
                 run = exits(vm)
-                yield Case(f"7 {mode}", what, 0.97, spinner.beside(run), run, ratio=rate, bigger_is_better=True)
+                yield Case(
+                    f"7 {mode}",
+                    what,
+                    0.97,
+                    spinner.beside(run),
+                    run,
+                    ratio=rate,
+                    bigger_is_better=True,
+                    on_threads=True,
+                )
     finally:
         spinner.stop()
 
@@ -98,7 +107,7 @@ def two_machines() -> Iterator[Case]:
         ):
             both, alone = at_once(pool, [exits(one), exits(two)]), at_once(pool, [exits(one)])
             what = f"exits per second of two {mode} mode guests on two threads / of one"
-            yield Case(f"16 {mode}", what, 1.9, both, alone, ratio=throughput, bigger_is_better=True)
+            yield Case(f"16 {mode}", what, 1.9, both, alone, ratio=throughput, bigger_is_better=True, on_threads=True)
             others = at_once(pool, [partial(other.run, answer=0xFF) for other in (one_in_c, two_in_c)])
             what = f"two {mode} mode guests on two threads / two KVM_RUN loops in C on two threads"
-            yield Case(f"16 {mode}, C", what, None, both, others)
+            yield Case(f"16 {mode}, C", what, None, both, others, on_threads=True)

@@ -53,6 +53,11 @@ def test_each_round_begins_with_another_side(bench, clock):
     assert clock.ran[-8:] == ["a", "b", "b", "a", "a", "b", "b", "a"]
 
 
+def test_what_other_threads_do_is_timed_by_the_wall_clock(bench, clock):
+    case = bench("case").Case("16", "", 1.0, clock("a", 10**7), clock("b", 10**7), on_threads=True)
+    assert bench("measure").measure(case, 3, clock=lambda: 0).median == 1.0  # this thread's own time stands still
+
+
 def test_a_rate_is_met_from_its_target_upwards(bench, clock):
     ratio = lambda times: times[1] / times[0]  # noqa: E731
     case = bench("case").Case("7", "", 0.97, clock("a", 100), clock("b", 98), ratio=ratio, bigger_is_better=True)
