@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)] // registers are the same integers in KVM's structures and in ours
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub struct Vcpu {
     /// Somebody asks what a run has changed: they are to be known.
     keeps_begin: bool,
     pub(super) has_run: bool,
+    pub(super) debug_changes: Cell<u64>,
 }
 
 impl Drop for Vcpu {
@@ -69,6 +71,7 @@ impl Vcpu {
             at_begin: None,
             keeps_begin: false,
             has_run: false,
+            debug_changes: Cell::new(0),
         }
     }
 
@@ -80,6 +83,11 @@ impl Vcpu {
     /// Has it ever been entered?
     pub fn has_run(&self) -> bool {
         self.has_run
+    }
+
+    /// How often the guest's debug registers have been set from outside.
+    pub fn debug_changes(&self) -> u64 {
+        self.debug_changes.get()
     }
 
     /// The writes that KVM queues for the VM; the same ones behind every vCPU.

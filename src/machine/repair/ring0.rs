@@ -188,6 +188,26 @@ impl<'a> Ring0<'a> {
         parts.try_for_each(|(place, (_, part))| self.memory.write(place, part)).map_err(|_| Trap::Unknown)
     }
 
+    /// May what lies at `at` be a page-table entry that the processor has used? A KVM that keeps tables of its own beside the
+    /// guest's must see it written, or goes by the old one for ever.
+    pub(super) fn is_entry(&self, at: u64, len: usize) -> bool {
+        const USED: u64 = pte::PRESENT | pte::ACCESSED;
+        const LOW: u64 = 1 << 32; // devices, too
+        let (unit, address) = match self.state.sregs.paging() {
+            Paging::Off => return false,
+            Paging::Bits32 => (4, 0xffff_f000),
+            _ => (8, pte::ADDRESS),
+        };
+        let is_used = |word: u64| {
+            let leads_to = GuestPhys(word & address);
+            word & USED == USED && (leads_to.0 < LOW || self.memory.region_at(leads_to).is_some())
+        };
+        let first = at & !(unit - 1);
+        let words = (first..=at.saturating_add(size(len) - 1)).step_by(usize::try_from(unit).unwrap_or(8));
+        let mut places = words.filter_map(|at| self.physical(at, false).ok());
+        self.is_supervisor() && places.any(|place| read_entry(self.memory, place, unit).is_some_and(is_used))
+    }
+
     /// Traps as a write of the byte at `at` would, before anything is read there.
     pub(super) fn check_writable(&self, at: u64) -> Step {
         self.physical(at, true).map(drop)

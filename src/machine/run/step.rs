@@ -178,6 +178,9 @@ impl Run<'_> {
         let is_step = matches!(entered, Entered::Exit(Exit::Debug { .. }));
         let straight = instruction_at(before, &sregs, &self.machine.memory)
             .filter(|instruction| instruction.flow_control() == FlowControl::Next);
+        if straight.is_none_or(|straight| straight.op0_register().is_dr()) {
+            self.debug.ahead.forget_debug_registers();
+        }
         let debug = &mut self.lease.cpu().debug;
         match straight {
             // Nothing has been executed, or one round of a string.
