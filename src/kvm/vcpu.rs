@@ -42,6 +42,8 @@ pub struct Vcpu {
     keeps_begin: bool,
     pub(super) has_run: bool,
     pub(super) debug_changes: Cell<u64>,
+    /// An exception or interrupt has been put on its way since the guest was last in.
+    pub(super) is_interrupted: bool,
 }
 
 impl Drop for Vcpu {
@@ -72,6 +74,7 @@ impl Vcpu {
             keeps_begin: false,
             has_run: false,
             debug_changes: Cell::new(0),
+            is_interrupted: false,
         }
     }
 
@@ -88,6 +91,11 @@ impl Vcpu {
     /// How often the guest's debug registers have been set from outside.
     pub fn debug_changes(&self) -> u64 {
         self.debug_changes.get()
+    }
+
+    /// Does the next entry begin with an exception or interrupt that was injected? It comes before the instruction at RIP.
+    pub fn is_interrupted(&self) -> bool {
+        self.is_interrupted
     }
 
     /// The writes that KVM queues for the VM; the same ones behind every vCPU.
@@ -188,6 +196,7 @@ impl Vcpu {
 
     /// Sets pending exceptions and interrupts; they reach the vCPU on its next entry.
     pub fn set_events(&mut self, events: &Events) {
+        self.is_interrupted = events.is_busy();
         self.page.set_events(events);
         self.changed(Sync::Events);
     }

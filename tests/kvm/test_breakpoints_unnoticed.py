@@ -110,3 +110,32 @@ def test_a_page_table_entry_that_the_guest_changes_is_changed_for_ring_3(new_vm,
         vm.breakpoint(place(vm, "cr3", HANDLERS), lambda hit: None, hw=False)
     assert vm.run(60, until=bj.PortOut) == bj.PortOut(0x30, 1, vm.cpu.regs.rax & 0xFF)
     assert point.hits == 1 and entry(vm, DATA)[1] & 2 == 0
+
+
+INJECTED = {
+    "interrupt": lambda vm: vm.cpu.inject_interrupt(0x40),
+    "exception": lambda vm: vm.cpu.inject_exception(13, 0),
+}
+
+
+@pytest.mark.parametrize("name", ["inc", "cli", "jmp", "rcr", "hlt"])
+@pytest.mark.parametrize("injected", INJECTED)
+def test_what_is_injected_at_a_breakpoint_comes_before_its_instruction_which_is_hit_once(new_vm, injected, name):
+    text = {"inc": "inc rcx", "jmp": "jmp x; x: nop", "rcr": STEPPED}.get(name, name)
+    note = "mov rdi, [rsp]; mov rsi, [rsp + 16]; inc rbx; iretq"
+    vm = guest(new_vm, f"sti; nop; nop; {text}; hlt", {0x40: note, 13: f"add rsp, 8; {note}"})
+    at = place(vm, name)
+    point = vm.breakpoint(at, lambda hit: INJECTED[injected](vm) if vm.cpu.regs.rbx == 0 else None, hw=False)
+    assert vm.run(60) == bj.Hlt()
+    regs = vm.cpu.regs
+    assert (regs.rdi, regs.rsi & 0x200, regs.rbx, point.hits) == (at, 0x200, 1, 1)
+
+
+def test_an_exception_that_is_injected_at_a_breakpoint_in_ring_3_comes_before_its_instruction(new_vm):
+    vm = new_vm("4M")
+    vm.load("nop; inc rbx; ud2", mode="user", at=CODE)
+    vm.cpu.regs.rbx = 0
+    point = vm.breakpoint(CODE + 1, lambda hit: vm.cpu.inject_exception(13, 0), hw=False)
+    exit = vm.run(60)
+    assert isinstance(exit, bj.GuestException), exit
+    assert (exit.vector, exit.rip, vm.cpu.regs.rbx, point.hits) == (13, CODE + 1, 0, 1)

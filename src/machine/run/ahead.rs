@@ -76,31 +76,36 @@ impl Run<'_> {
         if self.debug.ahead.is_to_be_interrupted(before[Gpr::Rflags] & IF != 0) {
             return Ok(None);
         }
-        if self.guest_has_debug_registers()? {
+        if self.vcpu().is_interrupted() || self.guest_has_debug_registers()? {
             self.debug.ahead.came_of_it(false);
             return Ok(None);
         }
-        let mut regs = before;
-        let mut found = None;
-        for _ in 0..MOST {
-            match self.lies_at(&regs, &sregs) {
-                (Place::Site, place) => found = place,
-                (Place::Other, _) => {}
-                (Place::Plain, _) => {
-                    if let Some(after) = emulate(&regs, &sregs, &self.machine.memory, self.is_alone()) {
-                        regs = after;
-                        continue;
-                    }
-                }
-            }
-            break;
+        let (world, id) = (&self.machine.world, self.slot.id);
+        if !world.enter(id) {
+            return Ok(None); // somebody changes what is watched just now
         }
+        let (regs, found) = if self.machine.traps.are_used() { (before, None) } else { self.way(before, &sregs) };
+        world.leave(id);
         if regs != before {
             self.vcpu().set_regs(&regs);
         }
         let site = found.and_then(|place| self.machine.points.site(place.0));
         self.debug.ahead.came_of_it(site.is_some());
         site.map(|site| self.at_points(linear(&regs, &sregs), &site.points)).transpose()
+    }
+
+    /// Where a way from `regs` on leads, and the planted byte that is there.
+    fn way(&self, mut regs: Regs, sregs: &Sregs) -> (Regs, Option<GuestPhys>) {
+        for _ in 0..MOST {
+            let after = match self.lies_at(&regs, sregs) {
+                (Place::Site, place) => return (regs, place),
+                (Place::Other, _) => None,
+                (Place::Plain, _) => emulate(&regs, sregs, &self.machine.memory, self.is_alone()),
+            };
+            let Some(after) = after else { break };
+            regs = after;
+        }
+        (regs, None)
     }
 
     /// Does the guest have debug registers of its own to stop it on the way? Asked where it has done more since the last time
