@@ -246,3 +246,18 @@ fn linear_addresses_of_32_bits_begin_again_behind_the_last() {
     let after = emulate(&regs, &sregs, &memory, true).expect("plain");
     assert_eq!((after[Gpr::Rax], after[Gpr::Rip]), (0x0403_0201, CODE + 0x1_0002));
 }
+
+#[test]
+fn a_segment_that_may_not_be_written_or_read_is_left_to_the_processor() {
+    let is_executed = |code: &[u8], kind: u8| {
+        let (memory, regs, mut sregs) = at(code);
+        (sregs.efer, sregs.cr0, sregs.cs.l, sregs.cs.db, sregs.ss.db) = (0, 0x11, 0, 1, 1);
+        (sregs.cs.limit, sregs.ds.limit, sregs.ds.kind) = (u32::MAX, u32::MAX, kind);
+        emulate(&regs, &sregs, &memory, true).is_some()
+    };
+    let [read, write, change] = [&[0x8b, 0x03][..], &[0x89, 0x03], &[0x01, 0x03]]; // mov and add with [ebx]
+    for (kind, reads, writes) in [(0x3, true, true), (0x1, true, false), (0xb, true, false), (0x9, false, false)] {
+        assert_eq!(is_executed(read, kind), reads, "{kind:#x}");
+        assert_eq!((is_executed(write, kind), is_executed(change, kind)), (writes, writes), "{kind:#x}");
+    }
+}
