@@ -44,7 +44,11 @@ impl Vcpu {
         self.fresh = self.page.wanted();
         self.before = None;
         self.has_run = true;
-        if result == 0 { Left::Exit } else { failed() }
+        if result != 0 {
+            return failed(); // perhaps before what was injected has come
+        }
+        self.is_interrupted = false;
+        Left::Exit
     }
 
     /// What [`Vcpu::go`] came back with.

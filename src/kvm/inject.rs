@@ -31,6 +31,7 @@ impl Vcpu {
     /// [`Vcpu::takes_interrupts`] before.
     pub fn interrupt(&mut self, vector: u8) -> Result<()> {
         self.flush_events()?;
+        self.is_interrupted = true;
         let request = kb::kvm_interrupt { irq: u32::from(vector) };
         // SAFETY: the descriptor is a vCPU, and KVM reads one `kvm_interrupt`.
         let result = unsafe { libc::ioctl(self.fd().as_raw_fd(), KVM_INTERRUPT, &raw const request) };

@@ -68,6 +68,7 @@ impl Vcpu {
 
     /// Sets DR0 to DR3, DR6, DR7.
     pub fn set_debug_regs(&self, regs: &DebugRegs) -> Result<()> {
+        self.debug_changes.set(self.debug_changes.get().wrapping_add(1));
         let [dr0, dr1, dr2, dr3, dr6, dr7] = regs.words;
         let kernel = kb::kvm_debugregs { db: [dr0, dr1, dr2, dr3], dr6, dr7, ..Default::default() };
         self.fd().set_debug_regs(&kernel).map_err(self.refusal())

@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)] // registers are the same integers in KVM's structures and in ours
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -40,6 +41,9 @@ pub struct Vcpu {
     /// Somebody asks what a run has changed: they are to be known.
     keeps_begin: bool,
     pub(super) has_run: bool,
+    pub(super) debug_changes: Cell<u64>,
+    /// An exception or interrupt has been put on its way since the guest was last in.
+    pub(super) is_interrupted: bool,
 }
 
 impl Drop for Vcpu {
@@ -69,6 +73,8 @@ impl Vcpu {
             at_begin: None,
             keeps_begin: false,
             has_run: false,
+            debug_changes: Cell::new(0),
+            is_interrupted: false,
         }
     }
 
@@ -80,6 +86,16 @@ impl Vcpu {
     /// Has it ever been entered?
     pub fn has_run(&self) -> bool {
         self.has_run
+    }
+
+    /// How often the guest's debug registers have been set from outside.
+    pub fn debug_changes(&self) -> u64 {
+        self.debug_changes.get()
+    }
+
+    /// Does the next entry begin with an exception or interrupt that was injected? It comes before the instruction at RIP.
+    pub fn is_interrupted(&self) -> bool {
+        self.is_interrupted
     }
 
     /// The writes that KVM queues for the VM; the same ones behind every vCPU.
@@ -180,6 +196,7 @@ impl Vcpu {
 
     /// Sets pending exceptions and interrupts; they reach the vCPU on its next entry.
     pub fn set_events(&mut self, events: &Events) {
+        self.is_interrupted = events.is_busy();
         self.page.set_events(events);
         self.changed(Sync::Events);
     }

@@ -69,11 +69,18 @@ impl Ring0<'_> {
         let last = offset.saturating_add(u64::try_from(size).unwrap_or(u64::MAX).saturating_sub(1));
         // A segment that grows downwards, or an access past its end: KVM and the guest may sort that out.
         let grows_down = self.is_protected() && segment.kind & 0b1100 == 0b0100;
-        if last > u64::from(segment.limit) || segment.unusable != 0 || grows_down {
+        let is_unreadable = self.is_protected() && segment.kind & 0b1010 == 0b1000;
+        if last > u64::from(segment.limit) || segment.unusable != 0 || grows_down || is_unreadable {
             return Err(Trap::Unknown);
         }
         let linear = segment.base.wrapping_add(offset) & 0xffff_ffff;
         Ok(linear)
+    }
+
+    /// Is the memory operand in a segment of data that may be written (Intel SDM vol. 3, 3.4.5.1)?
+    pub(super) fn is_segment_writable(&self, instruction: &Instruction) -> bool {
+        let segment = self.segment(instruction.memory_segment());
+        self.is_64bit() || segment.is_some_and(|segment| segment.kind & 0b1010 == 0b0010)
     }
 
     fn segment(&self, register: Register) -> Option<&Segment> {

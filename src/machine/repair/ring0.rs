@@ -156,13 +156,24 @@ impl<'a> Ring0<'a> {
         self.state.regs[Gpr::Rip] = rip & if self.is_protected() { width } else { 0xffff };
     }
 
+    /// The linear address `by` bytes behind `at`: outside 64-bit code, 0 follows upon the last one of 32 bits.
+    fn behind(&self, at: u64, by: u64) -> u64 {
+        at.wrapping_add(by) & if self.is_64bit() { u64::MAX } else { 0xffff_ffff }
+    }
+
+    /// The linear address of RIP.
+    fn here(&self) -> u64 {
+        let base = if self.is_64bit() { 0 } else { self.state.sregs.cs.base };
+        self.behind(base, self.state.regs[Gpr::Rip])
+    }
+
     /// Reads `N` bytes at linear address `at`.
     pub(super) fn read<const N: usize>(&self, at: u64) -> Step<[u8; N]> {
         let mut bytes = [0; N];
         let split = first_part(at, N);
         let (head, tail) = bytes.split_at_mut(split);
         self.read_part(at, head)?;
-        self.read_part(at.wrapping_add(size(split)), tail)?;
+        self.read_part(self.behind(at, size(split)), tail)?;
         Ok(bytes)
     }
 
@@ -177,7 +188,7 @@ impl<'a> Ring0<'a> {
     /// Writes `bytes` at linear address `at`: all of them, or none and a trap.
     pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Step {
         let (head, tail) = bytes.split_at(first_part(at, bytes.len()));
-        let parts = [(at, head), (at.wrapping_add(size(head.len())), tail)];
+        let parts = [(at, head), (self.behind(at, size(head.len())), tail)];
         let mut places = [GuestPhys(0); 2];
         for (place, (at, part)) in places.iter_mut().zip(parts).filter(|(_, (_, part))| !part.is_empty()) {
             *place = self.physical(at, true)?;
@@ -186,6 +197,26 @@ impl<'a> Ring0<'a> {
         }
         let mut parts = places.into_iter().zip(parts).filter(|(_, (_, part))| !part.is_empty());
         parts.try_for_each(|(place, (_, part))| self.memory.write(place, part)).map_err(|_| Trap::Unknown)
+    }
+
+    /// May what lies at `at` be a page-table entry that the processor has used? A KVM that keeps tables of its own beside the
+    /// guest's must see it written, or goes by the old one for ever.
+    pub(super) fn is_entry(&self, at: u64, len: usize) -> bool {
+        const USED: u64 = pte::PRESENT | pte::ACCESSED;
+        const LOW: u64 = 1 << 32; // devices, too
+        let (unit, address) = match self.state.sregs.paging() {
+            Paging::Off => return false,
+            Paging::Bits32 => (4, 0xffff_f000),
+            _ => (8, pte::ADDRESS),
+        };
+        let is_used = |word: u64| {
+            let leads_to = GuestPhys(word & address);
+            word & USED == USED && (leads_to.0 < LOW || self.memory.region_at(leads_to).is_some())
+        };
+        let first = at & !(unit - 1);
+        let words = (first..=at.saturating_add(size(len) - 1)).step_by(usize::try_from(unit).unwrap_or(8));
+        let mut places = words.filter_map(|at| self.physical(at, false).ok());
+        self.is_supervisor() && places.any(|place| read_entry(self.memory, place, unit).is_some_and(is_used))
     }
 
     /// Traps as a write of the byte at `at` would, before anything is read there.
@@ -216,9 +247,8 @@ impl<'a> Ring0<'a> {
 
     /// Do the last of `len` bytes at RIP, if they lie on another page than the first, allow to be executed as those do?
     pub(super) fn may_fetch(&self, len: usize) -> bool {
-        let base = if self.is_64bit() { 0 } else { self.state.sregs.cs.base };
-        let first = base.wrapping_add(self.state.regs[Gpr::Rip]);
-        let last = first.wrapping_add(size(len).saturating_sub(1));
+        let first = self.here();
+        let last = self.behind(first, size(len).saturating_sub(1));
         if first / PAGE == last / PAGE {
             return true;
         }
@@ -238,12 +268,11 @@ impl<'a> Ring0<'a> {
 
     /// The bytes at RIP, as many as are mapped, at most 15.
     pub(super) fn code(&self) -> Vec<u8> {
-        let base = if self.is_64bit() { 0 } else { self.state.sregs.cs.base };
-        let start = base.wrapping_add(self.state.regs[Gpr::Rip]);
+        let start = self.here();
         let mut bytes = vec![0; 15];
         let split = first_part(start, bytes.len());
         let (head, tail) = bytes.split_at_mut(split);
-        let got = match (self.read_part(start, head), self.read_part(start.wrapping_add(size(split)), tail)) {
+        let got = match (self.read_part(start, head), self.read_part(self.behind(start, size(split)), tail)) {
             (Ok(()), Ok(())) => 15,
             (Ok(()), Err(_)) => split,
             (Err(_), _) => 0,

@@ -251,6 +251,9 @@ pub(super) fn put(instruction: &Instruction, size: usize, value: u64, cpu: &mut 
         OpKind::Register if instruction.op0_register().is_gpr() => cpu.set_register(instruction.op0_register(), value),
         OpKind::Memory if matches!(size, 1 | 2 | 4 | 8) => {
             let at = cpu.address(instruction, 0, size)?;
+            if !cpu.is_segment_writable(instruction) || cpu.is_entry(at, size) {
+                return Err(Trap::Unknown);
+            }
             cpu.write(at, &value.to_le_bytes()[..size])
         }
         _ => Err(Trap::Unknown),

@@ -213,3 +213,51 @@ fn pushed_flags_are_those_of_the_guest_and_cli_masks_interrupts() {
     memory.write(GuestPhys(CODE), &[0xfa]).expect("RAM"); // cli
     assert_eq!(emulate(&regs, &sregs, &memory, true).expect("plain")[Gpr::Rflags], 0x803);
 }
+
+#[test]
+fn a_page_table_entry_in_use_is_written_by_kvm_alone() {
+    const RAM: u64 = 0x1f_f000;
+    let (memory, regs, sregs) = at(&[0x48, 0x89, 0x43, 4]); // mov [rbx + 4], rax, across two words
+    let is_executed = |second: u64| {
+        memory.write(GuestPhys(DATA + 8), &second.to_le_bytes()).expect("RAM");
+        emulate(&regs, &sregs, &memory, true).is_some()
+    };
+    assert!(is_executed(0));
+    assert!(!is_executed(RAM | pte::PRESENT | pte::ACCESSED));
+    assert!(!is_executed(0xfee0_0000 | pte::PRESENT | pte::ACCESSED | 1 << 63));
+    assert!(is_executed(RAM | pte::PRESENT), "no processor has used it");
+    assert!(is_executed(RAM | pte::ACCESSED), "it leads nowhere");
+    assert!(is_executed(0xffff_8880_0000_0021), "it is no address of RAM");
+}
+
+#[test]
+fn linear_addresses_of_32_bits_begin_again_behind_the_last() {
+    let (memory, mut regs, mut sregs) = at(&[0x8b, 0x03]); // mov eax, [ebx]
+    memory.add(GuestPhys(1 << 32), 2 << 20, false, |_, _| Ok(())).expect("RAM");
+    memory.write(GuestPhys((1 << 32) + CODE), &[0x40]).expect("RAM"); // inc eax
+    (sregs.efer, sregs.cr0, sregs.cs.l, sregs.cs.db, sregs.ss.db) = (0, 0x11, 0, 1, 1);
+    for segment in [&mut sregs.cs, &mut sregs.ds] {
+        (segment.base, segment.limit) = (0xffff_0000, 0xffff_ffff);
+    }
+    (regs[Gpr::Rip], regs[Gpr::Rbx], regs[Gpr::Rax]) = (CODE + 0x1_0000, 0xfffe, 0);
+    memory.add(GuestPhys(0xffff_f000), 0x1000, false, |_, _| Ok(())).expect("RAM");
+    memory.write(GuestPhys(0xffff_fffe), &[1, 2]).expect("RAM");
+    memory.write(GuestPhys(0), &[3, 4]).expect("RAM");
+    let after = emulate(&regs, &sregs, &memory, true).expect("plain");
+    assert_eq!((after[Gpr::Rax], after[Gpr::Rip]), (0x0403_0201, CODE + 0x1_0002));
+}
+
+#[test]
+fn a_segment_that_may_not_be_written_or_read_is_left_to_the_processor() {
+    let is_executed = |code: &[u8], kind: u8| {
+        let (memory, regs, mut sregs) = at(code);
+        (sregs.efer, sregs.cr0, sregs.cs.l, sregs.cs.db, sregs.ss.db) = (0, 0x11, 0, 1, 1);
+        (sregs.cs.limit, sregs.ds.limit, sregs.ds.kind) = (u32::MAX, u32::MAX, kind);
+        emulate(&regs, &sregs, &memory, true).is_some()
+    };
+    let [read, write, change] = [&[0x8b, 0x03][..], &[0x89, 0x03], &[0x01, 0x03]]; // mov and add with [ebx]
+    for (kind, reads, writes) in [(0x3, true, true), (0x1, true, false), (0xb, true, false), (0x9, false, false)] {
+        assert_eq!(is_executed(read, kind), reads, "{kind:#x}");
+        assert_eq!((is_executed(write, kind), is_executed(change, kind)), (writes, writes), "{kind:#x}");
+    }
+}

@@ -83,20 +83,29 @@ impl Run<'_> {
     /// Executes the instruction at which the vCPU is here, if it is a plain one, and tells of what it touches that is watched.
     /// Not where debug registers watch data (`has_data`) and it touches any: only the processor tells of that.
     pub(super) fn execute_here(&mut self, regs: &Regs, sregs: &Sregs, has_data: bool) -> bool {
-        let mut before = Vec::new();
-        if has_data || self.machine.traps.are_used() {
-            let operands = Operands::of(regs, sregs, &*self.machine.memory);
-            if has_data && (!operands.is_all || !operands.data.is_empty()) {
-                return false;
-            }
-            before = self.look(&self.machine.traps.table(), &operands);
-        }
-        let Some(after) = emulate(regs, sregs, &self.machine.memory, self.is_alone()) else { return false };
+        let (world, id) = (&self.machine.world, self.slot.id);
+        while !world.enter(id) {} // somebody changes what is watched just now
+        let executed = self.executed_inside(regs, sregs, has_data);
+        world.leave(id);
+        let Some((after, before)) = executed else { return false };
         self.vcpu().set_regs(&after);
         if !before.is_empty() {
             self.executed(before, regs[Gpr::Rip]);
         }
         true
+    }
+
+    /// The registers after such an instruction, and what it touches that is watched, as it was before.
+    fn executed_inside(&self, regs: &Regs, sregs: &Sregs, has_data: bool) -> Option<(Regs, Vec<Before>)> {
+        let mut before = Vec::new();
+        if has_data || self.machine.traps.are_used() {
+            let operands = Operands::of(regs, sregs, &*self.machine.memory);
+            if has_data && (!operands.is_all || !operands.data.is_empty()) {
+                return None;
+            }
+            before = self.look(&self.machine.traps.table(), &operands);
+        }
+        emulate(regs, sregs, &self.machine.memory, self.is_alone()).map(|after| (after, before))
     }
 
     /// Is there no other vCPU to come between a read and a write?

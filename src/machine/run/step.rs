@@ -93,7 +93,7 @@ impl Run<'_> {
     fn step_here(&mut self) -> Result<Option<Next>> {
         let (regs, sregs) = self.registers()?;
         self.debug.from = regs[Gpr::Rip];
-        if self.machine.quirks.ring0_is_native || sregs.cpl() != 0 {
+        if self.machine.quirks.ring0_is_native || sregs.cpl() != 0 || self.vcpu().is_interrupted() {
             return Ok(None);
         }
         let is_one = |found: &Instruction| {
@@ -127,10 +127,11 @@ impl Run<'_> {
             return self.enter_or_step();
         }
         let data = self.debug.plan.data_registers(self.slot.id);
-        if self.execute_here(regs, sregs, data.is_some()) {
+        let is_interrupted = self.vcpu().is_interrupted();
+        if !is_interrupted && self.execute_here(regs, sregs, data.is_some()) {
             return Ok(if steps { Prepared::Done(self.after_step()?) } else { self.entering()? });
         }
-        if self.waits_inside(regs, sregs) {
+        if !is_interrupted && self.waits_inside(regs, sregs) {
             let halted = self.halt_here(*regs)?;
             return Ok(Prepared::Done(if steps { self.after_step()? } else { halted }));
         }
@@ -143,7 +144,7 @@ impl Run<'_> {
         }
         self.debug.passing = Some(at);
         if let Some(entered) = self.enter_past(planted)? {
-            return self.passed(at, regs, entered);
+            return self.passed(at, regs, entered, is_interrupted);
         }
         self.lease.cpu().debug.resume = Some(at);
         Ok(Prepared::Entered(Entered::Interrupted))
@@ -171,18 +172,23 @@ impl Run<'_> {
         Ok(Prepared::Enter)
     }
 
-    /// After a step past the breakpoint at `at`, before which the registers were `before`.
-    fn passed(&mut self, at: u64, before: &Regs, entered: Entered) -> Result<Prepared> {
+    /// After a step past the breakpoint at `at`, before which the registers were `before`. Where it is interrupted, it ends in
+    /// the guest's handler.
+    fn passed(&mut self, at: u64, before: &Regs, entered: Entered, is_interrupted: bool) -> Result<Prepared> {
         let (regs, sregs) = self.registers()?;
         let now = linear(&regs, &sregs);
         let is_step = matches!(entered, Entered::Exit(Exit::Debug { .. }));
         let straight = instruction_at(before, &sregs, &self.machine.memory)
             .filter(|instruction| instruction.flow_control() == FlowControl::Next);
+        if straight.is_none_or(|straight| straight.op0_register().is_dr()) {
+            self.debug.ahead.forget_debug_registers();
+        }
         let debug = &mut self.lease.cpu().debug;
         match straight {
             // Nothing has been executed, or one round of a string.
             _ if now == at && matches!(entered, Entered::Interrupted) => debug.resume = Some(at),
             Some(_) if now == at && is_step => debug.resume = Some(at),
+            _ if is_interrupted && is_step => debug.returning = Some((at, before[Gpr::Rsp])),
             Some(straight) if is_step && straight.next_ip() != regs[Gpr::Rip] => {
                 debug.returning = Some((at, before[Gpr::Rsp]));
             }

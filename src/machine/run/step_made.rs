@@ -82,8 +82,9 @@ impl Run<'_> {
         let (mut regs, sregs) = self.registers()?;
         let place = locate(&sregs, &self.machine.memory, next.from).map(|(place, _)| place);
         let is_planted = place.is_some_and(|place| self.machine.memory.is_patched(place));
-        let debug = &mut self.lease.cpu().debug;
-        if sregs.cpl() != 0 || is_planted && debug.resume != Some(next.from) {
+        let cpu = self.lease.cpu();
+        let (debug, is_interrupted) = (&mut cpu.debug, cpu.vcpu.is_interrupted());
+        if sregs.cpl() != 0 || is_interrupted || is_planted && debug.resume != Some(next.from) {
             return Ok(false);
         }
         debug.resume = None;
