@@ -12,7 +12,7 @@ use crate::machine::repair::{emulate, instruction_at, locate};
 use crate::x86::{Gpr, Regs, Sregs};
 
 use super::debug::linear;
-use super::step_control::{ALONE, HARDWARE};
+use super::step_control::{ALONE, HARDWARE, TRAP_FLAG};
 use super::turn::Prepared;
 use super::{Next, Run};
 
@@ -144,7 +144,7 @@ impl Run<'_> {
         }
         self.debug.passing = Some(at);
         if let Some(entered) = self.enter_past(planted)? {
-            return self.passed(at, regs, entered, is_interrupted);
+            return self.passed(at, (regs, sregs), entered, is_interrupted);
         }
         self.lease.cpu().debug.resume = Some(at);
         Ok(Prepared::Entered(Entered::Interrupted))
@@ -174,14 +174,23 @@ impl Run<'_> {
 
     /// After a step past the breakpoint at `at`, before which the registers were `before`. Where it is interrupted, it ends in
     /// the guest's handler.
-    fn passed(&mut self, at: u64, before: &Regs, entered: Entered, is_interrupted: bool) -> Result<Prepared> {
+    fn passed(&mut self, at: u64, from: (&Regs, &Sregs), entered: Entered, is_interrupted: bool) -> Result<Prepared> {
+        let before = from.0;
         let (regs, sregs) = self.registers()?;
         let now = linear(&regs, &sregs);
         let is_step = matches!(entered, Entered::Exit(Exit::Debug { .. }));
-        let straight = instruction_at(before, &sregs, &self.machine.memory)
-            .filter(|instruction| instruction.flow_control() == FlowControl::Next);
+        let executed = instruction_at(before, &sregs, &self.machine.memory);
+        let straight = executed.filter(|instruction| instruction.flow_control() == FlowControl::Next);
         if straight.is_none_or(|straight| straight.op0_register().is_dr()) {
             self.debug.ahead.forget_debug_registers();
+        }
+        if is_step {
+            self.clean_frame(from, (&regs, &sregs))?;
+        }
+        let is_over = is_step && now != at && !is_interrupted;
+        let is_trapped = before[Gpr::Rflags] & TRAP_FLAG != 0 && !self.lease.cpu().debug.owns_trap_flag;
+        if is_over && is_trapped && straight.is_none_or(|straight| straight.next_ip() == regs[Gpr::Rip]) {
+            self.give_trap_back(executed.is_none_or(|executed| has_flags(&executed)))?;
         }
         let debug = &mut self.lease.cpu().debug;
         match straight {
@@ -196,4 +205,10 @@ impl Run<'_> {
         }
         Ok(Prepared::Entered(entered))
     }
+}
+
+/// Does it load the flags, the trap flag among them?
+fn has_flags(instruction: &Instruction) -> bool {
+    use Mnemonic::{Iret, Iretd, Iretq, Popf, Popfd, Popfq, Syscall, Sysret, Sysretq};
+    matches!(instruction.mnemonic(), Popf | Popfd | Popfq | Iret | Iretd | Iretq | Syscall | Sysret | Sysretq)
 }

@@ -3,6 +3,8 @@
 
 use crate::error::{Error, Result};
 use crate::machine::debug_choice::STEP;
+use crate::machine::repair::locate;
+use crate::source::ReadMemory;
 use crate::x86::{Gpr, Regs, Sregs};
 
 use super::{Next, Run};
@@ -137,6 +139,40 @@ impl Run<'_> {
         cpu.vcpu.set_guest_debug(control | ENABLE | INJECT_BREAKPOINT, registers)?;
         cpu.debug.told.0 = control;
         Ok(Next::Go)
+    }
+
+    /// A step of KVM's has ended in a handler of the guest's: the flags in the frame that the processor has pushed are the
+    /// guest's, without the trap flag of the step (Intel SDM vol. 3, 7.14.2: the frame of 64-bit code).
+    pub(super) fn clean_frame(&mut self, from: (&Regs, &Sregs), now: (&Regs, &Sregs)) -> Result<()> {
+        if from.0[Gpr::Rflags] & TRAP_FLAG != 0 || now.1.code_bits() != 64 {
+            return Ok(());
+        }
+        let memory = &self.machine.memory;
+        let place = |at: u64| locate(now.1, memory, at).map(|(place, _)| place);
+        let word = |at: u64| place(at).and_then(|place| memory.read_u64(place).ok());
+        for frame in [0, 8].map(|code| now.0[Gpr::Rsp].wrapping_add(code)) {
+            let came_from = (word(frame), word(frame.wrapping_add(8)).map(|word| word & 0xffff));
+            let at = frame.wrapping_add(16);
+            if came_from == (Some(from.0[Gpr::Rip]), Some(from.1.cs.selector.into()))
+                && let (Some(flags), Some(place)) = (word(at), place(at))
+                && flags & TRAP_FLAG != 0
+            {
+                return memory.write(place, &(flags & !TRAP_FLAG).to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// KVM has stepped over an instruction before which the guest had set its own trap flag, and keeps both the flag and the
+    /// exception to itself: gives them back. `has_flags`: the instruction has brought flags of its own.
+    pub(super) fn give_trap_back(&mut self, has_flags: bool) -> Result<()> {
+        const BY_STEP: u64 = 0xffff_4ff0; // DR6 as after a step alone (Intel SDM vol. 3, 19.2.3)
+        if !has_flags {
+            let mut regs = self.vcpu().regs()?;
+            regs[Gpr::Rflags] |= TRAP_FLAG;
+            self.vcpu().set_regs(&regs);
+        }
+        self.give_step_back(BY_STEP).map(drop)
     }
 
     /// A #DB of the guest's own, which KVM reports while debug registers are in use: the guest gets it, with its DR6.
