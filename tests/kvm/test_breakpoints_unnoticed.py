@@ -139,3 +139,28 @@ def test_an_exception_that_is_injected_at_a_breakpoint_in_ring_3_comes_before_it
     exit = vm.run(60)
     assert isinstance(exit, bj.GuestException), exit
     assert (exit.vector, exit.rip, vm.cpu.regs.rbx, point.hits) == (13, CODE + 1, 0, 1)
+
+
+@pytest.mark.parametrize("how", ["stepped", "traced", "past a breakpoint"])
+def test_what_the_guest_saves_of_its_flags_has_no_trap_flag_of_a_step(new_vm, how):
+    saves = "pushfq; nop; syscall; ud2; nop; nop; hlt"  # an interpreted iretq is one step with what follows
+    vm = guest(new_vm, saves, {6: "mov rsi, [rsp + 16]; add qword ptr [rsp], 2; iretq"})
+    back = HANDLERS + 0x800
+    vm.memory.write(back, bj.asm("mov r12, r11; jmp rcx", at=back))
+    vm.cpu.efer.sce = True
+    vm.cpu.msr["STAR"], vm.cpu.msr["LSTAR"], vm.cpu.msr[0xC0000084] = vm.cpu.cs.selector << 32, back, 0
+    if how == "stepped":
+        for _ in range(30):
+            if vm.cpu.step() == bj.Hlt():
+                break
+    elif how == "traced":
+        with vm.trace(step=True):
+            assert vm.run(60) == bj.Hlt()
+    else:
+        for name in ("pushf", "syscall", "ud2"):
+            vm.breakpoint(place(vm, name), lambda hit: None, hw=False)
+        assert vm.run(60) == bj.Hlt()
+    regs = vm.cpu.regs
+    pushed = vm.memory.read_u64(regs.rsp)
+    assert regs.rip == place(vm, "hlt") + 1
+    assert [flags & 0x102 for flags in (pushed, regs.r12, regs.rsi, regs.rflags)] == [2, 2, 2, 2]

@@ -44,8 +44,9 @@ pub(super) struct Debugger {
     pub(super) next: Option<Decoded>,
     /// Somebody has this vCPU go on by steps: its place knows who.
     pub(super) is_stepped: bool,
-    /// RIP before the step.
+    /// RIP before the step, and all of the registers until it has been made.
     pub(super) from: u64,
+    pub(super) before: Option<(Regs, Sregs)>,
     /// A step ended while an access was completed.
     pub(super) has_stepped: bool,
     /// Where the instruction lies that is being stepped past a breakpoint.
@@ -244,6 +245,9 @@ impl Run<'_> {
         let steps = std::mem::take(&mut debug.is_stepping) || debug.told.0 & SINGLE_STEP != 0;
         if steps && (dr6 & BY_STEP != 0 || !is_ours) {
             is_ours = true;
+            if let Some(before) = self.debug.before.take() {
+                self.hide_step(&before)?;
+            }
             let then = self.after_step()?;
             next = if matches!(next, Next::Go) { then } else { next };
         }

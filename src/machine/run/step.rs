@@ -93,6 +93,7 @@ impl Run<'_> {
     fn step_here(&mut self) -> Result<Option<Next>> {
         let (regs, sregs) = self.registers()?;
         self.debug.from = regs[Gpr::Rip];
+        self.debug.before = Some((regs, sregs));
         if self.machine.quirks.ring0_is_native || sregs.cpl() != 0 || self.vcpu().is_interrupted() {
             return Ok(None);
         }
@@ -143,8 +144,9 @@ impl Run<'_> {
             self.tell(0, [0; 8])?;
         }
         self.debug.passing = Some(at);
+        self.debug.before = None; // `passed` knows them
         if let Some(entered) = self.enter_past(planted)? {
-            return self.passed(at, (regs, sregs), entered, is_interrupted);
+            return self.passed(at, &(*regs, *sregs), entered, is_interrupted);
         }
         self.lease.cpu().debug.resume = Some(at);
         Ok(Prepared::Entered(Entered::Interrupted))
@@ -174,18 +176,18 @@ impl Run<'_> {
 
     /// After a step past the breakpoint at `at`, before which the registers were `before`. Where it is interrupted, it ends in
     /// the guest's handler.
-    fn passed(&mut self, at: u64, from: (&Regs, &Sregs), entered: Entered, is_interrupted: bool) -> Result<Prepared> {
-        let before = from.0;
+    fn passed(&mut self, at: u64, from: &(Regs, Sregs), entered: Entered, is_interrupted: bool) -> Result<Prepared> {
+        let before = &from.0;
+        let is_step = matches!(entered, Entered::Exit(Exit::Debug { .. }));
+        if is_step {
+            self.hide_step(from)?;
+        }
         let (regs, sregs) = self.registers()?;
         let now = linear(&regs, &sregs);
-        let is_step = matches!(entered, Entered::Exit(Exit::Debug { .. }));
         let executed = instruction_at(before, &sregs, &self.machine.memory);
         let straight = executed.filter(|instruction| instruction.flow_control() == FlowControl::Next);
         if straight.is_none_or(|straight| straight.op0_register().is_dr()) {
             self.debug.ahead.forget_debug_registers();
-        }
-        if is_step {
-            self.clean_frame(from, (&regs, &sregs))?;
         }
         let is_over = is_step && now != at && !is_interrupted;
         let is_trapped = before[Gpr::Rflags] & TRAP_FLAG != 0 && !self.lease.cpu().debug.owns_trap_flag;

@@ -1,9 +1,11 @@
 //! What KVM is told to debug, and the trap flag where it does not step by itself.
 //! It never enters the guest.
 
+use iced_x86::Mnemonic;
+
 use crate::error::{Error, Result};
 use crate::machine::debug_choice::STEP;
-use crate::machine::repair::locate;
+use crate::machine::repair::{instruction_at, locate};
 use crate::source::ReadMemory;
 use crate::x86::{Gpr, Regs, Sregs};
 
@@ -141,26 +143,55 @@ impl Run<'_> {
         Ok(Next::Go)
     }
 
-    /// A step of KVM's has ended in a handler of the guest's: the flags in the frame that the processor has pushed are the
-    /// guest's, without the trap flag of the step (Intel SDM vol. 3, 7.14.2: the frame of 64-bit code).
-    pub(super) fn clean_frame(&mut self, from: (&Regs, &Sregs), now: (&Regs, &Sregs)) -> Result<()> {
-        if from.0[Gpr::Rflags] & TRAP_FLAG != 0 || now.1.code_bits() != 64 {
-            return Ok(());
+    /// KVM steps by the trap flag, and hides it from who asks for the flags, but not from what the guest itself saves of them
+    /// (Intel SDM vol. 3, 19.3.1.4): takes it out of there, after a step from where the vCPU was before.
+    pub(super) fn hide_step(&mut self, from: &(Regs, Sregs)) -> Result<()> {
+        use Mnemonic::{Pushf, Pushfd, Pushfq, Syscall};
+        if from.0[Gpr::Rflags] & TRAP_FLAG != 0 {
+            return Ok(()); // the guest's own
         }
+        let (mut regs, sregs) = self.registers()?;
+        let instruction = instruction_at(&from.0, &from.1, &self.machine.memory);
+        let is_straight = instruction.is_some_and(|found| found.next_ip() == regs[Gpr::Rip]);
+        match instruction.map(|found| found.mnemonic()) {
+            Some(Pushf | Pushfd | Pushfq) if is_straight => self.take_flag_from(&sregs, stack(&regs, &sregs)),
+            Some(Syscall) if regs[Gpr::R11] & TRAP_FLAG != 0 => {
+                regs[Gpr::R11] &= !TRAP_FLAG;
+                self.vcpu().set_regs(&regs);
+                Ok(())
+            }
+            _ if is_straight || sregs.code_bits() != 64 => Ok(()),
+            _ => self.clean_frame(from, &regs, &sregs),
+        }
+    }
+
+    /// The same of the frame that an exception, an interrupt or an `int n` has pushed in 64-bit code.
+    fn clean_frame(&self, from: &(Regs, Sregs), regs: &Regs, sregs: &Sregs) -> Result<()> {
         let memory = &self.machine.memory;
-        let place = |at: u64| locate(now.1, memory, at).map(|(place, _)| place);
-        let word = |at: u64| place(at).and_then(|place| memory.read_u64(place).ok());
-        for frame in [0, 8].map(|code| now.0[Gpr::Rsp].wrapping_add(code)) {
-            let came_from = (word(frame), word(frame.wrapping_add(8)).map(|word| word & 0xffff));
-            let at = frame.wrapping_add(16);
-            if came_from == (Some(from.0[Gpr::Rip]), Some(from.1.cs.selector.into()))
-                && let (Some(flags), Some(place)) = (word(at), place(at))
-                && flags & TRAP_FLAG != 0
-            {
-                return memory.write(place, &(flags & !TRAP_FLAG).to_le_bytes());
+        let word = |at: u64| locate(sregs, memory, at).and_then(|(place, _)| memory.read_u64(place).ok());
+        let instruction = instruction_at(&from.0, &from.1, memory);
+        let next = instruction.map_or(from.0[Gpr::Rip], |found| found.next_ip());
+        for frame in [0, 8].map(|code| regs[Gpr::Rsp].wrapping_add(code)) {
+            let (rip, selector) = (word(frame), word(frame.wrapping_add(8)).map(|word| word & 0xffff));
+            let is_ours = selector == Some(from.1.cs.selector.into())
+                && rip.is_some_and(|rip| rip == from.0[Gpr::Rip] || rip == next);
+            if is_ours {
+                return self.take_flag_from(sregs, frame.wrapping_add(16));
             }
         }
         Ok(())
+    }
+
+    /// Takes the trap flag out of flags that are at linear address `at`.
+    fn take_flag_from(&self, sregs: &Sregs, at: u64) -> Result<()> {
+        const FLAG: u8 = 1; // in the second byte
+        let memory = &self.machine.memory;
+        let Some((place, _)) = locate(sregs, memory, at.wrapping_add(1)) else { return Ok(()) };
+        let mut byte = [0];
+        match memory.read(place, &mut byte) {
+            Ok(()) if byte[0] & FLAG != 0 => memory.write(place, &[byte[0] & !FLAG]),
+            _ => Ok(()),
+        }
     }
 
     /// KVM has stepped over an instruction before which the guest had set its own trap flag, and keeps both the flag and the
@@ -193,4 +224,16 @@ impl Run<'_> {
         self.clear_trap_flag()?;
         if told.0 & SINGLE_STEP != 0 { self.tell(told.0 & !(ALONE | ENABLE), told.1) } else { Ok(()) }
     }
+}
+
+/// The linear address of the top of the stack.
+fn stack(regs: &Regs, sregs: &Sregs) -> u64 {
+    let mask = if sregs.code_bits() == 64 {
+        return regs[Gpr::Rsp];
+    } else if sregs.ss.db != 0 {
+        0xffff_ffff
+    } else {
+        0xffff
+    };
+    sregs.ss.base.wrapping_add(regs[Gpr::Rsp] & mask) & 0xffff_ffff
 }
