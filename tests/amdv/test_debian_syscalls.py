@@ -33,7 +33,9 @@ def vm() -> Iterator[bj.VM]:
 def shell(vm: bj.VM, command: str) -> str:
     """Return what the shell prints for a command."""
     vm.console.send(f"{command}; echo e''nd\n")
-    return vm.console.read_until("end\r\n", timeout=300).split("\r\n", 1)[-1].removesuffix("end\r\n")
+    text = vm.console.read_until("end\r\n", timeout=300)
+    # What is typed before the prompt is there is echoed twice: by the terminal, and by the shell.
+    return text.rpartition("echo e''nd\r\n")[2].removesuffix("end\r\n")
 
 
 def test_the_table_of_system_calls_is_the_guests_own(vm):

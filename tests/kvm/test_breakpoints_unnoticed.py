@@ -93,6 +93,7 @@ def test_a_debug_register_of_the_guests_own_stops_it_between_breakpoints_near_ea
     assert vm.cpu.regs.rbx == 21
 
 
+@pytest.mark.needs(ring0_is_native=False)  # tables that shadow the guest's are an interpreting KVM's
 @pytest.mark.parametrize("where", ["at a breakpoint", "behind one"])
 def test_a_page_table_entry_that_the_guest_changes_is_changed_for_ring_3(new_vm, where):
     write = f"mov edi, {DATA:#x}; mov qword ptr [rdi], 1"
@@ -163,4 +164,6 @@ def test_what_the_guest_saves_of_its_flags_has_no_trap_flag_of_a_step(new_vm, ho
     regs = vm.cpu.regs
     pushed = vm.memory.read_u64(regs.rsp)
     assert regs.rip == place(vm, "hlt") + 1
-    assert [flags & 0x102 for flags in (pushed, regs.r12, regs.rsi, regs.rflags)] == [2, 2, 2, 2]
+    assert [flags & 0x102 for flags in (pushed, regs.r12, regs.rflags)] == [2, 2, 2]
+    if how != "stepped":  # KVM's step over a fault ends behind the first instruction of the handler, or with its return
+        assert regs.rsi & 0x102 == 2

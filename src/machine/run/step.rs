@@ -129,6 +129,11 @@ impl Run<'_> {
         }
         let data = self.debug.plan.data_registers(self.slot.id);
         let is_interrupted = self.vcpu().is_interrupted();
+        if is_interrupted && !steps {
+            // It comes before the instruction, which is neither executed nor stepped over until the guest is back.
+            self.lease.cpu().debug.returning = Some((at, regs[Gpr::Rsp]));
+            return self.entering();
+        }
         if !is_interrupted && self.execute_here(regs, sregs, data.is_some()) {
             return Ok(if steps { Prepared::Done(self.after_step()?) } else { self.entering()? });
         }

@@ -198,6 +198,7 @@ impl Run<'_> {
     /// exception to itself: gives them back. `has_flags`: the instruction has brought flags of its own.
     pub(super) fn give_trap_back(&mut self, has_flags: bool) -> Result<()> {
         const BY_STEP: u64 = 0xffff_4ff0; // DR6 as after a step alone (Intel SDM vol. 3, 19.2.3)
+        self.tell(0, [0; 8])?; // while it steps, it takes the flag out of all that it is given
         if !has_flags {
             let mut regs = self.vcpu().regs()?;
             regs[Gpr::Rflags] |= TRAP_FLAG;
