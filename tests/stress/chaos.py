@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import collections
 import contextlib
 import gc
@@ -17,6 +18,8 @@ import weakref
 from book import EXPECTED, Book, OurError, OurInterrupt
 
 import belljar as bj
+
+codecs.lookup("idna")  # sockets want it: a Ctrl-C in the middle of its import would be taken for an unknown encoding
 
 SIZE = 0x9D000  # of RAM, in bytes: 157 pages, a number that no other mapping is a multiple of
 MMIO = 0x4000_0000
