@@ -207,7 +207,12 @@ class Breakpoint:
         As a decorator, plants it with the function as its handler; afterwards, calls that.
         """
     def __enter__(self, /) -> Breakpoint: ...
+    def __eq__(self, other: object, /) -> bool:
+        """
+        Are both the same breakpoint? A hit and vm.breakpoints make handles of their own.
+        """
     def __exit__(self, /, *_exception: "object") -> None: ...
+    def __hash__(self, /) -> int: ...
     def __repr__(self, /) -> str: ...
     def _repr_html_(self, /) -> str:
         """
@@ -315,9 +320,21 @@ class BreakpointHit(Exit):
         Linear address of the instruction.
         """
     @property
+    def breakpoint(self, /) -> Breakpoint | None:
+        """
+        The breakpoint, as vm.breakpoint() has returned it: `hit.breakpoint.remove()`.
+
+        None of a hit that was pickled or made by hand, where the VM is gone, and of a breakpoint that a trace or gdb has planted.
+        """
+    @property
     def id(self, /) -> int:
         """
         The number of the breakpoint: its `id`.
+        """
+    @property
+    def rip(self, /) -> int:
+        """
+        The same as `address`: linear, and so RIP but in code whose segment has a base.
         """
 
 @final
@@ -3366,6 +3383,11 @@ class Stepped(Exit):
         """
         Linear address of the next instruction.
         """
+    @property
+    def rip(self, /) -> int:
+        """
+        The same as `address`: linear, and so RIP but in code whose segment has a base.
+        """
 
 @final
 class Symbols:
@@ -4834,7 +4856,12 @@ class Watchpoint:
         As a decorator, makes the function its handler; afterwards, calls it.
         """
     def __enter__(self, /) -> Watchpoint: ...
+    def __eq__(self, other: object, /) -> bool:
+        """
+        Are both the same watchpoint? A hit and vm.watchpoints make handles of their own.
+        """
     def __exit__(self, /, *_exception: "object") -> None: ...
+    def __hash__(self, /) -> int: ...
     def __repr__(self, /) -> str: ...
     def _repr_html_(self, /) -> str:
         """
@@ -4980,6 +5007,13 @@ class WatchpointHit(Exit):
     def size(self, /) -> int:
         """
         Bytes: 1 to 8.
+        """
+    @property
+    def watchpoint(self, /) -> Watchpoint | None:
+        """
+        The watchpoint, as vm.watch() has returned it: `hit.watchpoint.remove()`.
+
+        None of a hit that was pickled or made by hand, where the VM is gone, and of a watchpoint that gdb has planted.
         """
     @property
     def write(self, /) -> bool:
