@@ -17,6 +17,7 @@ nitpick_ignore_regex = [("py:.*", r"(?!belljar)\w.*")]  # Python's own types: th
 nitpick_ignore = [
     ("py:class", "belljar.register.Hook"),  # a type variable
     ("py:class", "belljar.Recorder"),  # what vm.trace() makes a Trace of
+    ("py:class", "belljar.saved_cpu.SavedMsrs"),  # a dict, which is asked like cpu.msr
 ]
 
 not_for_users = (
