@@ -1,5 +1,6 @@
 //! Running a machine from Python: the run, start, pause and stop of `VM`. They never hold the interpreter while waiting.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -37,7 +38,17 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl Send + FnOnce() -> CoreResul
 /// Lends a thread of a machine's one thread state of the interpreter's for its whole life: each handler that it calls
 /// takes it up again, instead of making one and taking it down, and finds what threading.local kept.
 pub fn around(work: Work<'_>) {
+    OF_A_MACHINE.set(true);
     Python::attach(|py| py.detach(work));
+}
+
+thread_local! {
+    static OF_A_MACHINE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Is this a thread of a machine's? It waits for no other one: that may be waiting for it.
+pub fn is_of_a_machine() -> bool {
+    OF_A_MACHINE.get()
 }
 
 /// Seconds, as Python gives them.

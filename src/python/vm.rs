@@ -28,7 +28,7 @@ use super::hook::Function;
 use super::host::quirks;
 use super::memory::{Huge, Memory, Of};
 use super::points::KnownPoints;
-use super::running::{around, detached, poll};
+use super::running::{around, detached, is_of_a_machine, poll};
 use super::size::Ram;
 use super::vcpu::Vcpu;
 use super::virtual_memory::Shared;
@@ -88,12 +88,9 @@ impl VM {
         drop(old);
     }
 
-    /// Ends the servers of gdb. Not with the interpreter attached: it waits for their threads.
-    fn close_servers(&self) {
-        let servers = std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner));
-        for server in servers {
-            server.close();
-        }
+    /// The servers of gdb, to be closed: not with the interpreter attached, as that waits for their threads.
+    fn take_servers(&self) -> Vec<Arc<Server>> {
+        std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn forget_readers(&self) {
@@ -265,7 +262,7 @@ impl VM {
         for failure in detached(py, || self.machine.close(&poll))? {
             PyErr::from(failure).write_unraisable(py, None);
         }
-        py.detach(|| self.close_servers());
+        py.detach(|| close(self.take_servers()));
         self.functions.clear();
         self.forget_readers();
         self.devices.bind(py).as_any().call_method0("clear")?;
@@ -322,6 +319,25 @@ impl VM {
     }
 }
 
+fn close(servers: Vec<Arc<Server>>) {
+    for server in servers {
+        server.close();
+    }
+}
+
+/// Closes a machine that nobody can reach any more, and its servers.
+fn end(py: Python<'_>, machine: &Machine, servers: Vec<Arc<Server>>) {
+    let on_its_way = PyErr::take(py);
+    // Not what handlers raised meanwhile: the collector may have taken them apart already.
+    if let Err(error @ Error::Foreign(_)) = py.detach(|| machine.close(&poll)) {
+        PyErr::from(error).write_unraisable(py, None);
+    }
+    py.detach(|| close(servers));
+    if let Some(error) = on_its_way {
+        error.restore(py);
+    }
+}
+
 impl Drop for VM {
     /// A VM that nobody can reach any more ends its threads. Ctrl-C ends the wait for a handler that does not return.
     fn drop(&mut self) {
@@ -330,16 +346,13 @@ impl Drop for VM {
             return std::mem::forget(machine);
         }
         machine.interrupt(Interruption::Close); // also where closing is refused: in a handler of its own
-        Python::attach(|py| {
-            let on_its_way = PyErr::take(py);
-            // Not what handlers raised meanwhile: the collector may have taken them apart already.
-            if let Err(error @ Error::Foreign(_)) = py.detach(|| machine.close(&poll)) {
-                PyErr::from(error).write_unraisable(py, None);
-            }
-            py.detach(|| self.close_servers());
-            if let Some(error) = on_its_way {
-                error.restore(py);
-            }
-        });
+        let servers = self.take_servers();
+        if is_of_a_machine() {
+            // It may have to wait for this very thread, or for one that waits for it.
+            let closing = std::thread::Builder::new().name("belljar-close".into());
+            let _ = closing.spawn(move || Python::try_attach(|py| end(py, &machine, servers)));
+            return;
+        }
+        Python::attach(|py| end(py, &machine, servers));
     }
 }
