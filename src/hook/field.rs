@@ -112,6 +112,7 @@ impl Field {
             (Self::Rip, Exit::Exception(exception)) => exception.rip,
             (Self::Rip, Exit::InternalError(error)) => error.rip,
             (Self::Rip, Exit::TprAccess { rip, .. }) => *rip,
+            (Self::Rip, Exit::Breakpoint { at, .. } | Exit::Step { at, .. }) => *at,
             (Self::Cr2, Exit::Exception(exception)) => exception.cr2,
             (Self::Number, Exit::Hypercall(call)) => call.number,
             (Self::LongMode, Exit::Hypercall(call)) => u64::from(call.long_mode),

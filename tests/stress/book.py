@@ -51,6 +51,8 @@ class Book:
             self.came_out.append(error.args[0])
         elif not isinstance(error, EXPECTED):
             self.wrong.append(f"{type(error).__name__}: {error}")
+        if isinstance(error.__context__, OurError | OurInterrupt):
+            self.take(error.__context__)  # a second Ctrl-C struck in an `__exit__`: Python shows both
 
     def faults(self):
         """Say what does not add up."""
