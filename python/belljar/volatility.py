@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import io
 import itertools
+import shutil
 import tempfile
 import urllib.request
 import weakref
@@ -202,7 +203,6 @@ class Session:
         _guests[self.location] = self
         self.context.config[f"{PHYSICAL}.location"] = self.location
         self.context.add_layer(GuestLayer(self.context, PHYSICAL, PHYSICAL, guest.memory))
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.output: str | Path | None = None
         self.files: list[Path] = []
         """What plugins have written, the newest last."""
@@ -235,8 +235,9 @@ class Session:
         """Put the kernel's layer, symbol table and module into the context."""
         if KERNEL in self.context.modules:
             return
-        self._folder = tempfile.TemporaryDirectory(prefix="belljar-")
-        file = Path(self._folder.name) / "kernel.json"
+        folder = tempfile.mkdtemp(prefix="belljar-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        file = Path(folder) / "kernel.json"
         self.isf(file)
         kernel = _belljar.find_kernel(self.guest.memory, [cpu.cr3 for cpu in self.guest.cpus])
         config = self.context.config
