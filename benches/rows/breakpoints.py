@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from case import Case, UnavailableError, Work
+from case import Case, Work
 
 import belljar as bj
 from rows.guests import MEMORY, NOBODY
@@ -44,8 +44,6 @@ def rounds(mode: str, event: bytes) -> Iterator[tuple[bj.VM, int, Work]]:
 
 
 def unmatched() -> Iterator[Case]:
-    if not hasattr(bj.VM, "breakpoint"):
-        raise UnavailableError("VM.breakpoint does not exist yet")
     for mode in ("long", "user"):
         for how, event in EVENTS.items():
             with rounds(mode, event) as (vm, at, ours), rounds(mode, EXIT) as (_, _, bare):

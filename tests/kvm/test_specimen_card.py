@@ -136,7 +136,6 @@ def test_a_card_that_never_answers_is_given_up_and_the_others_live_on(vm):
     until(lambda: word(vm, "printer_lines") > lines)
 
 
-@pytest.mark.skipif(not hasattr(bj.VM, "irq"), reason="this build raises no interrupt lines from Python")
 def test_the_level_interrupt_ends_the_wait_of_the_courier(vm):
     Card(vm, line=vm.irq(5))
     vm.start()
@@ -146,7 +145,6 @@ def test_the_level_interrupt_ends_the_wait_of_the_courier(vm):
     assert word(vm, "card_interrupts") > 15 and word(vm, "card_polls") < 5
 
 
-@pytest.mark.skipif(not hasattr(bj.VM, "attach"), reason="this build attaches no devices written in Python")
 def test_the_specimen_and_the_test_card_work_together():
     with bj.specimen(tick=0.002) as vm:
         vm.memory.write_u64(vm.symbols["courier_period"], 1)

@@ -139,7 +139,6 @@ def test_a_symbol_that_there_is_not_is_refused(ring0):
     assert ring0.run(timeout=10) == bj.Hlt()
 
 
-@pytest.mark.skipif(not hasattr(bj.VM, "watch"), reason="this belljar has no watchpoints")
 def test_what_is_watched_is_recorded_with_before_and_after(vm):
     vm.load("mov ecx, 3; l: mov [0x8000], ecx; dec ecx; jnz l; hlt")
     with vm.trace(watch=0x8000, fields=["address", "before", "after"]) as trace:
