@@ -110,6 +110,23 @@ impl Events {
         (exception.injected != 0 || exception.pending != 0).then_some(exception.nr)
     }
 
+    /// The vectors of the exception or interrupt that is on its way into the guest already.
+    pub fn on_their_way(&self) -> impl Iterator<Item = u8> {
+        let interrupt = (self.0.interrupt.injected != 0).then_some(self.0.interrupt.nr);
+        let nmi = (self.0.nmi.injected != 0).then_some(2);
+        self.exception().into_iter().chain(interrupt).chain(nmi)
+    }
+
+    /// Does an NMI wait?
+    pub fn has_nmi(&self) -> bool {
+        self.0.nmi.pending != 0 && self.0.nmi.masked == 0
+    }
+
+    /// Has the instruction before put interrupts off for one more (`sti`, `mov ss`)?
+    pub fn is_in_shadow(&self) -> bool {
+        self.0.interrupt.shadow != 0
+    }
+
     /// Is an exception or interrupt on its way into the guest already?
     pub fn is_busy(&self) -> bool {
         self.0.exception.injected != 0 || self.0.exception.pending != 0 || self.0.interrupt.injected != 0

@@ -32,6 +32,7 @@ impl Vcpu {
     pub fn interrupt(&mut self, vector: u8) -> Result<()> {
         self.flush_events()?;
         self.is_interrupted = true;
+        self.forget(Sync::Events);
         let request = kb::kvm_interrupt { irq: u32::from(vector) };
         // SAFETY: the descriptor is a vCPU, and KVM reads one `kvm_interrupt`.
         let result = unsafe { libc::ioctl(self.fd().as_raw_fd(), KVM_INTERRUPT, &raw const request) };
@@ -46,6 +47,7 @@ impl Vcpu {
     /// Queues a non-maskable interrupt.
     pub fn nmi(&mut self) -> Result<()> {
         self.flush_events()?;
+        self.forget(Sync::Events);
         self.fd().nmi().map_err(Error::host("KVM_NMI"))
     }
 }

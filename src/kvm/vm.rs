@@ -149,6 +149,24 @@ impl Vm {
         self.fd.set_irq_line(gsi, level).map_err(Error::host("KVM_IRQ_LINE"))
     }
 
+    /// The vector of the interrupt that waits at the PICs, if one does (Intel 8259A: "Interrupt Sequence"; their fixed
+    /// priorities).
+    pub fn waiting_at_pic(&self) -> Result<Option<u8>> {
+        const CASCADE: u32 = 2;
+        let waits = |chip_id: u32| -> Result<Option<(u32, u8)>> {
+            let mut chip = kb::kvm_irqchip { chip_id, ..Default::default() };
+            self.fd.get_irqchip(&mut chip).map_err(Error::host("KVM_GET_IRQCHIP"))?;
+            // SAFETY: KVM has filled it in, and any bytes are a PIC's.
+            let pic = unsafe { chip.chip.pic };
+            let line = (pic.irr & !pic.imr).trailing_zeros();
+            Ok((line < 8).then(|| (line, pic.irq_base.wrapping_add(u8::try_from(line).unwrap_or(0)))))
+        };
+        Ok(match waits(kb::KVM_IRQCHIP_PIC_MASTER)? {
+            Some((CASCADE, _)) => waits(kb::KVM_IRQCHIP_PIC_SLAVE)?.map(|(_, vector)| vector),
+            master => master.map(|(_, vector)| vector),
+        })
+    }
+
     /// Sends a message-signalled interrupt; false if no vCPU takes it.
     pub fn signal(&self, message: MsiMessage) -> Result<bool> {
         let [address_lo, address_hi] = split(message.address);

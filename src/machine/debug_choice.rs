@@ -5,11 +5,10 @@ use crate::addr::{GuestPhys, PAGE};
 use crate::debug::{Mechanism, Role};
 use crate::error::{Error, Result};
 use crate::kvm::Irqchip;
-use crate::source::ReadMemory;
 use crate::x86::{Sregs, cr0, efer};
 
-use super::Machine;
 use super::repair::locate;
+use super::{Machine, idt};
 
 /// The vectors of single steps, of breakpoints and of what is no instruction.
 pub(super) const STEP: u8 = 1;
@@ -104,20 +103,12 @@ impl Machine {
         Ok(true)
     }
 
-    /// Where the handler of `vector` begins (Intel SDM vol. 3, 6.14.1).
+    /// Where in memory the guest's 64-bit handler of `vector` begins.
     fn handler(&self, vector: u8, sregs: &Sregs) -> Option<GuestPhys> {
-        const PRESENT: u64 = 1 << 47;
-        let offset = u64::from(vector) * 16;
-        if sregs.efer & efer::LMA == 0 || u64::from(sregs.idt.limit) < offset + 15 {
+        if sregs.efer & efer::LMA == 0 {
             return None;
         }
-        let (at, _) = locate(sregs, &self.memory, sregs.idt.base.wrapping_add(offset))?;
-        let mut gate = [0; 16];
-        self.memory.read(at, &mut gate).ok()?;
-        let low = u64::from_le_bytes(gate[..8].try_into().ok()?);
-        let high = u64::from_le_bytes(gate[8..].try_into().ok()?);
-        let entry = low & 0xffff | low >> 32 & 0xffff_0000 | high << 32;
-        (low & PRESENT != 0).then_some(())?;
+        let entry = idt::handler(vector, sregs, &self.memory)?;
         locate(sregs, &self.memory, entry).map(|(at, _)| at).filter(|at| self.memory.region_at(*at).is_some())
     }
 }

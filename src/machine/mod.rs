@@ -7,6 +7,7 @@ mod cpu;
 mod debug;
 mod debug_choice;
 mod doorbell;
+mod idt;
 mod interrupts;
 mod irq_event;
 mod lifecycle;

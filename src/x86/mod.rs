@@ -93,6 +93,8 @@ pub mod rflags {
     pub const ZF: u64 = 1 << 6;
     /// Interrupts enabled.
     pub const IF: u64 = 1 << 9;
+    /// Resume: no instruction breakpoint before the next instruction.
+    pub const RF: u64 = 1 << 16;
     /// I/O privilege level 3: ring 3 may use every port, cli and sti.
     pub const IOPL3: u64 = 3 << 12;
     /// Alignment check, and access control under SMAP.

@@ -110,7 +110,7 @@ impl Run<'_> {
 
     /// Does the guest have debug registers of its own to stop it on the way? Asked where it has done more since the last time
     /// than the one step.
-    fn guest_has_debug_registers(&mut self) -> Result<bool> {
+    pub(super) fn guest_has_debug_registers(&mut self) -> Result<bool> {
         const ENABLED: u64 = 0xff; // L0 to G3 in DR7
         let (entries, changes) = (self.watch.entries(), self.vcpu().debug_changes());
         let is_known = self.debug.ahead.unarmed == Some((entries.wrapping_sub(1), changes));

@@ -16,7 +16,7 @@ use crate::machine::trap::{Access, Operands, Table, Watch};
 use crate::source::ReadMemory;
 use crate::x86::{Gpr, Regs, Sregs};
 
-use super::step_control::ALONE;
+use super::step_control::{ALONE, HARDWARE};
 use super::trap::Hit;
 use super::{Next, Run};
 
@@ -73,7 +73,9 @@ impl Run<'_> {
             self.clear_trap_flag()?;
             return self.answer(entered).map(Some); // nothing has been executed
         }
-        self.executed(before, regs[Gpr::Rip]);
+        if !self.is_at_handler(&entered) {
+            self.executed(before, regs[Gpr::Rip]);
+        }
         match self.debug_exit(&entered)? {
             Some(next) => Ok(Some(next)),
             None => self.stepped(entered).map(Some),
@@ -218,6 +220,7 @@ impl Run<'_> {
         regs[Gpr::Rip] = regs[Gpr::Rip].wrapping_add(1);
         self.vcpu().set_regs(&regs);
         self.vcpu().flush()?;
+        self.debug.handlers.may_wait = true;
         self.vcpu().halt()?;
         Ok(Next::Go)
     }
@@ -226,7 +229,11 @@ impl Run<'_> {
     fn step_over(&mut self, pages: Option<&BTreeSet<u64>>, regs: &Regs, sregs: &Sregs) -> Result<Entered> {
         let machine = self.machine;
         let told = self.lease.cpu().debug.told;
-        if self.can_step(sregs) {
+        let registers = (told.0 & HARDWARE != 0).then_some(told.1);
+        if let Some((control, registers)) = self.guarded(registers, regs, sregs)? {
+            self.debug.before = Some((*regs, *sregs));
+            self.tell(told.0 | control, registers)?;
+        } else if self.can_step(sregs) {
             self.tell(told.0 | ALONE, told.1)?;
         } else {
             self.set_trap_flag(regs, sregs)?;

@@ -19,6 +19,7 @@ use crate::x86::{Gpr, Regs, Segment, Sregs};
 use iced_x86::Mnemonic;
 
 use super::ahead::Ahead;
+use super::handlers::Handlers;
 use super::step_control::{SINGLE_STEP, TRAP_FLAG};
 use super::step_made::Decoded;
 use super::{Next, Run};
@@ -59,6 +60,7 @@ pub(super) struct Debugger {
     pub(super) touched: u64,
     /// Where KVM failed last without a word on the instruction, a planted byte having gone.
     pub(super) believed: Option<u64>,
+    pub(super) handlers: Handlers,
 }
 
 impl Debugger {
@@ -97,6 +99,7 @@ impl Run<'_> {
 
     /// What is to become of a return of `KVM_RUN` that is a debugger's; none for all others.
     pub(super) fn debug_exit(&mut self, entered: &Entered) -> Result<Option<Next>> {
+        let has_come_in = self.has_come_in(entered);
         match entered {
             Entered::InternalError { suberror: InternalError::EMULATION, instruction, .. }
                 if instruction.first().is_none_or(|byte| *byte == INT3) =>
@@ -107,7 +110,7 @@ impl Run<'_> {
                 Some(next) => Ok(Some(next)),
                 None => self.give_breakpoint_back().map(Some),
             },
-            Entered::Exit(Exit::Debug { exception: 1, pc, dr6, .. }) => self.at_debug_trap(*pc, *dr6),
+            Entered::Exit(Exit::Debug { exception: 1, pc, dr6, .. }) => self.at_debug_trap(*pc, *dr6, has_come_in),
             Entered::Port(access) if access.size == 1 && access.count == 1 && access.direction == Direction::In => {
                 self.at_port_read(access)
             }
@@ -220,11 +223,11 @@ impl Run<'_> {
     }
 
     /// A debug register, or the end of a step (`KVM_EXIT_DEBUG`; DR6 as in Intel SDM vol. 3, 19.2.3).
-    fn at_debug_trap(&mut self, pc: u64, dr6: u64) -> Result<Option<Next>> {
+    fn at_debug_trap(&mut self, pc: u64, dr6: u64, has_come_in: Option<bool>) -> Result<Option<Next>> {
         const BY_STEP: u64 = 1 << 14;
         let mut next = Next::Go;
         let mut is_ours = false;
-        let dr6 = dr6 | std::mem::take(&mut self.debug.touched);
+        let dr6 = dr6 & !self.guards() | std::mem::take(&mut self.debug.touched);
         let slots = self.debug.plan.slots.clone();
         let hit = slots.iter().enumerate().filter(|(n, _)| dr6 >> n & 1 != 0);
         let hit: Vec<_> = hit.filter_map(|(_, slot)| slot.clone()).collect();
@@ -243,7 +246,8 @@ impl Run<'_> {
         }
         let debug = &mut self.lease.cpu().debug;
         let steps = std::mem::take(&mut debug.is_stepping) || debug.told.0 & SINGLE_STEP != 0;
-        if steps && (dr6 & BY_STEP != 0 || !is_ours) {
+        is_ours |= has_come_in.is_some();
+        if has_come_in == Some(true) || steps && (dr6 & BY_STEP != 0 || !is_ours) {
             is_ours = true;
             if let Some(before) = self.debug.before.take() {
                 self.hide_step(&before)?;

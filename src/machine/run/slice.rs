@@ -88,7 +88,7 @@ impl Run<'_> {
     }
 
     /// Does KVM have it wait, for an interrupt or to be started?
-    fn is_halted_inside(&mut self) -> Result<bool> {
+    pub(super) fn is_halted_inside(&mut self) -> Result<bool> {
         Ok(self.machine.irqchip != Irqchip::None && self.vcpu().mp_state()? != RUNNABLE)
     }
 }

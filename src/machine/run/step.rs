@@ -33,6 +33,7 @@ impl Run<'_> {
         let traced = self.tables.traces().is_some_and(|traces| traces.all().iter().any(|hook| wants(hook.subject)));
         self.debug.is_traced = traced || self.tables.all().iter().any(|hook| wants(hook.subject));
         self.debug.is_on |= self.debug.is_traced;
+        self.debug.handlers.may_wait = true;
     }
 
     /// Before an entry: plants what can be planted by now, tells KVM what is wanted, and gets past the breakpoint at which
@@ -85,6 +86,9 @@ impl Run<'_> {
         if steps && let Some(next) = self.step_here()? {
             return Ok(Prepared::Done(next));
         }
+        if steps && let Some(prepared) = self.let_in()? {
+            return Ok(prepared);
+        }
         self.tell_control(steps)?;
         Ok(Prepared::Enter)
     }
@@ -129,10 +133,10 @@ impl Run<'_> {
         }
         let data = self.debug.plan.data_registers(self.slot.id);
         let is_interrupted = self.vcpu().is_interrupted();
-        if is_interrupted && !steps {
+        if is_interrupted && let Some(prepared) = if steps { self.let_in()? } else { Some(self.entering()?) } {
             // It comes before the instruction, which is neither executed nor stepped over until the guest is back.
             self.lease.cpu().debug.returning = Some((at, regs[Gpr::Rsp]));
-            return self.entering();
+            return Ok(prepared);
         }
         if !is_interrupted && self.execute_here(regs, sregs, data.is_some()) {
             return Ok(if steps { Prepared::Done(self.after_step()?) } else { self.entering()? });
@@ -142,7 +146,9 @@ impl Run<'_> {
             return Ok(Prepared::Done(if steps { self.after_step()? } else { halted }));
         }
         self.debug.touched = if data.is_some() { self.touched(regs, sregs) } else { 0 };
-        if self.can_step(sregs) {
+        if let Some((control, registers)) = self.guarded(data, regs, sregs)? {
+            self.tell(control, registers)?;
+        } else if self.can_step(sregs) {
             self.tell(if data.is_some() { ALONE | HARDWARE } else { ALONE }, data.unwrap_or_default())?;
         } else {
             self.set_trap_flag(regs, sregs)?;
@@ -184,6 +190,7 @@ impl Run<'_> {
     fn passed(&mut self, at: u64, from: &(Regs, Sregs), entered: Entered, is_interrupted: bool) -> Result<Prepared> {
         let before = &from.0;
         let is_step = matches!(entered, Entered::Exit(Exit::Debug { .. }));
+        let has_faulted = self.is_at_handler(&entered);
         if is_step {
             self.hide_step(from)?;
         }
@@ -194,7 +201,7 @@ impl Run<'_> {
         if straight.is_none_or(|straight| straight.op0_register().is_dr()) {
             self.debug.ahead.forget_debug_registers();
         }
-        let is_over = is_step && now != at && !is_interrupted;
+        let is_over = is_step && now != at && !is_interrupted && !has_faulted;
         let is_trapped = before[Gpr::Rflags] & TRAP_FLAG != 0 && !self.lease.cpu().debug.owns_trap_flag;
         if is_over && is_trapped && straight.is_none_or(|straight| straight.next_ip() == regs[Gpr::Rip]) {
             self.give_trap_back(executed.is_none_or(|executed| has_flags(&executed)))?;
@@ -204,7 +211,7 @@ impl Run<'_> {
             // Nothing has been executed, or one round of a string.
             _ if now == at && matches!(entered, Entered::Interrupted) => debug.resume = Some(at),
             Some(_) if now == at && is_step => debug.resume = Some(at),
-            _ if is_interrupted && is_step => debug.returning = Some((at, before[Gpr::Rsp])),
+            _ if (is_interrupted || has_faulted) && is_step => debug.returning = Some((at, before[Gpr::Rsp])),
             Some(straight) if is_step && straight.next_ip() != regs[Gpr::Rip] => {
                 debug.returning = Some((at, before[Gpr::Rsp]));
             }

@@ -18,7 +18,7 @@ const SOFTWARE: u32 = 1 << 16;
 pub(super) const HARDWARE: u32 = 1 << 17;
 const INJECT_BREAKPOINT: u32 = 1 << 19;
 /// A step takes no interrupt: it would end in the handler of one that came just then.
-const BLOCK_INTERRUPTS: u32 = 1 << 20;
+pub(super) const BLOCK_INTERRUPTS: u32 = 1 << 20;
 /// One step that takes no interrupt.
 pub(super) const ALONE: u32 = SINGLE_STEP | BLOCK_INTERRUPTS;
 
@@ -28,7 +28,7 @@ impl Run<'_> {
     /// Tells KVM what is to be debugged, if it has been told otherwise.
     pub(super) fn tell_control(&mut self, steps: bool) -> Result<()> {
         let quirks = &self.machine.quirks;
-        let registers = self.debug.plan.registers(self.slot.id);
+        let mut registers = self.debug.plan.registers(self.slot.id);
         let reports = quirks.int3_exits_in_ring0 || quirks.int3_exits_in_ring3;
         let mut control = if registers.is_some() { HARDWARE } else { 0 };
         if reports && self.debug.plan.wants_int3 {
@@ -36,7 +36,10 @@ impl Run<'_> {
         }
         if steps {
             let (regs, sregs) = self.registers()?;
-            if self.can_step(&sregs) {
+            if let Some((guarded, with_guards)) = self.guarded(registers, &regs, &sregs)? {
+                control |= guarded;
+                registers = Some(with_guards);
+            } else if self.can_step(&sregs) {
                 // Where every step of a run is looked at, the guest's time goes on.
                 let is_short = self.debug.left.is_some() || self.debug.is_stepped;
                 control |= if is_short { ALONE } else { SINGLE_STEP };
@@ -52,7 +55,9 @@ impl Run<'_> {
         let control = if control == 0 { 0 } else { control | ENABLE };
         let cpu = self.lease.cpu();
         cpu.debug.is_stepping |= control & SINGLE_STEP != 0;
-        if cpu.debug.told != (control, registers) {
+        // A step is asked for each time: an instruction that KVM emulates has taken KVM's trap flag away.
+        let may_be_lost = control & SINGLE_STEP != 0 && self.machine.quirks.ring0_is_native;
+        if may_be_lost || cpu.debug.told != (control, registers) {
             cpu.vcpu.set_guest_debug(control, registers)?;
             cpu.debug.told = (control, registers);
         }
@@ -152,6 +157,9 @@ impl Run<'_> {
         }
         let (mut regs, sregs) = self.registers()?;
         let instruction = instruction_at(&from.0, &from.1, &self.machine.memory);
+        if instruction.is_none_or(|found| found.op0_register().is_dr()) {
+            self.debug.ahead.forget_debug_registers();
+        }
         let is_straight = instruction.is_some_and(|found| found.next_ip() == regs[Gpr::Rip]);
         match instruction.map(|found| found.mnemonic()) {
             Some(Pushf | Pushfd | Pushfq) if is_straight => self.take_flag_from(&sregs, stack(&regs, &sregs)),
@@ -160,23 +168,29 @@ impl Run<'_> {
                 self.vcpu().set_regs(&regs);
                 Ok(())
             }
-            _ if is_straight || sregs.code_bits() != 64 => Ok(()),
+            _ if is_straight => Ok(()),
             _ => self.clean_frame(from, &regs, &sregs),
         }
     }
 
-    /// The same of the frame that an exception, an interrupt or an `int n` has pushed in 64-bit code.
+    /// The same of the frame that an exception, an interrupt or an `int n` has pushed: words of RIP, CS and the flags, with an
+    /// error code below where there is one (Intel SDM vol. 3, 6.12.1 and 6.14.2; in real mode 21.1.4).
     fn clean_frame(&self, from: &(Regs, Sregs), regs: &Regs, sregs: &Sregs) -> Result<()> {
         let memory = &self.machine.memory;
-        let word = |at: u64| locate(sregs, memory, at).and_then(|(place, _)| memory.read_u64(place).ok());
+        let size = u64::from(sregs.code_bits() / 8);
+        let mask = u64::MAX >> (64 - sregs.code_bits());
+        let word = |at: u64| {
+            let (place, _) = locate(sregs, memory, at)?;
+            Some(memory.read_u64(place).ok()? & mask)
+        };
         let instruction = instruction_at(&from.0, &from.1, memory);
         let next = instruction.map_or(from.0[Gpr::Rip], |found| found.next_ip());
-        for frame in [0, 8].map(|code| regs[Gpr::Rsp].wrapping_add(code)) {
-            let (rip, selector) = (word(frame), word(frame.wrapping_add(8)).map(|word| word & 0xffff));
+        for frame in [0, size].map(|code| stack(regs, sregs).wrapping_add(code)) {
+            let (rip, selector) = (word(frame), word(frame.wrapping_add(size)).map(|word| word & 0xffff));
             let is_ours = selector == Some(from.1.cs.selector.into())
                 && rip.is_some_and(|rip| rip == from.0[Gpr::Rip] || rip == next);
             if is_ours {
-                return self.take_flag_from(sregs, frame.wrapping_add(16));
+                return self.take_flag_from(sregs, frame.wrapping_add(2 * size));
             }
         }
         Ok(())

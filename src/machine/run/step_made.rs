@@ -97,7 +97,8 @@ impl Run<'_> {
     fn step_made(&mut self) -> Result<Exit> {
         let (regs, sregs) = self.registers()?;
         let at = linear(&regs, &sregs);
-        let Decoded { from, size, repeats, .. } = self.debug.next.take().unwrap_or_default();
+        let Decoded { from, size, repeats, is_halt } = self.debug.next.take().unwrap_or_default();
+        self.debug.handlers.stepped(is_halt);
         let taken = at != from.wrapping_add(size.into()) && !(repeats && at == from);
         Ok(Exit::Step { at, executed: Executed { from, size, taken } })
     }
