@@ -148,9 +148,9 @@ enum End {
 impl Host {
     fn serve(&mut self) {
         while !self.is_over() {
-            let ready = self.waiter.wait(TICK);
+            self.waiter.wait(TICK);
             Waiter::heard(&self.grip.news);
-            if let Some(stream) = self.listener.accept().filter(|_| ready) {
+            if let Some(stream) = self.listener.accept() {
                 // A defect of ours or of gdbstub's costs the client its connection, and nobody the guest.
                 let _ = catch_unwind(AssertUnwindSafe(|| self.attend(stream)));
             }

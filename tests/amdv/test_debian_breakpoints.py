@@ -143,6 +143,23 @@ def test_steps_stay_in_the_function_that_they_are_in(debian: bj.VM, hw: bool) ->
     debian.pause()
 
 
+def test_a_trace_of_every_step_goes_through_interrupts_and_leaves_the_guest_unharmed(debian: bj.VM) -> None:
+    shell(debian, "while :; do :; done & busy=$!")
+    with debian.trace(step=True, fields=["address", bj.reg.cpl], capacity=1 << 18, policy="drop") as steps:
+        debian.run(timeout=10)
+        rows = steps.read()
+    places = Counter(rows["address"][rows["cpl"] == 0].tolist())
+    names = Counter()
+    for at, count in places.items():
+        names[name_of(debian, at)] += count
+    assert "asm_sysvec_apic_timer_interrupt" in names and "scheduler_tick" in names
+    assert names.most_common(1)[0][1] < names.total() / 3, names.most_common(
+        5
+    )  # it does not wait for what steps change
+    said = shell(debian, "kill -0 $busy && echo al''ive; kill $busy; wait")
+    assert "alive" in said
+
+
 def test_a_variable_of_the_kernel_is_watched(debian: bj.VM) -> None:
     ticks = []
 

@@ -61,6 +61,8 @@ pub(super) struct Debugger {
     /// Where KVM failed last without a word on the instruction, a planted byte having gone.
     pub(super) believed: Option<u64>,
     pub(super) handlers: Handlers,
+    /// The guest's steal time while it is stepped, as it has set it up.
+    pub(super) steal: Option<u64>,
 }
 
 impl Debugger {

@@ -23,6 +23,7 @@ mod port;
 mod repair;
 mod settle;
 mod slice;
+mod steal;
 mod step;
 mod step_control;
 mod step_made;

@@ -42,6 +42,7 @@ impl Run<'_> {
         self.look_up_points();
         self.debug.passing = None;
         let has_passed = std::mem::take(&mut self.debug.has_passed);
+        self.look_after_steal_time(self.debug.steps())?;
         if std::mem::take(&mut self.debug.has_stepped) {
             return self.after_step().map(Prepared::Done);
         }

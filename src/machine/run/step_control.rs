@@ -236,6 +236,7 @@ impl Run<'_> {
     /// The run is over: nobody is to meet a trap flag of ours, or a KVM that steps.
     pub(super) fn end_debugging(&mut self) -> Result<()> {
         let told = self.lease.cpu().debug.told;
+        self.look_after_steal_time(false)?;
         self.clear_trap_flag()?;
         if told.0 & SINGLE_STEP != 0 { self.tell(told.0 & !(ALONE | ENABLE), told.1) } else { Ok(()) }
     }
