@@ -124,6 +124,7 @@ def test_a_table_prints_shows_and_goes_to_dataframes(made, seen):
     assert "[kthreadd]" in seen(tasks[1:])
     assert "second line" in seen(made.linux.dmesg())
     assert "6.1.0-made" in seen(made.linux)
+    assert hex(made.linux.base) in seen(made.linux)
     assert "/busybox" in seen(made.linux.maps(1)[0])
     polars, pandas = pytest.importorskip("polars"), pytest.importorskip("pandas")
     assert isinstance(tasks.to_polars(), polars.DataFrame)
