@@ -309,7 +309,10 @@ impl Vcpu {
         user: Option<bool>,
         execute: bool,
     ) -> PyResult<Translation> {
-        let at = self.r#virtual(py).place(at)?.0.0;
+        let at = match at {
+            Spot::At(at) => at,
+            named @ Spot::Named(_) => self.r#virtual(py).place(named)?.0.0,
+        };
         let (regs, sregs) = (self.machine().regs(self.number())?, self.machine().sregs(self.number())?);
         let space = Space::of(&sregs);
         let walk = Core::new(&*self.machine().memory, space).walk(GuestVirt(at));
