@@ -55,7 +55,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Spot<'py> {
     #[cfg(feature = "stubs")]
     const INPUT_TYPE: pyo3::inspect::PyStaticExpr = {
         use pyo3::{type_hint_identifier, type_hint_union};
-        type_hint_union!(type_hint_identifier!("builtins", "int"), type_hint_identifier!("builtins", "str"))
+        type_hint_union!(<u64 as FromPyObject<'a, 'py>>::INPUT_TYPE, type_hint_identifier!("builtins", "str"))
     };
 
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
