@@ -26,6 +26,7 @@ not_for_users = (
 autodoc_default_options = {"members": True, "undoc-members": True, "exclude-members": not_for_users}
 autodoc_member_order = "groupwise"
 autodoc_typehints_format = "short"
+autodoc_type_aliases = {"KernelAddress": "int"}  # which it is, for all but polars
 python_use_unqualified_type_names = True
 add_module_names = False
 toc_object_entries_show_parents = "hide"

@@ -1,8 +1,8 @@
-"""Where a breakpoint named by a symbol is. It never plants one."""
+"""Where what is named by a symbol is: a breakpoint, or memory. It never plants anything."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,12 @@ def sources(vm: Any) -> Iterator[Mapping[str, int]]:
 
 
 def resolve(vm: Any, where: str) -> int:
-    """Return the address of "name", "name+0x10" or "name-4"; KeyError says what is like it."""
+    """Return the address of "name", "name+0x10" or "name-4" in a guest; KeyError says what is like it."""
+    return resolve_in(sources(vm), where)
+
+
+def resolve_in(tables: Iterable[Mapping[str, int]], where: str) -> int:
+    """Return the same by the first of these tables that has it."""
     name, sign, distance = where, "", ""
     for separator in "+-":
         if separator in where:
@@ -28,7 +33,7 @@ def resolve(vm: Any, where: str) -> int:
     except ValueError:
         name, offset = where, 0
     problem: KeyError | None = None
-    for symbols in sources(vm):
+    for symbols in tables:
         try:
             return (symbols[name.strip()] + offset) % 2**64
         except KeyError as error:  # the last one's is the kernel's, where there is one

@@ -145,7 +145,7 @@ class Dump(Shown):
             self._spaces[cr3, cpu] = kept
         return kept[1]
 
-    def translate(self, at: int, cr3: int | None = None, **checks: Any) -> Translation:
+    def translate(self, at: int | str, cr3: int | None = None, **checks: Any) -> Translation:
         """Return where the virtual address `at` leads, by the tables at `cr3` (by default the first vCPU's)."""
         return self.virtual(cr3).translate(at, **checks)
 

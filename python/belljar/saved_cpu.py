@@ -186,7 +186,7 @@ class SavedCPU(Shown):
         return self._dump.virtual(cpu=self.id)
 
     def translate(
-        self, at: int, *, write: bool = False, user: bool | None = None, execute: bool = False
+        self, at: int | str, *, write: bool = False, user: bool | None = None, execute: bool = False
     ) -> Translation:
         """Return where the virtual address `at` leads, or why nowhere. See VCPU.translate."""
         return self.virtual.translate(at, write=write, user=user, execute=execute)
@@ -195,8 +195,10 @@ class SavedCPU(Shown):
         """Return all mapped ranges. See VCPU.mappings."""
         return self.virtual.mappings(*args, **kwargs)
 
-    def disasm(self, count: int = 1) -> Listing:
-        """Return the next `count` instructions at the instruction pointer, as far as they are mapped."""
+    def disasm(self, count: int = 1, *, at: int | str | None = None) -> Listing:
+        """Return the next `count` instructions at the instruction pointer (or at `at`), as far as they are mapped."""
+        if at is not None:
+            return cast("Listing", self.virtual.disasm(at, count, bits=self.bits))
         base = 0 if self.bits == 64 else int(self._state["cs.base"])
         return cast("Listing", self.virtual.disasm(base + int(self._state["regs.rip"]), count, bits=self.bits))
 

@@ -10,6 +10,14 @@ use crate::addr::GuestPhys;
 #[derive(Clone, Copy)]
 pub struct Address(pub GuestPhys);
 
+/// A place in virtual memory: an address, or the name of a symbol that is yet to be looked up.
+pub enum Spot<'py> {
+    /// Here.
+    At(u64),
+    /// Where "name", "name+0x10" or "name-4" is.
+    Named(Bound<'py, PyString>),
+}
+
 /// A number of bytes or things: an integer from 0 on.
 #[derive(Clone, Copy)]
 pub struct Count(pub usize);
@@ -34,10 +42,27 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Address {
     const INPUT_TYPE: pyo3::inspect::PyStaticExpr = <u64 as FromPyObject<'a, 'py>>::INPUT_TYPE;
 
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        let named = "an address is an integer (that of a symbol is vm.symbols[name], of Linux vm.linux.symbols[name])";
+        let named = "an address is an integer (that of a symbol is vm.symbols[name]; cpu.virtual takes names, too)";
         let is_name = value.is_instance_of::<PyString>();
         let what = if is_name { named } else { "an address is an integer from 0 to 2**64 - 1" };
         number(&value, what).map(|at| Self(GuestPhys(at)))
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Spot<'py> {
+    type Error = PyErr;
+
+    #[cfg(feature = "stubs")]
+    const INPUT_TYPE: pyo3::inspect::PyStaticExpr = {
+        use pyo3::{type_hint_identifier, type_hint_union};
+        type_hint_union!(<u64 as FromPyObject<'a, 'py>>::INPUT_TYPE, type_hint_identifier!("builtins", "str"))
+    };
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(name) = value.cast::<PyString>() {
+            return Ok(Self::Named(name.to_owned()));
+        }
+        number(&value, "an address is an integer from 0 to 2**64 - 1, or the name of a symbol").map(Self::At)
     }
 }
 

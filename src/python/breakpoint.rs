@@ -246,6 +246,12 @@ pub fn resolved(vm: &Bound<'_, VM>, place: &Bound<'_, PyAny>) -> PyResult<(u64, 
     Ok((at, Some(place.extract()?)))
 }
 
+/// Where `symbols` alone, such as those of a dump, say that `name` is.
+pub fn resolved_in(symbols: Option<&Py<PyAny>>, name: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let module = name.py().import("belljar.breakpoint")?;
+    module.getattr("resolve_in")?.call1((symbols.into_iter().collect::<Vec<_>>(), name))?.extract()
+}
+
 #[pymethods]
 impl VM {
     /// Has the run end, or `handler(hit)` called, whenever a vCPU is about to execute the instruction at `where`.

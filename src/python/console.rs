@@ -22,6 +22,10 @@ pub struct Console {
 /// How long a wait goes on before it looks for signals.
 const SLICE: Duration = Duration::from_millis(40);
 
+/// What is said where it is no use to wait any longer.
+const STOPPED: &str =
+    ": the guest does not run (vm.join() says how its run in the background ended, vm.start() goes on)";
+
 impl Console {
     pub(super) fn new(vm: Py<VM>) -> Self {
         Self { vm }
@@ -86,7 +90,9 @@ impl Console {
             }
             if over {
                 let tail = String::from_utf8_lossy(&seen[seen.len().saturating_sub(400)..]).into_owned();
-                return Err(PyTimeoutError::new_err(format!("{text} did not come; the console ends with {tail:?}")));
+                let stopped = if self.vm.get().machine().is_background() { "" } else { STOPPED };
+                let why = format!("{text} did not come{stopped}; the console ends with {tail:?}");
+                return Err(PyTimeoutError::new_err(why));
             }
         }
     }

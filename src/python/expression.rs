@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyRange};
+use pyo3::types::{PyRange, PyString};
 
 use crate::addr::GuestPhys;
 use crate::error::{Error, Result as CoreResult};
@@ -48,11 +48,12 @@ fn operand(value: &Bound<'_, PyAny>) -> PyResult<Core> {
     if let Ok(expression) = value.cast::<Expression>() {
         return Ok(expression.get().0.clone());
     }
-    if value.is_instance_of::<PyInt>() {
-        return Ok(Core::Constant(word(value)?));
+    if value.hasattr("__index__")? {
+        return Ok(Core::Constant(word(value)?)); // numpy's integers, too
     }
     let got = value.get_type().name()?;
-    Err(PyTypeError::new_err(format!("an expression is made of integers and expressions, not of {got}")))
+    let hint = if value.is_instance_of::<PyString>() { ": the address of a symbol is vm.symbols[name]" } else { "" };
+    Err(PyTypeError::new_err(format!("an expression is made of integers and expressions, not of {got}{hint}")))
 }
 
 /// An integer modulo 2**64.

@@ -158,10 +158,10 @@ impl KernelSymbols {
         if self.0.is_empty() {
             return format!("{name}: this kernel keeps no symbols (it was built without CONFIG_KALLSYMS)");
         }
-        let pattern = format!("*{name}*");
-        let near: Vec<_> = self.0.find(&pattern).take(5).map(|s| s.name).collect();
+        let near =
+            super::symbols::like(name, |pattern| self.0.find(pattern).take(5).map(|s| s.name.to_string()).collect());
         match near.len() {
-            0 => format!("the kernel has no symbol '{name}'; look for its like with find('*part*')"),
+            0 => format!("the kernel has no symbol '{name}'; look for its like with linux.symbols.find('*part*')"),
             _ => format!("the kernel has no symbol '{name}'; there is: {}", near.join(", ")),
         }
     }

@@ -114,15 +114,22 @@ impl Symbols {
 fn missing(table: &Table, name: &str) -> String {
     if table.is_empty() {
         return format!(
-            "{name}: there are no symbols; boot an ELF file with a symbol table (one that is not stripped)"
+            "{name}: there are no symbols; boot an ELF file with a symbol table (one that is not stripped), or have `linux` find a Linux kernel's"
         );
     }
-    let pattern = format!("*{name}*");
-    let near: Vec<_> = table.find(&pattern).take(5).map(|s| &*s.name).collect();
+    let near = like(name, |pattern| table.find(pattern).take(5).map(|s| s.name.to_string()).collect());
     match near.len() {
-        0 => format!("no symbol '{name}'; look for its like with find('*part*')"),
+        0 => format!("no symbol '{name}'; look for its like with symbols.find('*part*')"),
         _ => format!("no symbol '{name}'; there is: {}", near.join(", ")),
     }
+}
+
+/// What `find` has of names like `name`: that contain it, or its words, or begin as it does.
+pub fn like(name: &str, find: impl Fn(&str) -> Vec<String>) -> Vec<String> {
+    let words = name.split('_').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("*");
+    let beginnings = (3..name.len().min(40)).rev().filter_map(|len| name.get(..len)).map(|part| format!("{part}*"));
+    let mut patterns = [format!("*{name}*"), format!("*{words}*")].into_iter().chain(beginnings);
+    patterns.find_map(|pattern| Some(find(&pattern)).filter(|found| !found.is_empty())).unwrap_or_default()
 }
 
 #[pymethods]

@@ -8,7 +8,7 @@ use crate::error::{Error, Result as CoreResult};
 use crate::machine::{Machine, Slot};
 use crate::x86::{self, Gpr, MOST_CR8, Sregs, disassemble};
 
-use super::address::{Count, Fitting};
+use super::address::{Count, Fitting, Spot};
 use super::decode::{listing, names};
 use super::exit::of_vm;
 use super::msrs::Msrs;
@@ -16,6 +16,7 @@ use super::regs::Registers;
 use super::running::{detached, limits, poll};
 use super::segment::Segment;
 use super::typed::DescriptorTable;
+use super::virtual_memory::VirtualMemory;
 use super::vm::VM;
 
 /// One vCPU. Its state may be read and written while the VM is stopped, and in handlers of its own exits.
@@ -177,8 +178,13 @@ impl Vcpu {
 
     /// The next `count` instructions at the instruction pointer, as far as they are mapped, with the names in vm.symbols, or those
     /// of the Linux kernel once vm.linux has been asked for.
-    #[pyo3(signature = (count = Count(1)) -> "list[Instruction]", text_signature = "($self, count=1)")]
-    fn disasm<'py>(&self, py: Python<'py>, count: Count) -> PyResult<Bound<'py, PyAny>> {
+    ///
+    /// With `at`, a virtual address or a symbol ("do_exit+0x10"), those that lie there, as virtual.disasm(at, count) gives.
+    #[pyo3(signature = (count = Count(1), *, at = None) -> "list[Instruction]", text_signature = "($self, count=1, *, at=None)")]
+    fn disasm<'py>(&self, py: Python<'py>, count: Count, at: Option<Spot<'py>>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(at) = at {
+            return VirtualMemory::following(self.vm.clone_ref(py), self.id).disasm(py, at, count, None, None);
+        }
         let count = count.0;
         let (rip, found) = py.detach(|| -> CoreResult<_> {
             let rip = self.slot()?.with(|cpu| cpu.vcpu.regs())?[Gpr::Rip];

@@ -159,6 +159,7 @@ def test_namespaces_have_the_inodes_that_proc_shows(debian: SimpleNamespace) -> 
 def test_each_processor_has_a_current_task(debian: SimpleNamespace) -> None:
     for cpu in range(2):
         task = debian.linux.current(cpu)
+        assert debian.linux.current(debian.vm.cpus[cpu]) == task
         assert task.pid == 0 or task.on_cpu == cpu
 
 

@@ -176,7 +176,7 @@ def test_waiting_for_a_guest_that_has_stopped_ends_at_once(machine):
     machine.boot(IMAGES["ELF64"])
     machine.run(timeout=60)
     began = time.monotonic()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"never did not come: the guest does not run .*vm\.start\(\) goes on"):
         machine.console.read_until("never", timeout=30)
     assert time.monotonic() - began < 25
     assert machine.console.read(timeout=30) == b""

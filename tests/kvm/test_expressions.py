@@ -67,8 +67,16 @@ def test_what_there_is_not_is_refused_when_it_is_written(wrong):
 
 
 def test_other_values_are_refused_when_they_are_written():
-    with pytest.raises(TypeError, match="not of str"):
+    with pytest.raises(TypeError, match=r"not of str: the address of a symbol is vm\.symbols"):
         _ = bj.reg.rax == "five"
+    with pytest.raises(TypeError, match=r"not of float$"):
+        _ = bj.reg.rax == 5.0
+
+
+def test_integers_of_numpy_are_integers():
+    numpy = pytest.importorskip("numpy")
+    assert str(bj.reg.rax == numpy.uint64(5)) == str(bj.reg.rax == 5)
+    assert str(bj.mem.u64(numpy.int64(-8)) + numpy.uint8(1)) == str(bj.mem.u64(-8) + 1)
 
 
 def test_a_run_goes_on_until_an_expression_holds(vm):

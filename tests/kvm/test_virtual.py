@@ -240,6 +240,33 @@ def test_listings_name_places_and_targets():
         assert bj.disasm(code, at)[0].symbol is None
 
 
+def test_virtual_memory_takes_the_names_that_breakpoints_take(tmp_path):
+    with bj.specimen() as vm:
+        vm.run(timeout=60, max_exits=20)
+        vm.dump(tmp_path / "core")
+        ticks, call = vm.symbols["ticks"], vm.symbols["system_call"]
+        with bj.open_dump(tmp_path / "core") as dump:
+            for guest in (vm, dump):
+                cpu, space = guest.cpu, guest.virtual()
+                assert cpu.translate("system_call+2") == guest.translate("system_call+2") == cpu.translate(call + 2)
+                assert cpu.disasm(3, at="system_call") == space.disasm("system_call", 3) == space.disasm(call, 3)
+                assert cpu.disasm(3, at=call)[0].symbol == "system_call"
+                assert space.hexdump("system_call", 32) == space.hexdump(call, 32)
+                assert space.read("system_call", 16) == space.read(call, 16)
+                assert space.read_u64("ticks") == space.read_struct("ticks", "<Q")[0] == space.read_u64(ticks)
+                assert space.read_array("ticks-8", 2, "<u8")[1] == space.read_u64(ticks)
+                with pytest.raises(KeyError, match="there is: system_call"):
+                    space.disasm("sys_call")
+                with pytest.raises(TypeError, match=r"2\*\*64 - 1, or the name of a symbol, not float"):
+                    space.read_u64(1.5)
+        vm.cpu.virtual.write_u64("ticks", 7)
+        assert vm.memory.read_u64(vm.translate("ticks").gpa) == 7
+        vm.cpu.virtual.fill("ticks", 8)
+        assert vm.cpu.virtual.compare("ticks", bytes(8)) is None
+        with pytest.raises(TypeError, match=r"cpu\.virtual takes names"):
+            vm.memory.read_u64("ticks")
+
+
 def test_a_listing_ends_where_memory_does(vm, space):
     space.write(0x2FFD, b"\x90\x90\x90")
     assert [i.text for i in space.disasm(0x2FFD, 10)] == ["nop", "nop", "nop"]

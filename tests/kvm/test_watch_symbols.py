@@ -5,7 +5,7 @@ import pytest
 import belljar as bj
 
 
-def test_a_name_is_looked_up_as_a_breakpoints_is():
+def test_a_name_is_looked_up_as_a_breakpoints_is(seen):
     with bj.specimen() as vm:
         vm.run(timeout=0.2)
         at = vm.symbols["board"]
@@ -14,3 +14,4 @@ def test_a_name_is_looked_up_as_a_breakpoints_is():
             vm.watch("nothing_of_that_name", virtual=True)
         named = vm.watch("board")  # a symbol is a linear address, which need not be said
         assert (named.address, named.virtual) == (at, True)
+        assert f"board {at:#x}" in seen(named)

@@ -5,6 +5,7 @@ import dataclasses
 import random
 import struct
 import time
+from types import SimpleNamespace
 
 import pytest
 from tests.unit.made_kernel import BASE, DIRECT, NEW, OLD, SIZE, Flat, Made
@@ -45,6 +46,8 @@ def test_a_task_that_is_not_there_is_an_error_that_says_where_to_look(made):
 def test_a_processor_that_is_not_there_is_an_error_that_says_how_many_there_are(made):
     with pytest.raises(ValueError, match=r"there are \d+ processors, from 0 on; 77 is none"):
         made.linux.current(77)
+    with pytest.raises(ValueError, match="78 is none"):
+        made.linux.current(SimpleNamespace(id=78))  # as a vCPU has
 
 
 def test_arguments_and_environment_come_from_the_process_itself(made):
@@ -121,6 +124,7 @@ def test_a_table_prints_shows_and_goes_to_dataframes(made, seen):
     assert "[kthreadd]" in seen(tasks[1:])
     assert "second line" in seen(made.linux.dmesg())
     assert "6.1.0-made" in seen(made.linux)
+    assert hex(made.linux.base) in seen(made.linux)
     assert "/busybox" in seen(made.linux.maps(1)[0])
     polars, pandas = pytest.importorskip("polars"), pytest.importorskip("pandas")
     assert isinstance(tasks.to_polars(), polars.DataFrame)
@@ -150,9 +154,21 @@ def test_numbers_that_no_kernel_has_make_no_dataframe_fail(made, number, kept):
     assert len(forged.to_pandas()) == 1
 
 
-def test_dataframes_are_made_of_tasks_as_they_are(made):
-    pd = pytest.importorskip("pandas")
-    assert pd.DataFrame(made.linux.tasks())["pid"].tolist() == [1, 2]
+def test_dataframes_are_made_of_tables_as_they_are(made):
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    linux = made.linux
+    for table in (linux.tasks(), linux.maps(1), linux.files(1), linux.mounts(), linux.modules()):
+        for frame in (pd.DataFrame(table), pl.DataFrame(table)):
+            assert list(frame["address"]) == [row.address for row in table]
+            assert list(frame.columns) == [field.name for field in dataclasses.fields(table[0])]
+
+
+def test_a_task_is_named_by_any_integer_and_by_itself(made):
+    np = pytest.importorskip("numpy")
+    linux = made.linux
+    first = linux.task(1)
+    assert linux.task(np.int64(1)) == linux.task(first) == first
+    assert linux.files(first) == linux.files(1) and linux.cmdline(first) == linux.cmdline(np.uint32(1))
 
 
 def test_rows_show_addresses_in_hexadecimal_and_are_found_by_their_names(made):

@@ -57,6 +57,9 @@ def test_symbols_are_a_mapping_from_names_to_addresses():
 def test_a_name_that_is_not_there_is_a_key_error_that_says_what_is():
     with pytest.raises(KeyError, match=r"no symbol 'task'; there is: .*init_task"):
         bj.Symbols(COMMITTED)["task"]
+    for like in ("sys_call", "system_cal", "system_calk"):  # its words, its beginning, and less of that
+        with pytest.raises(KeyError, match=r"there is: .*system_call"):
+            bj.Symbols(COMMITTED)[like]
     with pytest.raises(KeyError, match="look for its like"):
         bj.Symbols(COMMITTED).size("zebra")
     with pytest.raises(KeyError, match="there are no symbols"):

@@ -26,17 +26,20 @@ def _how(name: str, value: Breakpoint | Watchpoint, where_: Markup, *facts: obje
     return head(title, where_, *facts, when, how, plural(value.hits, "hit"))
 
 
+def _named(value: Breakpoint | Watchpoint) -> Markup:
+    return join([code(value.symbol), " "]) if value.symbol is not None else join([])
+
+
 def breakpoint_(value: Breakpoint) -> Markup:
     """Show where a breakpoint is, how its hits are noticed, and how many there were."""
-    name = join([code(value.symbol), " "]) if value.symbol is not None else ""
-    return _how("Breakpoint", value, join([name, hexadecimal(value.address)]))
+    return _how("Breakpoint", value, join([_named(value), hexadecimal(value.address)]))
 
 
 def watchpoint(value: Watchpoint) -> Markup:
     """Show what a watchpoint watches, how its hits are noticed, and how many there were."""
     verbs = {"r": "reads", "w": "writes", "x": "execution"}
     kind = "virtual" if value.virtual else "physical"
-    span = join([hexadecimal(value.address), dim(f" {kind}, {plural(value.size, 'byte')}")])
+    span = join([_named(value), hexadecimal(value.address), dim(f" {kind}, {plural(value.size, 'byte')}")])
     return _how("Watchpoint", value, span, ", ".join(verbs[letter] for letter in value.access))
 
 

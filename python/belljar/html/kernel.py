@@ -59,13 +59,15 @@ def row(value: Any) -> Markup:
 
 
 def _field(name: str, value: object) -> Markup:
+    if isinstance(value, float):
+        return code(f"{value:.3f}")
     wide = isinstance(value, int) and not isinstance(value, bool) and value > 0xFFFF
     return _cell(name, value, "x" if wide or name in {"cr3", "flags", "address"} else "")
 
 
 def linux(value: Linux) -> Markup:
     """Show which kernel it is, and where."""
-    facts = [("base", hexadecimal(value.base, 16)), ("slide", hexadecimal(value.slide))]
+    facts = [("base", hexadecimal(value.base)), ("slide", hexadecimal(value.slide))]
     facts += [("symbols", code(f"{len(value.symbols):,}"))]
     return card(head("Linux", value.version.release), plain_table([[dim(a), b] for a, b in facts]), dim(value.version))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from belljar.linux.table import Table
+from belljar.linux.table import KernelAddress, Table
 from belljar.shown import Shown
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Prototype(Shown):
     number: int
     name: str
     parameters: tuple[Parameter, ...] | None
-    address: int
+    address: KernelAddress
 
     @property
     def takes(self) -> tuple[Parameter, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from belljar.linux.paths import KINDS, Paths
-from belljar.linux.table import Row, Table
+from belljar.linux.table import KernelAddress, Row, Table
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -42,8 +42,7 @@ class File(Row):
     pos: int
     inode: int
     fstype: str
-    address: int
-    record: Any = field(default=None, compare=False, repr=False)
+    address: KernelAddress
 
     @property
     def access(self) -> str:
@@ -98,7 +97,7 @@ def _file(paths: Paths, fd: int, address: int, record: SimpleNamespace, inode: S
     fstype = paths.fstype(record.dentry)
     kind = "anonymous" if fstype == "anon_inodefs" else KINDS.get(mode >> 12, "unknown")
     path = name(paths, record.mnt, record.dentry, fstype, number)
-    return File(fd, path, kind, record.flags, record.pos or 0, number, fstype, address, record)
+    return File(fd, path, kind, record.flags, record.pos or 0, number, fstype, address)
 
 
 def name(paths: Paths, mnt: int, dentry: int, fstype: str, inode: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from functools import cached_property
+from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
@@ -23,7 +24,7 @@ from belljar.linux.paths import Paths
 from belljar.linux.reading import TOP, Reading, decoded, space
 from belljar.linux.sockets import Owners, Sockets
 from belljar.linux.table import Partial
-from belljar.linux.tasks import Task, Tasks
+from belljar.linux.tasks import Task, Tasks, numbered
 from belljar.linux.tracing import SyscallTrace
 from belljar.linux.version import Version
 from belljar.shown import Shown
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from belljar._belljar import VM, Btf, Expression, Kernel
+    from belljar._belljar import VCPU, VM, Btf, Expression, Kernel
     from belljar.linux.calls import Prototypes
     from belljar.linux.tracing import Handler
+    from belljar.saved_cpu import SavedCPU
 
 MOST_ARGUMENTS = 1 << 20
 
@@ -158,20 +160,15 @@ class Linux(Shown):
             self._nothing(look, "the kernel has no processes yet, or its list of them is damaged")
         return Tasks(found, look.problems)
 
-    def task(self, pid: int) -> Task:
-        """Return the process or thread with that number. KernelError if there is none."""
-        if not isinstance(pid, int):
-            raise TypeError(
-                f"a task is named by its number, not {pid!r}: "
-                f"[task for task in linux.tasks() if task.comm == {pid!r}] has those of that name"
-            )
-        look = self._look()
+    def task(self, pid: int | Task) -> Task:
+        """Return the process or thread with that number (of a task: it, as it is now). KernelError if there is none."""
+        look, number = self._look(), numbered(pid)
         for threads in (False, True):
-            found = [pair for pair in tasks.records(look, threads) if pair[1].pid == pid]
+            found = [pair for pair in tasks.records(look, threads) if pair[1].pid == number]
             if found:
                 return tasks.tasks(self, look, found)[0]
         damage = f" in what could be read of the list of tasks: {look.problems[0]}" if look.problems else ""
-        raise KernelError(f"no task has the number {pid}{damage}; linux.tasks(threads=True) lists all")
+        raise KernelError(f"no task has the number {number}{damage}; linux.tasks(threads=True) lists all")
 
     def at(self, address: int) -> Task:
         """Return the task whose ``struct task_struct`` is at a guest-virtual address."""
@@ -181,18 +178,19 @@ class Linux(Shown):
             raise KernelError("there is no task: no memory", address % TOP)
         return tasks.tasks(self, look, [(address, record)])[0]
 
-    def current(self, cpu: int = 0) -> Task:
-        """Return the task that the processor ``cpu`` runs now; one with the pid 0 if it is idle."""
-        if not 0 <= cpu < len(self.guest.cpus):
-            raise ValueError(f"there are {len(self.guest.cpus)} processors, from 0 on; {cpu} is none")
+    def current(self, cpu: int | VCPU | SavedCPU = 0) -> Task:
+        """Return the task that the processor ``cpu`` (or number ``cpu``) runs now; one with the pid 0 if it is idle."""
+        number = cpu.id if hasattr(cpu, "id") else index(cpu)
+        if not 0 <= number < len(self.guest.cpus):
+            raise ValueError(f"there are {len(self.guest.cpus)} processors, from 0 on; {number} is none")
         look = self._look()
         offsets = self.symbols.get("__per_cpu_offset")
-        offset = look.word(offsets + 8 * cpu) if offsets is not None else 0
+        offset = look.word(offsets + 8 * number) if offsets is not None else 0
         hot = self.symbols.get("pcpu_hot") if look.has("pcpu_hot", "current_task") else None
         place = look.symbol("current_task") if hot is None else hot + look.offset("pcpu_hot", "current_task")
         address = look.word(((offset or 0) + place) % TOP)
         if not address:
-            raise KernelError(f"processor {cpu} has no current task: it does not run this kernel yet", place)
+            raise KernelError(f"processor {number} has no current task: it does not run this kernel yet", place)
         return self.at(address)
 
     def modules(self) -> Modules:
@@ -200,23 +198,23 @@ class Linux(Shown):
         look = self._look()
         return Modules(modules.modules(look), look.problems)
 
-    def mounts(self, pid: int | None = None) -> Mounts:
+    def mounts(self, pid: int | Task | None = None) -> Mounts:
         """Return what is mounted, as the process ``pid`` (by default the first, init) sees it."""
         look = self._look()
         return Mounts(mounts.mounts(look, Paths(look), self._record(pid or 1).nsproxy or 0), look.problems)
 
-    def files(self, pid: int) -> Files:
+    def files(self, pid: int | Task) -> Files:
         """Return the open files of a process, by descriptor."""
         look = self._look()
         return Files(files.open_files(look, Paths(look), self._record(pid).files or 0), look.problems)
 
-    def maps(self, pid: int) -> Maps:
+    def maps(self, pid: int | Task) -> Maps:
         """Return the parts of a process's address space, as /proc/pid/maps lists them; none for a kernel thread."""
         look = self._look()
         mm = self._record(pid).mm
         return Maps(maps.maps(look, Paths(look), mm) if mm else (), look.problems)
 
-    def sockets(self, pid: int | None = None) -> Sockets:
+    def sockets(self, pid: int | Task | None = None) -> Sockets:
         """Return the sockets that a process has open; by default those of all processes, and those that none has."""
         look = self._look()
         owners: Owners = {}
@@ -230,16 +228,16 @@ class Linux(Shown):
         look = self._look()
         return Messages(log.messages(look), look.problems)
 
-    def cmdline(self, pid: int) -> list[str]:
+    def cmdline(self, pid: int | Task) -> list[str]:
         """Return the arguments that a process was started with; none for a thread of the kernel."""
         return self._strings(pid, "arg_start", "arg_end")
 
-    def environ(self, pid: int) -> dict[str, str]:
+    def environ(self, pid: int | Task) -> dict[str, str]:
         """Return the environment that a process was started with."""
         pairs = (text.partition("=") for text in self._strings(pid, "env_start", "env_end"))
         return {name: value for name, _, value in pairs if name}
 
-    def _strings(self, pid: int, start: str, end: str) -> list[str]:
+    def _strings(self, pid: int | Task, start: str, end: str) -> list[str]:
         look, task = self._look(), self.task(pid)
         space = look.at(maps.mm_layout(look), task.record.mm) if task.record.mm else None
         if space is None or task.cr3 is None:
@@ -249,7 +247,7 @@ class Linux(Shown):
         try:
             content = task.memory.read(first, size)
         except BelljarError as error:
-            raise KernelError(f"the arguments of process {pid} are not in memory: {error}", first) from error
+            raise KernelError(f"the arguments of process {task.pid} are not in memory: {error}", first) from error
         return [part.decode("utf-8", "backslashreplace") for part in content.rstrip(b"\0").split(b"\0")] if size else []
 
     @property
@@ -272,7 +270,7 @@ class Linux(Shown):
         self,
         names: str | Iterable[str] | None = None,
         *,
-        pid: int | None = None,
+        pid: int | Task | None = None,
         text: int = 64,
         capacity: int = 16384,
         policy: Literal["stop", "drop"] = "stop",
@@ -286,7 +284,7 @@ class Linux(Shown):
         """
         return SyscallTrace(self, names, pid, text, {"capacity": capacity, "policy": policy})
 
-    def runs(self, pid: int) -> Expression:
+    def runs(self, pid: int | Task) -> Expression:
         """Return what holds while a process (any thread of it) has the vCPU, in the kernel: for `when=`."""
         return tracing.of_process(self, pid)
 
@@ -295,7 +293,7 @@ class Linux(Shown):
         name: str,
         handler: Handler | None = None,
         *,
-        pid: int | None = None,
+        pid: int | Task | None = None,
         when: Expression | None = None,
         at_return: bool = False,
     ) -> Any:
@@ -310,7 +308,7 @@ class Linux(Shown):
             return lambda function: self.on_syscall(name, function, pid=pid, when=when, at_return=at_return)
         return tracing.on_syscall(self, name, handler, pid=pid, when=when, at_return=at_return)
 
-    def on_switch(self, handler: Callable[[Task, Task], object] | None = None, *, pid: int | None = None) -> Any:
+    def on_switch(self, handler: Callable[[Task, Task], object] | None = None, *, pid: int | Task | None = None) -> Any:
         """Have ``handler(before, after)`` called where the kernel switches from one task to another, on any processor.
 
         ``pid`` chooses switches to or from one process. Without a handler it is a decorator. Returns the breakpoint.
@@ -340,7 +338,7 @@ class Linux(Shown):
         found = list(tasks.group(look, signals, task.record)) or [(task.address, task.record)]
         return Tasks(tasks.tasks(self, look, found), look.problems)
 
-    def _record(self, pid: int) -> Any:
+    def _record(self, pid: int | Task) -> Any:
         return self.task(pid).record
 
     @staticmethod

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from belljar.linux.reading import MOST_ITEMS, PAGE, TOP, Reading
-from belljar.linux.table import Row, Table
+from belljar.linux.table import KernelAddress, Row, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ class Map(Row):
     offset: int
     inode: int
     path: str
-    address: int
+    address: KernelAddress
 
     @property
     def size(self) -> int:

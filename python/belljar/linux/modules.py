@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from belljar.linux.reading import Reading, decoded
-from belljar.linux.table import Row, Table
+from belljar.linux.table import KernelAddress, Row, Table
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -43,10 +43,10 @@ class Module(Row):
     references: int
     used_by: tuple[str, ...]
     state: str
-    base: int
+    base: KernelAddress
     taints: int
     version: str
-    address: int
+    address: KernelAddress
 
 
 class Modules(Table[Module]):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from belljar.errors import KernelError
 from belljar.linux.reading import TOP, Reading
-from belljar.linux.table import Row, Table
+from belljar.linux.table import KernelAddress, Row, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Mount(Row):
     target: str
     fstype: str
     options: str
-    address: int
+    address: KernelAddress
 
 
 class Mounts(Table[Mount]):

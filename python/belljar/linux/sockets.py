@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from belljar.errors import KernelError
 from belljar.linux import files
-from belljar.linux.table import Row, Table
+from belljar.linux.table import KernelAddress, Row, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ class Socket(Row):
     inode: int
     uid: int | None
     pids: tuple[int, ...]
-    address: int
+    address: KernelAddress
 
 
 class Sockets(Table[Socket]):

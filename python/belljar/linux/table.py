@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self, SupportsIndex, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NewType, Self, SupportsIndex, TypeAlias, TypeVar, get_args, overload
 
 from belljar.shown import Shown
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    KernelAddress: TypeAlias = int
+else:
+    KernelAddress = NewType("KernelAddress", int)  # an int would be 63 bits to polars.DataFrame(table)
 
 Line = TypeVar("Line")
 Self_ = TypeVar("Self_", bound="Table[Any]")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from belljar.linux.reading import Reading, decoded
-from belljar.linux.table import Table
+from belljar.linux.table import KernelAddress, Table
 from belljar.shown import Shown
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Task(Shown):
     on_cpu: int | None
     start_time: float
     flags: int
-    address: int
+    address: KernelAddress
     namespaces: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     # Not annotated, so that they are no fields: dataframes made of tasks are of what is above.
@@ -169,6 +170,17 @@ class Task(Shown):
         """Show addresses in hexadecimal."""
         cr3 = "None" if self.cr3 is None else f"{self.cr3:#x}"
         return f"<Task {self.pid} {self.name} {self.state} uid={self.uid} cr3={cr3} at {self.address:#x}>"
+
+
+def numbered(task: int | Task) -> int:
+    """Return the number that names a task, as any integer (numpy's, say) or as the task itself."""
+    try:
+        return task.pid if isinstance(task, Task) else index(task)
+    except TypeError:
+        raise TypeError(
+            f"a task is named by its number, not {task!r}: "
+            f"[task for task in linux.tasks() if task.comm == {task!r}] has those of that name"
+        ) from None
 
 
 class Tasks(Table[Task]):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from belljar.errors import KernelError
 from belljar.expression import reg, virtual
 from belljar.linux.calls import MOST_PARAMETERS, REGISTERS, Prototype, Syscall, Syscalls, error_name, text_of
+from belljar.linux.tasks import numbered
 
 if TYPE_CHECKING:
     from belljar._belljar import Breakpoint, BreakpointHit, Expression
@@ -37,12 +38,12 @@ def current_task(linux: Linux) -> Expression:
     raise KernelError("the kernel has neither pcpu_hot nor current_task: it is not known which process runs")
 
 
-def of_process(linux: Linux, pid: int) -> Expression:
+def of_process(linux: Linux, pid: int | Task) -> Expression:
     """Return what holds while a process (any thread of it) has the vCPU."""
-    return virtual.u32(current_task(linux) + linux.btf.offset("task_struct", "tgid")) == pid
+    return virtual.u32(current_task(linux) + linux.btf.offset("task_struct", "tgid")) == numbered(pid)
 
 
-def _of(linux: Linux, pid: int | None) -> Expression | None:
+def _of(linux: Linux, pid: int | Task | None) -> Expression | None:
     return None if pid is None else of_process(linux, pid)
 
 
@@ -64,7 +65,12 @@ class SyscallTrace:
     """
 
     def __init__(
-        self, linux: Linux, names: str | Iterable[str] | None, pid: int | None, text: int, options: dict[str, Any]
+        self,
+        linux: Linux,
+        names: str | Iterable[str] | None,
+        pid: int | Task | None,
+        text: int,
+        options: dict[str, Any],
     ) -> None:
         """Plant the two breakpoints, and begin to record."""
         if not 0 <= text <= MOST_TEXT or text % 8:
@@ -230,7 +236,7 @@ Handler = Callable[[Call], object]
 
 
 def on_syscall(
-    linux: Linux, name: str, handler: Handler, *, pid: int | None, when: Expression | None, at_return: bool
+    linux: Linux, name: str, handler: Handler, *, pid: int | Task | None, when: Expression | None, at_return: bool
 ) -> Breakpoint:
     """Have ``handler`` called where the kernel begins to do a system call, or has done it."""
     prototype = linux.prototypes.named(name)
@@ -259,12 +265,13 @@ def on_syscall(
     return vm.breakpoint(prototype.address, entered, when=both(_of(linux, pid), when))
 
 
-def on_switch(linux: Linux, handler: Callable[[Task, Task], object], pid: int | None) -> Breakpoint:
+def on_switch(linux: Linux, handler: Callable[[Task, Task], object], pid: int | Task | None) -> Breakpoint:
     """Have ``handler`` called with both tasks at `__switch_to`, whose parameters they are."""
     vm, when = linux.vm, None
     if pid is not None:
         of = linux.btf.offset("task_struct", "tgid")
-        when = (virtual.u32(reg.rdi + of) == pid) | (virtual.u32(reg.rsi + of) == pid)
+        number = numbered(pid)
+        when = (virtual.u32(reg.rdi + of) == number) | (virtual.u32(reg.rsi + of) == number)
 
     def switching(hit: BreakpointHit) -> object:
         regs = vm.cpus[hit.vcpu].regs

@@ -100,8 +100,8 @@ impl Seen {
             (Some(at), _) => (at, "the tokens of a kernel's symbol names, but no sound table of symbols around them"),
             _ => (
                 0,
-                "no Linux kernel in memory: neither symbols (CONFIG_KALLSYMS) nor VMCOREINFO, which are there once it has \
-                 unpacked itself; without both, it takes the cr3 of a vCPU that runs it",
+                "no Linux kernel in memory: neither symbols (CONFIG_KALLSYMS) nor VMCOREINFO. Both are there once it has \
+                 unpacked itself: if it boots, look again later. A kernel that has neither is found while a vCPU runs it",
             ),
         };
         Error::Kernel { at, reason: reason.into() }

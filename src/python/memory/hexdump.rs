@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 
 use crate::addr::GuestPhys;
 use crate::memory::{self, Dump};
-use crate::python::address::{Address, Count};
+use crate::python::address::{Address, Count, Spot};
 use crate::python::running::detached;
 use crate::python::virtual_memory::VirtualMemory;
 
@@ -17,7 +17,7 @@ fn shown(py: Python<'_>, text: String) -> PyResult<Bound<'_, PyAny>> {
 }
 
 macro_rules! dumps {
-    ($($class:ident)+) => {$(
+    ($($class:ident: $at:ty;)+) => {$(
         #[pymethods]
         impl $class {
             /// `size` bytes from `at` on as text: address, hexadecimal, characters. `??` is where no memory is.
@@ -31,12 +31,13 @@ macro_rules! dumps {
             fn hexdump<'py>(
                 &self,
                 py: Python<'py>,
-                at: Address,
+                at: $at,
                 size: Count,
                 width: usize,
                 squeeze: bool,
             ) -> PyResult<Bound<'py, PyAny>> {
-                let dump = Dump { at: at.0.0, size: u64::try_from(size.0).unwrap_or(u64::MAX), width, squeeze };
+                let at = self.place(at)?.0.0;
+                let dump = Dump { at, size: u64::try_from(size.0).unwrap_or(u64::MAX), width, squeeze };
                 let mut failed = None;
                 let read = |at, cells: &mut [Option<u8>]| {
                     if let Err(error) = self.fill_present(at, cells) {
@@ -53,7 +54,7 @@ macro_rules! dumps {
     )+};
 }
 
-dumps! { Memory VirtualMemory }
+dumps! { Memory: Address; VirtualMemory: Spot<'_>; }
 
 /// Bytes as text: address (from `start` on), hexadecimal, characters; `width` bytes per line.
 ///

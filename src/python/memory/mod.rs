@@ -106,6 +106,12 @@ impl Memory {
         &self.of
     }
 
+    /// The address itself: names are of virtual addresses.
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // as VirtualMemory's, which looks names up
+    fn place(&self, at: Address) -> PyResult<Address> {
+        Ok(at)
+    }
+
     /// The memory, to be written.
     fn changing(&self) -> PyResult<&crate::memory::Memory> {
         Ok(&self.of.machine()?.memory)

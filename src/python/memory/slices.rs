@@ -5,24 +5,24 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PySlice};
 
 use crate::addr::GuestPhys;
-use crate::python::address::{Address, Count, Fitting};
+use crate::python::address::{Address, Count, Fitting, Spot};
 use crate::python::virtual_memory::VirtualMemory;
 
 use super::bytes::Bytes;
 use super::{Memory, copied};
 
 macro_rules! plain_bytes {
-    ($($class:ident)+) => {$(
+    ($($class:ident: $at:ty;)+) => {$(
         #[pymethods]
         impl $class {
             /// `size` bytes from `at` on, as a copy.
-            fn read<'py>(&self, py: Python<'py>, at: Address, size: Count) -> PyResult<Bound<'py, PyBytes>> {
-                self.bytes(py, at, size.0)
+            fn read<'py>(&self, py: Python<'py>, at: $at, size: Count) -> PyResult<Bound<'py, PyBytes>> {
+                self.bytes(py, self.place(at)?, size.0)
             }
 
             /// Writes `data` (bytes, or anything with the buffer protocol: a numpy array, a ctypes object) at `at`. ROM can be written from here, too.
-            fn write(&self, py: Python<'_>, at: Address, data: &Bound<'_, PyAny>) -> PyResult<()> {
-                self.write_bytes(py, at, &copied(data)?)
+            fn write(&self, py: Python<'_>, at: $at, data: &Bound<'_, PyAny>) -> PyResult<()> {
+                self.write_bytes(py, self.place(at)?, &copied(data)?)
             }
 
             fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -52,7 +52,7 @@ macro_rules! plain_bytes {
     )+};
 }
 
-plain_bytes! { Memory VirtualMemory }
+plain_bytes! { Memory: Address; VirtualMemory: Spot<'_>; }
 
 /// Start and length of `[start:stop]`, whose ends must be given.
 fn slice_range(slice: &Bound<'_, PySlice>) -> PyResult<(Address, usize)> {

@@ -7,7 +7,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyString, PyTuple};
 
 use crate::addr::GuestPhys;
 use crate::error::Result as CoreResult;
-use crate::python::address::{Address, Count, Fitting};
+use crate::python::address::{Address, Count, Fitting, Spot};
 use crate::python::running::detached;
 use crate::python::virtual_memory::VirtualMemory;
 
@@ -15,19 +15,19 @@ use super::bytes::Bytes;
 use super::{Memory, copied};
 
 macro_rules! integers {
-    ($class:ident: $($read:ident $write:ident $type:ty, $doc_read:literal, $doc_write:literal;)+) => {
+    ($class:ident, $at:ty: $($read:ident $write:ident $type:ty, $doc_read:literal, $doc_write:literal;)+) => {
         #[pymethods]
         impl $class {
             $(
                 #[doc = $doc_read]
-                fn $read(&self, at: Address) -> PyResult<$type> {
-                    Ok(<$type>::from_le_bytes(self.fixed(at)?))
+                fn $read(&self, at: $at) -> PyResult<$type> {
+                    Ok(<$type>::from_le_bytes(self.fixed(self.place(at)?)?))
                 }
 
                 #[doc = $doc_write]
-                fn $write(&self, at: Address, value: Fitting<$type>) -> PyResult<()> {
+                fn $write(&self, at: $at, value: Fitting<$type>) -> PyResult<()> {
                     self.writable()?;
-                    Ok(self.put(at.0.0, &value.0.to_le_bytes())?)
+                    Ok(self.put(self.place(at)?.0.0, &value.0.to_le_bytes())?)
                 }
             )+
         }
@@ -35,9 +35,9 @@ macro_rules! integers {
 }
 
 macro_rules! typed_values {
-    ($($class:ident)+) => {$(
+    ($($class:ident: $at:ty;)+) => {$(
         integers! {
-            $class:
+            $class, $at:
             read_u8 write_u8 u8, "The byte at `at`.", "Sets the byte at `at`.";
             read_u16 write_u16 u16, "The 16-bit unsigned integer at `at`.", "Sets the 16-bit unsigned integer at `at`.";
             read_u32 write_u32 u32, "The 32-bit unsigned integer at `at`.", "Sets the 32-bit unsigned integer at `at`.";
@@ -58,11 +58,12 @@ macro_rules! typed_values {
             fn read_cstring<'py>(
                 &self,
                 py: Python<'py>,
-                at: Address,
+                at: $at,
                 most: usize,
                 encoding: Option<&str>,
                 errors: &str,
             ) -> PyResult<Bound<'py, PyAny>> {
+                let at = self.place(at)?;
                 let bytes = PyBytes::new(py, &detached(py, || self.c_string(at.0.0, most))?);
                 match encoding {
                     None => Ok(bytes.into_any()),
@@ -75,14 +76,16 @@ macro_rules! typed_values {
             /// `errors` is as for bytes.decode: half a surrogate pair is a UnicodeDecodeError unless it says otherwise.
             /// GuestMemoryError if memory ends before the zero and before `most`.
             #[pyo3(signature = (at, most = 4096, errors = "strict") -> "str")]
-            fn read_utf16<'py>(&self, py: Python<'py>, at: Address, most: usize, errors: &str) -> PyResult<Bound<'py, PyAny>> {
+            fn read_utf16<'py>(&self, py: Python<'py>, at: $at, most: usize, errors: &str) -> PyResult<Bound<'py, PyAny>> {
+                let at = self.place(at)?;
                 let units = detached(py, || utf16(at.0.0, most, |at, unit| self.fill_from(at, unit)))?;
                 PyBytes::new(py, &units).call_method1("decode", ("utf-16-le", errors))
             }
 
             /// Writes `text` (bytes, or str encoded as `encoding`) and a zero byte at `at`; returns how many bytes that were.
             #[pyo3(signature = (at, text, encoding = "utf-8"))]
-            fn write_cstring(&self, py: Python<'_>, at: Address, text: &Bound<'_, PyAny>, encoding: &str) -> PyResult<usize> {
+            fn write_cstring(&self, py: Python<'_>, at: $at, text: &Bound<'_, PyAny>, encoding: &str) -> PyResult<usize> {
+                let at = self.place(at)?;
                 let mut bytes = match text.cast::<PyString>() {
                     Ok(text) => copied(&text.call_method1("encode", (encoding,))?)?,
                     Err(_) => copied(text)?,
@@ -96,18 +99,18 @@ macro_rules! typed_values {
             ///
             /// Begin the format with "<": without it there is padding between members, as a C compiler puts it.
             #[pyo3(signature = (at, format) -> "tuple[Any, ...]")]
-            fn read_struct<'py>(&self, py: Python<'py>, at: Address, format: &str) -> PyResult<Bound<'py, PyTuple>> {
+            fn read_struct<'py>(&self, py: Python<'py>, at: $at, format: &str) -> PyResult<Bound<'py, PyTuple>> {
                 let layout = py.import("struct")?.getattr("Struct")?.call1((format,))?;
-                let bytes = self.bytes(py, at, layout.getattr("size")?.extract()?)?;
+                let bytes = self.bytes(py, self.place(at)?, layout.getattr("size")?.extract()?)?;
                 Ok(layout.call_method1("unpack", (bytes,))?.cast_into()?)
             }
 
             /// Writes `values` at `at`, laid out by `format` of the struct module; returns how many bytes that were.
             #[pyo3(signature = (at, format, *values: "object"))]
-            fn write_struct(&self, py: Python<'_>, at: Address, format: &str, values: &Bound<'_, PyTuple>) -> PyResult<usize> {
+            fn write_struct(&self, py: Python<'_>, at: $at, format: &str, values: &Bound<'_, PyTuple>) -> PyResult<usize> {
                 let layout = py.import("struct")?.getattr("Struct")?.call1((format,))?;
                 let bytes = copied(&layout.call_method("pack", values, None)?)?;
-                self.write_bytes(py, at, &bytes)?;
+                self.write_bytes(py, self.place(at)?, &bytes)?;
                 Ok(bytes.len())
             }
 
@@ -115,16 +118,16 @@ macro_rules! typed_values {
             ///
             /// What `write_ctypes` writes back. A pointer in it is the guest's: never follow it with ctypes, which would
             /// look in this process.
-            fn read_ctypes<'py>(&self, py: Python<'py>, at: Address, kind: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+            fn read_ctypes<'py>(&self, py: Python<'py>, at: $at, kind: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
                 let size = size_of_ctypes(kind)?;
-                kind.call_method1("from_buffer_copy", (self.bytes(py, at, size)?,))
+                kind.call_method1("from_buffer_copy", (self.bytes(py, self.place(at)?, size)?,))
             }
 
             /// Writes a ctypes object (a Structure, for example) at `at`; returns how many bytes that were.
-            fn write_ctypes(&self, py: Python<'_>, at: Address, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+            fn write_ctypes(&self, py: Python<'_>, at: $at, value: &Bound<'_, PyAny>) -> PyResult<usize> {
                 size_of_ctypes(value)?;
                 let bytes = copied(value)?;
-                self.write_bytes(py, at, &bytes)?;
+                self.write_bytes(py, self.place(at)?, &bytes)?;
                 Ok(bytes.len())
             }
 
@@ -135,10 +138,11 @@ macro_rules! typed_values {
             fn read_array<'py>(
                 &self,
                 py: Python<'py>,
-                at: Address,
+                at: $at,
                 count: Count,
                 dtype: Option<&Bound<'py, PyAny>>,
             ) -> PyResult<Bound<'py, PyAny>> {
+                let at = self.place(at)?;
                 let numpy = py.import("numpy")?;
                 let bytes = PyString::new(py, "u1").into_any();
                 let dtype = numpy.getattr("dtype")?.call1((dtype.unwrap_or(&bytes),))?;
@@ -155,7 +159,7 @@ macro_rules! typed_values {
     )+};
 }
 
-typed_values! { Memory VirtualMemory }
+typed_values! { Memory: Address; VirtualMemory: Spot<'_>; }
 
 /// The bytes of the code units from `at` on, up to one that is zero.
 fn utf16(at: u64, most: usize, read: impl Fn(u64, &mut [u8]) -> CoreResult<()>) -> CoreResult<Vec<u8>> {

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 
 use crate::error::Result as CoreResult;
 use crate::memory::Poll;
-use crate::python::address::{Address, Count};
+use crate::python::address::{Count, Spot};
 use crate::python::memory::{Bytes, Other, number, pattern, seldom};
 use crate::python::running::detached;
 
@@ -58,13 +58,14 @@ impl VirtualMemory {
     /// Fills `size` bytes from `at` on with `value`: a byte (0 to 255; by default 0), or bytes that are
     /// repeated.
     #[pyo3(signature = (at, size, value = None))]
-    fn fill(&self, py: Python<'_>, at: Address, size: Count, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn fill(&self, py: Python<'_>, at: Spot<'_>, size: Count, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let bytes = value.map_or_else(|| Ok(vec![0]), pattern)?;
         if bytes.is_empty() {
             return Err(PyValueError::new_err("a pattern to fill with has at least one byte"));
         }
         self.writable()?;
-        detached(py, || self.fill_with(at.0.0, number(size), &bytes, &seldom()))
+        let at = self.place(at)?.0.0;
+        detached(py, || self.fill_with(at, number(size), &bytes, &seldom()))
     }
 
     /// Where the memory at `at` first differs from `other`, in bytes from `at`, or None if it is the same.
@@ -74,20 +75,19 @@ impl VirtualMemory {
     fn compare(
         &self,
         py: Python<'_>,
-        at: Address,
+        at: Spot<'_>,
         other: &Bound<'_, PyAny>,
         size: Option<Count>,
     ) -> PyResult<Option<u64>> {
-        let other = Other::of(other, size)?;
+        let (at, other) = (self.place(at)?.0.0, Other::of(other, size)?);
         detached(py, || match &other {
-            Other::Bytes(bytes) => self.differs(at.0.0, number(Count(bytes.len())), &seldom(), |from, into| {
+            Other::Bytes(bytes) => self.differs(at, number(Count(bytes.len())), &seldom(), |from, into| {
                 let from = usize::try_from(from).unwrap_or(usize::MAX);
                 into.copy_from_slice(&bytes[from..from + into.len()]);
                 Ok(())
             }),
-            Other::Memory(other, size) => self.differs(at.0.0, number(*size), &seldom(), |from, into| {
-                self.fill_from(other.0.0.wrapping_add(from), into)
-            }),
+            Other::Memory(other, size) => self
+                .differs(at, number(*size), &seldom(), |from, into| self.fill_from(other.0.0.wrapping_add(from), into)),
         })
     }
 }

@@ -17,7 +17,8 @@ use crate::source::ReadRegs;
 use crate::x86::regs::Paging;
 use crate::x86::{Space, Walk, disassemble};
 
-use super::address::{Count, Fitting};
+use super::address::{Address, Count, Fitting, Spot};
+use super::breakpoint::{resolved, resolved_in};
 use super::decode::{listing, names};
 use super::memory::{Bytes, Of};
 use super::running::detached;
@@ -30,6 +31,8 @@ use super::vm::VM;
 /// `cpu.virtual` and `vm.virtual()` follow the vCPU's CR3, whatever that is at each call; `vm.virtual(cr3)` stays in one
 /// address space, also while the guest runs. What is not mapped raises GuestMemoryError with the address. A write is a
 /// debugger's: it heeds no permission of the guest's, and sets no accessed or dirty bit.
+///
+/// `at` may also be a symbol, as for vm.breakpoint: "jiffies", "do_exit+0x10"; KeyError if there is none of that name.
 #[pyclass(frozen, module = "belljar")]
 pub struct VirtualMemory {
     of: Of,
@@ -117,6 +120,16 @@ impl VirtualMemory {
         }
     }
 
+    /// The address of `spot`.
+    pub fn place(&self, spot: Spot<'_>) -> PyResult<Address> {
+        let at = match (spot, &self.of, &self.symbols) {
+            (Spot::At(at), ..) => at,
+            (Spot::Named(name), Of::Machine(vm), _) => resolved(vm.bind(name.py()), &name)?.0,
+            (Spot::Named(name), Of::Saved(_), symbols) => resolved_in(symbols.as_ref(), &name)?,
+        };
+        Ok(Address(GuestPhys(at)))
+    }
+
     /// All that is mapped in a part of it.
     pub fn tour(&self, tour: Tour, poll: Poll<'_>) -> CoreResult<Mappings> {
         Core::new(self.of.core(), self.space()?).mappings(tour, poll)
@@ -200,9 +213,10 @@ impl VirtualMemory {
     /// With write, user or execute the access is checked, too, by ring 3 if `user`, else by ring 0; without any of them,
     /// what is mapped translates. See VCPU.translate.
     #[pyo3(signature = (at, *, write = false, user = None, execute = false))]
-    fn translate(&self, at: Fitting<u64>, write: bool, user: Option<bool>, execute: bool) -> PyResult<Translation> {
-        let (space, walk) = self.walk(at.0)?;
-        Ok(Translation::of(at.0, space, walk, Wanted { write, user, execute }.by_ring(0, false)))
+    fn translate(&self, at: Spot<'_>, write: bool, user: Option<bool>, execute: bool) -> PyResult<Translation> {
+        let at = self.place(at)?.0.0;
+        let (space, walk) = self.walk(at)?;
+        Ok(Translation::of(at, space, walk, Wanted { write, user, execute }.by_ring(0, false)))
     }
 
     /// `count` instructions from `at` on, as far as they are mapped, with the names that `symbols` has: by default
@@ -213,17 +227,18 @@ impl VirtualMemory {
         signature = (at, count = Count(16), *, bits = None, symbols = None) -> "list[Instruction]",
         text_signature = "($self, at, count=16, *, bits=None, symbols=None)"
     )]
-    fn disasm<'py>(
+    pub fn disasm<'py>(
         &self,
         py: Python<'py>,
-        at: Fitting<u64>,
+        at: Spot<'py>,
         count: Count,
         bits: Option<u32>,
         symbols: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let at = self.place(at)?.0.0;
         let found = detached(py, || -> CoreResult<_> {
             let bits = bits.map_or_else(|| self.code_bits(), Ok)?;
-            disassemble(&self.look(|memory| Ok(memory.code(GuestVirt(at.0), count.0)))?, at.0, bits, count.0)
+            disassemble(&self.look(|memory| Ok(memory.code(GuestVirt(at), count.0)))?, at, bits, count.0)
         })?;
         let symbols = symbols.map_or_else(|| self.symbols(py), |given| Ok(Some(given)))?;
         listing(py, found, None, symbols.as_ref())
@@ -262,7 +277,7 @@ impl VM {
     #[pyo3(signature = (at, cr3 = None, *, write = false, user = None, execute = false))]
     fn translate(
         slf: &Bound<'_, Self>,
-        at: Fitting<u64>,
+        at: Spot<'_>,
         cr3: Option<Fitting<u64>>,
         write: bool,
         user: Option<bool>,
@@ -286,11 +301,22 @@ impl Vcpu {
     /// CR0.WP, SMEP, SMAP with RFLAGS.AC; not protection keys): by ring 3 if `user`, by ring 0 if user=False, by default in
     /// the ring that it is in. Without any of them, what is mapped translates.
     #[pyo3(signature = (at, *, write = false, user = None, execute = false))]
-    fn translate(&self, at: Fitting<u64>, write: bool, user: Option<bool>, execute: bool) -> PyResult<Translation> {
+    fn translate(
+        &self,
+        py: Python<'_>,
+        at: Spot<'_>,
+        write: bool,
+        user: Option<bool>,
+        execute: bool,
+    ) -> PyResult<Translation> {
+        let at = match at {
+            Spot::At(at) => at,
+            named @ Spot::Named(_) => self.r#virtual(py).place(named)?.0.0,
+        };
         let (regs, sregs) = (self.machine().regs(self.number())?, self.machine().sregs(self.number())?);
         let space = Space::of(&sregs);
-        let walk = Core::new(&*self.machine().memory, space).walk(GuestVirt(at.0));
+        let walk = Core::new(&*self.machine().memory, space).walk(GuestVirt(at));
         let ac = regs[crate::x86::Gpr::Rflags] & crate::x86::rflags::AC != 0;
-        Ok(Translation::of(at.0, space, walk, Wanted { write, user, execute }.by_ring(sregs.cpl(), ac)))
+        Ok(Translation::of(at, space, walk, Wanted { write, user, execute }.by_ring(sregs.cpl(), ac)))
     }
 }
