@@ -3741,10 +3741,12 @@ class VCPU:
         """
     @cs.setter
     def cs(self, /, value: Segment) -> None: ...
-    def disasm(self, /, count: SupportsIndex = ...) -> "list[Instruction]":
+    def disasm(self, /, count: SupportsIndex = ..., *, at: SupportsIndex | str | None = None) -> "list[Instruction]":
         """
         The next `count` instructions at the instruction pointer, as far as they are mapped, with the names in vm.symbols, or those
         of the Linux kernel once vm.linux has been asked for.
+
+        With `at`, a virtual address or a symbol ("do_exit+0x10"), those that lie there, as virtual.disasm(at, count) gives.
         """
     @property
     def dr0(self, /) -> int:
@@ -4002,7 +4004,7 @@ class VCPU:
     @tr.setter
     def tr(self, /, value: Segment) -> None: ...
     def translate(
-        self, /, at: SupportsIndex, *, write: bool = False, user: bool | None = None, execute: bool = False
+        self, /, at: SupportsIndex | str, *, write: bool = False, user: bool | None = None, execute: bool = False
     ) -> Translation:
         """
         Where the virtual (linear) address `at` leads, or why nowhere.
@@ -4531,7 +4533,7 @@ class VM:
     def translate(
         self,
         /,
-        at: SupportsIndex,
+        at: SupportsIndex | str,
         cr3: SupportsIndex | None = None,
         *,
         write: bool = False,
@@ -4614,11 +4616,13 @@ class VirtualMemory:
     `cpu.virtual` and `vm.virtual()` follow the vCPU's CR3, whatever that is at each call; `vm.virtual(cr3)` stays in one
     address space, also while the guest runs. What is not mapped raises GuestMemoryError with the address. A write is a
     debugger's: it heeds no permission of the guest's, and sets no accessed or dirty bit.
+
+    `at` may also be a symbol, as for vm.breakpoint: "jiffies", "do_exit+0x10"; KeyError if there is none of that name.
     """
     def __getitem__(self, index: Any, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def __setitem__(self, index: Any, value: Any, /) -> None: ...
-    def compare(self, /, at: SupportsIndex, other: Any, size: SupportsIndex | None = None) -> "int | None":
+    def compare(self, /, at: SupportsIndex | str, other: Any, size: SupportsIndex | None = None) -> "int | None":
         """
         Where the memory at `at` first differs from `other`, in bytes from `at`, or None if it is the same.
 
@@ -4632,7 +4636,7 @@ class VirtualMemory:
     def disasm(
         self,
         /,
-        at: SupportsIndex,
+        at: SupportsIndex | str,
         count: SupportsIndex = ...,
         *,
         bits: SupportsIndex | None = None,
@@ -4644,13 +4648,13 @@ class VirtualMemory:
 
         `bits` is 16, 32 or 64, by default as the vCPU's code segment says, and 64 in a fixed address space of 4 or 5 levels.
         """
-    def fill(self, /, at: SupportsIndex, size: SupportsIndex, value: Any | None = None) -> None:
+    def fill(self, /, at: SupportsIndex | str, size: SupportsIndex, value: Any | None = None) -> None:
         """
         Fills `size` bytes from `at` on with `value`: a byte (0 to 255; by default 0), or bytes that are
         repeated.
         """
     def hexdump(
-        self, /, at: SupportsIndex, size: SupportsIndex = ..., width: SupportsIndex = 16, *, squeeze: bool = True
+        self, /, at: SupportsIndex | str, size: SupportsIndex = ..., width: SupportsIndex = 16, *, squeeze: bool = True
     ) -> "str":
         """
         `size` bytes from `at` on as text: address, hexadecimal, characters. `??` is where no memory is.
@@ -4673,18 +4677,23 @@ class VirtualMemory:
         """
         How addresses are translated: "off", "32-bit", "PAE", "4-level" or "5-level".
         """
-    def read(self, /, at: SupportsIndex, size: SupportsIndex) -> bytes:
+    def read(self, /, at: SupportsIndex | str, size: SupportsIndex) -> bytes:
         """
         `size` bytes from `at` on, as a copy.
         """
-    def read_array(self, /, at: SupportsIndex, count: SupportsIndex, dtype: Any | None = None) -> Any:
+    def read_array(self, /, at: SupportsIndex | str, count: SupportsIndex, dtype: Any | None = None) -> Any:
         """
         `count` items from `at` on as a numpy array of its own: `read_array(0x1000, 512, "<u8")` for 64-bit words.
 
         `dtype` is numpy's, structured ones too; bytes by default. `write` puts an array back; `view` makes no copy.
         """
     def read_cstring(
-        self, /, at: SupportsIndex, most: SupportsIndex = 4096, encoding: str | None = None, errors: str = "strict"
+        self,
+        /,
+        at: SupportsIndex | str,
+        most: SupportsIndex = 4096,
+        encoding: str | None = None,
+        errors: str = "strict",
     ) -> "bytes | str":
         """
         The C string at `at`: the bytes up to a zero byte, or `most` bytes if none of them is zero (as strnlen counts).
@@ -4692,26 +4701,26 @@ class VirtualMemory:
         With an `encoding` whose only zero byte is the end ("utf-8", "latin-1") it is decoded to str; `errors` is as for
         bytes.decode. GuestMemoryError if memory ends before the zero and before `most`.
         """
-    def read_ctypes(self, /, at: SupportsIndex, kind: Any) -> Any:
+    def read_ctypes(self, /, at: SupportsIndex | str, kind: Any) -> Any:
         """
         The ctypes object at `at`, as a copy: `read_ctypes(0x1000, Header)` for a Structure, Union, array or plain type.
 
         What `write_ctypes` writes back. A pointer in it is the guest's: never follow it with ctypes, which would
         look in this process.
         """
-    def read_i16(self, /, at: SupportsIndex) -> int:
+    def read_i16(self, /, at: SupportsIndex | str) -> int:
         """
         The 16-bit signed integer at `at`.
         """
-    def read_i32(self, /, at: SupportsIndex) -> int:
+    def read_i32(self, /, at: SupportsIndex | str) -> int:
         """
         The 32-bit signed integer at `at`.
         """
-    def read_i64(self, /, at: SupportsIndex) -> int:
+    def read_i64(self, /, at: SupportsIndex | str) -> int:
         """
         The 64-bit signed integer at `at`.
         """
-    def read_i8(self, /, at: SupportsIndex) -> int:
+    def read_i8(self, /, at: SupportsIndex | str) -> int:
         """
         The signed byte at `at`.
         """
@@ -4724,29 +4733,29 @@ class VirtualMemory:
         one more dimension. An address without memory is a
         GuestMemoryError. Other threads run meanwhile, the guest too: each value is read once, but not all at one moment.
         """
-    def read_struct(self, /, at: SupportsIndex, format: str) -> "tuple[Any, ...]":
+    def read_struct(self, /, at: SupportsIndex | str, format: str) -> "tuple[Any, ...]":
         """
         The values at `at` that `format` of the struct module describes: `read_struct(0x1000, "<QI8s")`.
 
         Begin the format with "<": without it there is padding between members, as a C compiler puts it.
         """
-    def read_u16(self, /, at: SupportsIndex) -> int:
+    def read_u16(self, /, at: SupportsIndex | str) -> int:
         """
         The 16-bit unsigned integer at `at`.
         """
-    def read_u32(self, /, at: SupportsIndex) -> int:
+    def read_u32(self, /, at: SupportsIndex | str) -> int:
         """
         The 32-bit unsigned integer at `at`.
         """
-    def read_u64(self, /, at: SupportsIndex) -> int:
+    def read_u64(self, /, at: SupportsIndex | str) -> int:
         """
         The 64-bit unsigned integer at `at`.
         """
-    def read_u8(self, /, at: SupportsIndex) -> int:
+    def read_u8(self, /, at: SupportsIndex | str) -> int:
         """
         The byte at `at`.
         """
-    def read_utf16(self, /, at: SupportsIndex, most: SupportsIndex = 4096, errors: str = "strict") -> "str":
+    def read_utf16(self, /, at: SupportsIndex | str, most: SupportsIndex = 4096, errors: str = "strict") -> "str":
         """
         The UTF-16 string at `at`, little-endian, up to a zero code unit, or `most` code units if none of them is zero.
 
@@ -4789,7 +4798,7 @@ class VirtualMemory:
         `limit` counts matches in the order of their ends.
         """
     def translate(
-        self, /, at: SupportsIndex, *, write: bool = False, user: bool | None = None, execute: bool = False
+        self, /, at: SupportsIndex | str, *, write: bool = False, user: bool | None = None, execute: bool = False
     ) -> Translation:
         """
         Where `at` leads, or why nowhere.
@@ -4797,51 +4806,51 @@ class VirtualMemory:
         With write, user or execute the access is checked, too, by ring 3 if `user`, else by ring 0; without any of them,
         what is mapped translates. See VCPU.translate.
         """
-    def write(self, /, at: SupportsIndex, data: Any) -> None:
+    def write(self, /, at: SupportsIndex | str, data: Any) -> None:
         """
         Writes `data` (bytes, or anything with the buffer protocol: a numpy array, a ctypes object) at `at`. ROM can be written from here, too.
         """
-    def write_cstring(self, /, at: SupportsIndex, text: Any, encoding: str = "utf-8") -> int:
+    def write_cstring(self, /, at: SupportsIndex | str, text: Any, encoding: str = "utf-8") -> int:
         """
         Writes `text` (bytes, or str encoded as `encoding`) and a zero byte at `at`; returns how many bytes that were.
         """
-    def write_ctypes(self, /, at: SupportsIndex, value: Any) -> int:
+    def write_ctypes(self, /, at: SupportsIndex | str, value: Any) -> int:
         """
         Writes a ctypes object (a Structure, for example) at `at`; returns how many bytes that were.
         """
-    def write_i16(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+    def write_i16(self, /, at: SupportsIndex | str, value: SupportsIndex) -> None:
         """
         Sets the 16-bit signed integer at `at`.
         """
-    def write_i32(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+    def write_i32(self, /, at: SupportsIndex | str, value: SupportsIndex) -> None:
         """
         Sets the 32-bit signed integer at `at`.
         """
-    def write_i64(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+    def write_i64(self, /, at: SupportsIndex | str, value: SupportsIndex) -> None:
         """
         Sets the 64-bit signed integer at `at`.
         """
-    def write_i8(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+    def write_i8(self, /, at: SupportsIndex | str, value: SupportsIndex) -> None:
         """
         Sets the signed byte at `at`.
         """
-    def write_struct(self, /, at: SupportsIndex, format: str, *values: "object") -> int:
+    def write_struct(self, /, at: SupportsIndex | str, format: str, *values: "object") -> int:
         """
         Writes `values` at `at`, laid out by `format` of the struct module; returns how many bytes that were.
         """
-    def write_u16(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+    def write_u16(self, /, at: SupportsIndex | str, value: SupportsIndex) -> None:
         """
         Sets the 16-bit unsigned integer at `at`.
         """
-    def write_u32(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+    def write_u32(self, /, at: SupportsIndex | str, value: SupportsIndex) -> None:
         """
         Sets the 32-bit unsigned integer at `at`.
         """
-    def write_u64(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+    def write_u64(self, /, at: SupportsIndex | str, value: SupportsIndex) -> None:
         """
         Sets the 64-bit unsigned integer at `at`.
         """
-    def write_u8(self, /, at: SupportsIndex, value: SupportsIndex) -> None:
+    def write_u8(self, /, at: SupportsIndex | str, value: SupportsIndex) -> None:
         """
         Sets the byte at `at`.
         """
