@@ -69,8 +69,6 @@ impl Door {
 impl Run<'_> {
     /// Before a step: lets an interrupt in that waits, or has the vCPU wait for one.
     pub(super) fn let_in(&mut self) -> Result<Option<Prepared>> {
-        let is_short = self.is_counted();
-        let may_wait = self.debug.door.may_wait && !is_short;
         if !(self.vcpu().is_interrupted() || self.debug.door.is_due() || self.debug.door.may_wait)
             || !self.has_guards()?
         {
@@ -83,23 +81,36 @@ impl Run<'_> {
             if regs[Gpr::Rflags] & rflags::RF != 0 {
                 return Ok(None); // a debug register would not stop it where it is
             }
-            if self.debug.door.may_wait && self.is_to_be_started()? {
-                std::thread::sleep(NAP);
-                return Ok(Some(Prepared::Entered(Entered::Interrupted)));
+            if self.debug.door.may_wait
+                && let Some(prepared) = self.wait(&regs, &sregs)?
+            {
+                return Ok(Some(prepared));
             }
-            if may_wait && self.is_halted_inside()? {
-                self.debug.door.is_waited_at();
-                return self.open(HARDWARE | BLOCK_INTERRUPTS, &[], &regs, &sregs).map(Some);
-            }
-            self.debug.door.may_wait &= is_short;
             self.debug.door.looked = Some((Instant::now(), self.debug.door.steps));
-            vectors = if is_short { Vec::new() } else { self.waiting(&regs, &events)? };
+            vectors = if self.is_counted() { Vec::new() } else { self.waiting(&regs, &events)? };
         }
         if vectors.is_empty() {
             return Ok(None);
         }
         vectors.extend([PAGE_FAULT, PROTECTION]); // of the delivery
         self.open(HARDWARE, &vectors, &regs, &sregs).map(Some)
+    }
+
+    /// Has a vCPU wait that KVM does not have running: for an interrupt, or to be started.
+    fn wait(&mut self, regs: &Regs, sregs: &Sregs) -> Result<Option<Prepared>> {
+        if self.is_to_be_started()? {
+            std::thread::sleep(NAP);
+            return Ok(Some(Prepared::Entered(Entered::Interrupted)));
+        }
+        if self.is_counted() {
+            return Ok(None);
+        }
+        if self.is_halted_inside()? {
+            self.debug.door.is_waited_at();
+            return self.open(HARDWARE | BLOCK_INTERRUPTS, &[], regs, sregs).map(Some);
+        }
+        self.debug.door.may_wait = false;
+        Ok(None)
     }
 
     /// Are so many steps wanted, and no more? They take only what is on its way already.
