@@ -54,17 +54,22 @@ impl Outline {
 
     /// The same, of those alone that watch data.
     pub fn data_registers(&self, vcpu: u32) -> Option<[u64; 8]> {
-        self.registers_of(vcpu, |point| point.wish.watch.is_some())
+        self.registers_of(vcpu, |slot| slot.point.wish.watch.is_some())
     }
 
-    fn registers_of(&self, vcpu: u32, is_wanted: impl Fn(&Point) -> bool) -> Option<[u64; 8]> {
+    /// The same for a step from linear address `at`: of those that watch data, or stop there.
+    pub fn step_registers(&self, vcpu: u32, at: u64) -> Option<[u64; 8]> {
+        self.registers_of(vcpu, |slot| slot.point.wish.watch.is_some() || slot.linear == at)
+    }
+
+    fn registers_of(&self, vcpu: u32, is_wanted: impl Fn(&Slot) -> bool) -> Option<[u64; 8]> {
         const FIXED: u64 = 1 << 10;
         let mut registers = [0; 8];
         registers[7] = FIXED;
         let mut any = false;
         for (n, slot) in self.slots.iter().enumerate() {
-            let is_here = |point: &Point| point.wish.vcpu.is_none_or(|only| only == vcpu) && is_wanted(point);
-            let Some(slot) = slot.as_ref().filter(|slot| is_here(&slot.point)) else { continue };
+            let is_here = |slot: &&Slot| slot.point.wish.vcpu.is_none_or(|only| only == vcpu) && is_wanted(slot);
+            let Some(slot) = slot.as_ref().filter(is_here) else { continue };
             registers[n] = slot.linear;
             registers[7] |= 2 << (2 * n) | slot.control << (16 + 4 * n);
             any = true;

@@ -127,6 +127,11 @@ impl Events {
         self.0.interrupt.shadow != 0
     }
 
+    /// That instruction has been executed.
+    pub fn leave_shadow(&mut self) {
+        self.0.interrupt.shadow = 0;
+    }
+
     /// Is an exception or interrupt on its way into the guest already?
     pub fn is_busy(&self) -> bool {
         self.0.exception.injected != 0 || self.0.exception.pending != 0 || self.0.interrupt.injected != 0

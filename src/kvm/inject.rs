@@ -23,8 +23,13 @@ impl Vcpu {
         } else {
             self.page.interrupts_enabled()
         };
-        let is_busy = self.is_dirty(Sync::Events) && self.page.events().is_busy();
-        enabled && self.page.takes_interrupts() && !is_busy
+        enabled
+            && if self.is_dirty(Sync::Events) {
+                let events = self.page.events();
+                !events.is_busy() && !events.is_in_shadow()
+            } else {
+                self.page.takes_interrupts()
+            }
     }
 
     /// Injects an interrupt on the next entry (`KVM_INTERRUPT`). KVM does not look at RFLAGS.IF: ask

@@ -140,6 +140,11 @@ impl<'a> RunGuard<'a> {
         set_timer(first.max(Duration::from_nanos(1)), TICK)
     }
 
+    /// Has this thread be kicked every [`TICK`], if it is not yet.
+    pub fn keep_ticking(&mut self) -> Result<()> {
+        if self.timed { Ok(()) } else { self.tick_in(TICK) }
+    }
+
     /// Has this thread be kicked after that time, also where it is not kicked every now and then.
     pub fn come_out_in(&mut self, time: Duration) -> Result<()> {
         self.armed = true;

@@ -39,6 +39,10 @@ pub mod cr0 {
     pub const PE: u64 = 1;
     /// Monitor coprocessor.
     pub const MP: u64 = 1 << 1;
+    /// Emulation: there is no coprocessor.
+    pub const EM: u64 = 1 << 2;
+    /// Task switched: the coprocessor has another task's state.
+    pub const TS: u64 = 1 << 3;
     /// Extension type: always set.
     pub const ET: u64 = 1 << 4;
     /// Numeric error.

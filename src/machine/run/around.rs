@@ -16,7 +16,7 @@ use crate::machine::trap::{Access, Operands, Table, Watch};
 use crate::source::ReadMemory;
 use crate::x86::{Gpr, Regs, Sregs};
 
-use super::step_control::{ALONE, HARDWARE};
+use super::step_control::{ALONE, StepEnd};
 use super::trap::Hit;
 use super::{Next, Run};
 
@@ -73,7 +73,7 @@ impl Run<'_> {
             self.clear_trap_flag()?;
             return self.answer(entered).map(Some); // nothing has been executed
         }
-        if !self.is_at_handler(&entered) {
+        if self.debug.guards.end_of(&entered) != StepEnd::AtHandler {
             self.executed(before, regs[Gpr::Rip]);
         }
         match self.debug_exit(&entered)? {
@@ -220,7 +220,7 @@ impl Run<'_> {
         regs[Gpr::Rip] = regs[Gpr::Rip].wrapping_add(1);
         self.vcpu().set_regs(&regs);
         self.vcpu().flush()?;
-        self.debug.handlers.may_wait = true;
+        self.debug.door.may_wait = true;
         self.vcpu().halt()?;
         Ok(Next::Go)
     }
@@ -229,8 +229,8 @@ impl Run<'_> {
     fn step_over(&mut self, pages: Option<&BTreeSet<u64>>, regs: &Regs, sregs: &Sregs) -> Result<Entered> {
         let machine = self.machine;
         let told = self.lease.cpu().debug.told;
-        let registers = (told.0 & HARDWARE != 0).then_some(told.1);
-        if let Some((control, registers)) = self.guarded(registers, regs, sregs)? {
+        let data = self.debug.plan.data_registers(self.slot.id);
+        if let Some((control, registers)) = self.guarded(data, regs, sregs)? {
             self.debug.before = Some((*regs, *sregs));
             self.tell(told.0 | control, registers)?;
         } else if self.can_step(sregs) {

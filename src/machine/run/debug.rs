@@ -19,8 +19,9 @@ use crate::x86::{Gpr, Regs, Segment, Sregs};
 use iced_x86::Mnemonic;
 
 use super::ahead::Ahead;
-use super::handlers::Handlers;
-use super::step_control::{SINGLE_STEP, TRAP_FLAG};
+use super::door::Door;
+use super::handlers::{BY_STEP, Guards};
+use super::step_control::{SINGLE_STEP, StepEnd, TRAP_FLAG};
 use super::step_made::Decoded;
 use super::{Next, Run};
 
@@ -60,7 +61,8 @@ pub(super) struct Debugger {
     pub(super) touched: u64,
     /// Where KVM failed last without a word on the instruction, a planted byte having gone.
     pub(super) believed: Option<u64>,
-    pub(super) handlers: Handlers,
+    pub(super) guards: Guards,
+    pub(super) door: Door,
     /// The guest's steal time while it is stepped, as it has set it up.
     pub(super) steal: Option<u64>,
 }
@@ -226,10 +228,10 @@ impl Run<'_> {
 
     /// A debug register, or the end of a step (`KVM_EXIT_DEBUG`; DR6 as in Intel SDM vol. 3, 19.2.3).
     fn at_debug_trap(&mut self, pc: u64, dr6: u64, has_come_in: Option<bool>) -> Result<Option<Next>> {
-        const BY_STEP: u64 = 1 << 14;
         let mut next = Next::Go;
         let mut is_ours = false;
-        let dr6 = dr6 & !self.guards() | std::mem::take(&mut self.debug.touched);
+        let end = self.debug.guards.end_with(dr6);
+        let dr6 = self.debug.guards.hide(dr6) | std::mem::take(&mut self.debug.touched);
         let slots = self.debug.plan.slots.clone();
         let hit = slots.iter().enumerate().filter(|(n, _)| dr6 >> n & 1 != 0);
         let hit: Vec<_> = hit.filter_map(|(_, slot)| slot.clone()).collect();
@@ -249,10 +251,10 @@ impl Run<'_> {
         let debug = &mut self.lease.cpu().debug;
         let steps = std::mem::take(&mut debug.is_stepping) || debug.told.0 & SINGLE_STEP != 0;
         is_ours |= has_come_in.is_some();
-        if has_come_in == Some(true) || steps && (dr6 & BY_STEP != 0 || !is_ours) {
+        if has_come_in == Some(true) || steps && (dr6 & BY_STEP != 0 || end == StepEnd::AtHandler || !is_ours) {
             is_ours = true;
             if let Some(before) = self.debug.before.take() {
-                self.hide_step(&before)?;
+                self.hide_step(&before, end)?;
             }
             let then = self.after_step()?;
             next = if matches!(next, Next::Go) { then } else { next };

@@ -14,6 +14,7 @@ mod around;
 mod coalesced;
 mod consult;
 mod debug;
+mod door;
 mod handlers;
 mod held;
 mod interrupt;

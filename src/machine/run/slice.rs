@@ -19,6 +19,9 @@ const LAST: Duration = Duration::from_millis(16);
 
 /// `KVM_MP_STATE_RUNNABLE`.
 const RUNNABLE: u32 = 0;
+/// `KVM_MP_STATE_UNINITIALIZED`, `KVM_MP_STATE_INIT_RECEIVED`.
+const UNINITIALIZED: u32 = 1;
+const INIT_RECEIVED: u32 = 2;
 
 /// Whether a vCPU has had its time.
 #[derive(Debug)]
@@ -85,6 +88,11 @@ impl Run<'_> {
         };
         self.slice.asked = Some((from, until, time));
         Ok(Some(until - now))
+    }
+
+    /// Does KVM have it wait to be started? To ask makes a start that was sent happen, without an instruction after it.
+    pub(super) fn is_to_be_started(&mut self) -> Result<bool> {
+        Ok(self.machine.irqchip != Irqchip::None && matches!(self.vcpu().mp_state()?, UNINITIALIZED | INIT_RECEIVED))
     }
 
     /// Does KVM have it wait, for an interrupt or to be started?

@@ -12,7 +12,7 @@ use crate::machine::repair::{emulate, instruction_at, locate};
 use crate::x86::{Gpr, Regs, Sregs};
 
 use super::debug::linear;
-use super::step_control::{ALONE, HARDWARE, TRAP_FLAG};
+use super::step_control::{ALONE, HARDWARE, StepEnd, TRAP_FLAG};
 use super::turn::Prepared;
 use super::{Next, Run};
 
@@ -33,7 +33,7 @@ impl Run<'_> {
         let traced = self.tables.traces().is_some_and(|traces| traces.all().iter().any(|hook| wants(hook.subject)));
         self.debug.is_traced = traced || self.tables.all().iter().any(|hook| wants(hook.subject));
         self.debug.is_on |= self.debug.is_traced;
-        self.debug.handlers.may_wait = true;
+        self.debug.door.may_wait = true;
     }
 
     /// Before an entry: plants what can be planted by now, tells KVM what is wanted, and gets past the breakpoint at which
@@ -191,9 +191,10 @@ impl Run<'_> {
     fn passed(&mut self, at: u64, from: &(Regs, Sregs), entered: Entered, is_interrupted: bool) -> Result<Prepared> {
         let before = &from.0;
         let is_step = matches!(entered, Entered::Exit(Exit::Debug { .. }));
-        let has_faulted = self.is_at_handler(&entered);
+        let end = self.debug.guards.end_of(&entered);
+        let has_faulted = end == StepEnd::AtHandler;
         if is_step {
-            self.hide_step(from)?;
+            self.hide_step(from, end)?;
         }
         let (regs, sregs) = self.registers()?;
         let now = linear(&regs, &sregs);

@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 use crate::machine::debug_choice::STEP;
 use crate::machine::repair::{instruction_at, locate};
 use crate::source::ReadMemory;
-use crate::x86::{Gpr, Regs, Sregs};
+use crate::x86::{Gpr, Regs, Sregs, rflags};
 
+use super::debug::linear;
 use super::{Next, Run};
 
 // KVM_GUESTDBG_* (Linux, Documentation/virt/kvm/api.rst, KVM_SET_GUEST_DEBUG).
@@ -24,19 +25,33 @@ pub(super) const ALONE: u32 = SINGLE_STEP | BLOCK_INTERRUPTS;
 
 pub(super) const TRAP_FLAG: u64 = 1 << 8;
 
+/// How a step has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StepEnd {
+    /// Behind the instruction.
+    Executed,
+    /// At the guest's handler of what the instruction has raised.
+    AtHandler,
+    /// One of the two: nothing guarded it.
+    Unguarded,
+}
+
 impl Run<'_> {
     /// Tells KVM what is to be debugged, if it has been told otherwise.
     pub(super) fn tell_control(&mut self, steps: bool) -> Result<()> {
         let quirks = &self.machine.quirks;
         let mut registers = self.debug.plan.registers(self.slot.id);
+        self.debug.guards.0 = None;
         let reports = quirks.int3_exits_in_ring0 || quirks.int3_exits_in_ring3;
         let mut control = if registers.is_some() { HARDWARE } else { 0 };
         if reports && self.debug.plan.wants_int3 {
             control |= SOFTWARE;
         }
         if steps {
+            self.guard.keep_ticking()?; // what is not guarded may go far
             let (regs, sregs) = self.registers()?;
-            if let Some((guarded, with_guards)) = self.guarded(registers, &regs, &sregs)? {
+            let own = self.debug.plan.step_registers(self.slot.id, linear(&regs, &sregs));
+            if let Some((guarded, with_guards)) = self.guarded(own, &regs, &sregs)? {
                 control |= guarded;
                 registers = Some(with_guards);
             } else if self.can_step(&sregs) {
@@ -150,7 +165,7 @@ impl Run<'_> {
 
     /// KVM steps by the trap flag, and hides it from who asks for the flags, but not from what the guest itself saves of them
     /// (Intel SDM vol. 3, 19.3.1.4): takes it out of there, after a step from where the vCPU was before.
-    pub(super) fn hide_step(&mut self, from: &(Regs, Sregs)) -> Result<()> {
+    pub(super) fn hide_step(&mut self, from: &(Regs, Sregs), end: StepEnd) -> Result<()> {
         use Mnemonic::{Pushf, Pushfd, Pushfq, Syscall};
         if from.0[Gpr::Rflags] & TRAP_FLAG != 0 {
             return Ok(()); // the guest's own
@@ -160,6 +175,9 @@ impl Run<'_> {
         if instruction.is_none_or(|found| found.op0_register().is_dr()) {
             self.debug.ahead.forget_debug_registers();
         }
+        if end == StepEnd::AtHandler {
+            return self.clean_frame(from, &regs, &sregs);
+        }
         let is_straight = instruction.is_some_and(|found| found.next_ip() == regs[Gpr::Rip]);
         match instruction.map(|found| found.mnemonic()) {
             Some(Pushf | Pushfd | Pushfq) if is_straight => self.take_flag_from(&sregs, stack(&regs, &sregs)),
@@ -168,7 +186,7 @@ impl Run<'_> {
                 self.vcpu().set_regs(&regs);
                 Ok(())
             }
-            _ if is_straight => Ok(()),
+            _ if is_straight || end == StepEnd::Executed => Ok(()),
             _ => self.clean_frame(from, &regs, &sregs),
         }
     }
@@ -176,21 +194,27 @@ impl Run<'_> {
     /// The same of the frame that an exception, an interrupt or an `int n` has pushed: words of RIP, CS and the flags, with an
     /// error code below where there is one (Intel SDM vol. 3, 6.12.1 and 6.14.2; in real mode 21.1.4).
     fn clean_frame(&self, from: &(Regs, Sregs), regs: &Regs, sregs: &Sregs) -> Result<()> {
+        /// Status, control and system flags that no fault changes, nor the instruction before it.
+        const SAME: u64 = 0xf_ffff & !(rflags::RF | 0xcd5);
         let memory = &self.machine.memory;
-        let size = u64::from(sregs.code_bits() / 8);
-        let mask = u64::MAX >> (64 - sregs.code_bits());
+        let bytes = usize::try_from(sregs.code_bits() / 8).unwrap_or(8);
+        let (size, mask) = (u64::from(sregs.code_bits() / 8), u64::MAX >> (64 - sregs.code_bits()));
         let word = |at: u64| {
             let (place, _) = locate(sregs, memory, at)?;
-            Some(memory.read_u64(place).ok()? & mask)
+            let mut word = [0; 8];
+            memory.read(place, word.get_mut(..bytes)?).ok()?;
+            Some(u64::from_le_bytes(word))
         };
         let instruction = instruction_at(&from.0, &from.1, memory);
         let next = instruction.map_or(from.0[Gpr::Rip], |found| found.next_ip());
         for frame in [0, size].map(|code| stack(regs, sregs).wrapping_add(code)) {
             let (rip, selector) = (word(frame), word(frame.wrapping_add(size)).map(|word| word & 0xffff));
+            let flags = frame.wrapping_add(2 * size);
             let is_ours = selector == Some(from.1.cs.selector.into())
-                && rip.is_some_and(|rip| rip == from.0[Gpr::Rip] || rip == next);
+                && rip.is_some_and(|rip| rip == from.0[Gpr::Rip] || rip == next)
+                && word(flags).is_some_and(|word| (word ^ from.0[Gpr::Rflags]) & SAME & mask == TRAP_FLAG);
             if is_ours {
-                return self.take_flag_from(sregs, frame.wrapping_add(2 * size));
+                return self.take_flag_from(sregs, flags);
             }
         }
         Ok(())
@@ -243,7 +267,7 @@ impl Run<'_> {
 }
 
 /// The linear address of the top of the stack.
-fn stack(regs: &Regs, sregs: &Sregs) -> u64 {
+pub(super) fn stack(regs: &Regs, sregs: &Sregs) -> u64 {
     let mask = if sregs.code_bits() == 64 {
         return regs[Gpr::Rsp];
     } else if sregs.ss.db != 0 {

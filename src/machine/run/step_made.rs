@@ -8,7 +8,7 @@ use crate::exit::{Executed, Exit};
 use crate::kvm::{Entered, Irqchip};
 use crate::machine::repair::{instruction_at, locate};
 use crate::machine::stepping::is_of_flow;
-use crate::x86::Gpr;
+use crate::x86::{Gpr, rflags};
 
 use super::debug::linear;
 use super::{Next, Run};
@@ -89,7 +89,13 @@ impl Run<'_> {
         }
         debug.resume = None;
         regs[Gpr::Rip] = regs[Gpr::Rip].wrapping_add(next.size.into());
+        regs[Gpr::Rflags] &= !rflags::RF;
         self.vcpu().set_regs(&regs);
+        let mut events = self.vcpu().events()?;
+        if events.is_in_shadow() {
+            events.leave_shadow();
+            self.vcpu().set_events(&events);
+        }
         Ok(true)
     }
 
@@ -98,7 +104,7 @@ impl Run<'_> {
         let (regs, sregs) = self.registers()?;
         let at = linear(&regs, &sregs);
         let Decoded { from, size, repeats, is_halt } = self.debug.next.take().unwrap_or_default();
-        self.debug.handlers.stepped(is_halt);
+        self.debug.door.stepped(is_halt);
         let taken = at != from.wrapping_add(size.into()) && !(repeats && at == from);
         Ok(Exit::Step { at, executed: Executed { from, size, taken } })
     }
