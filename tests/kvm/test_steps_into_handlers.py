@@ -214,3 +214,17 @@ def test_a_processor_is_stepped_from_where_it_is_started(new_vm):
     with vm.trace(step=True, fields=["address"]) as steps:
         assert isinstance(vm.run(60, until=bj.PortOut), bj.PortOut)
         assert sum(0x8000 <= row["address"] < 0x8010 for row in steps.read()) >= 200
+
+
+@pytest.mark.parametrize("how", ["stepped", "traced", "out of a handler"])
+def test_a_run_after_steps_goes_through_handlers_as_ever(new_vm, how):
+    vm = guest(new_vm, "l: nop; ud2; inc rbx; cmp rbx, 50; jne l; hlt", {6: "add qword ptr [rsp], 2; iretq"})
+    if how == "stepped":
+        assert vm.cpu.step(timeout=60) == bj.Stepped(CODE + 1)
+    elif how == "traced":
+        with vm.trace(step=True), vm.on_exit(bj.Stepped, lambda step: bj.STOP):
+            assert vm.run(60) == bj.Stepped(CODE + 1)
+    else:
+        assert vm.cpu.step(2, timeout=60) == bj.Stepped(HANDLERS)
+    assert vm.run(60) == bj.Hlt()
+    assert vm.cpu.regs.rbx == 50

@@ -257,12 +257,12 @@ impl Run<'_> {
         Ok(Next::Go)
     }
 
-    /// The run is over: nobody is to meet a trap flag of ours, or a KVM that steps.
+    /// The run is over: nobody is to meet a trap flag of ours, a KVM that steps, or the guards of a step.
     pub(super) fn end_debugging(&mut self) -> Result<()> {
-        let told = self.lease.cpu().debug.told;
         self.look_after_steal_time(false)?;
         self.clear_trap_flag()?;
-        if told.0 & SINGLE_STEP != 0 { self.tell(told.0 & !(ALONE | ENABLE), told.1) } else { Ok(()) }
+        let told = self.lease.cpu().debug.told.0;
+        if told & ALONE != 0 || self.debug.guards.0.is_some() { self.tell_control(false) } else { Ok(()) }
     }
 }
 
