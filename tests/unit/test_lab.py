@@ -76,6 +76,13 @@ def test_a_lab_that_dies_says_so(lab):
 
 
 @needs_busybox
+def test_the_lab_is_kept_awake_once_it_is_ready(lab, capsys):
+    with pytest.raises(LabError):  # nothing comes back from this one
+        lab("echo lab: ready; head -c 2 | od -An -tx1").run(["true"])
+    assert capsys.readouterr().out.split()[-2:] == ["11", "11"]
+
+
+@needs_busybox
 def test_no_emulator_outlives_a_lab_that_failed(lab, tmp_path):
     with pytest.raises(LabError):
         lab(f"sleep 1000 & echo $! >{tmp_path}/child; wait", boot_patience=1.0).run(["true"])

@@ -31,6 +31,16 @@ BOOT_PATIENCE = 90.0
 """Seconds until the lab must say that it is ready; it takes 5 to 8 on two cores."""
 
 READY = b"lab: ready"
+
+NUDGE = 2.0
+"""Seconds between two characters for the lab's serial port, each of which interrupts its processor.
+
+Emulated AMD-V loses an interrupt now and then: with QEMU 10.0, an idle lab slept for minutes with interrupts on, and
+went on as soon as one was requested.
+"""
+XON = b"\x11"
+"""A terminal that is not stopped takes no notice of it."""
+
 RESULTS_SIZE = 64 << 20
 NEEDED_SPACE = 1 << 30
 
@@ -133,10 +143,11 @@ class Lab:
                 process = ends.enter_context(
                     subprocess.Popen(
                         line,
-                        stdin=subprocess.DEVNULL,
+                        stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         stderr=subprocess.STDOUT,
                         env=environment,
+                        bufsize=0,
                         start_new_session=True,
                     )
                 )
@@ -147,7 +158,11 @@ class Lab:
         """Pass the console on until QEMU ends; give up on a lab that does not come up, or takes too long."""
         assert process.stdout is not None  # a pipe was asked for
         begun, ready, seen = time.monotonic(), False, bytearray()
+        nudged = begun
         while True:
+            if ready and time.monotonic() - nudged > NUDGE:
+                nudged = time.monotonic()
+                _nudge(process)
             elapsed = time.monotonic() - begun
             if not ready and elapsed > self.boot_patience:
                 raise LabError(
@@ -167,6 +182,12 @@ class Lab:
             sys.stdout.flush()
         if not ready:
             raise LabError(f"the lab ended before it was ready; its console ends with\n{_tail(seen)}")
+
+
+def _nudge(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None  # a pipe was asked for
+    with contextlib.suppress(BrokenPipeError):  # it has ended: its output says so
+        process.stdin.write(XON)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
