@@ -228,3 +228,38 @@ def test_a_run_after_steps_goes_through_handlers_as_ever(new_vm, how):
         assert vm.cpu.step(2, timeout=60) == bj.Stepped(HANDLERS)
     assert vm.run(60) == bj.Hlt()
     assert vm.cpu.regs.rbx == 50
+
+
+PICS = (
+    "mov al, 0x11; out 0x20, al; out 0xa0, al; mov al, 0x20; out 0x21, al; mov al, 0x28; out 0xa1, al; "
+    "mov al, 4; out 0x21, al; mov al, 2; out 0xa1, al; mov al, 1; out 0x21, al; out 0xa1, al; "
+    "xor eax, eax; out 0x21, al; out 0xa1, al; sti; nop; l: inc rcx; jmp l"
+)
+
+
+@pytest.mark.parametrize("line", [5, 12], ids=["first", "second"])
+def test_an_interrupt_that_waits_at_a_pic_is_stepped_from_its_handler_on(new_vm, line):
+    end = "mov al, 0x20; out 0xa0, al; out 0x20, al; iretq"
+    vm = new_vm("1M", irqchip="full")
+    vm.load(bj.asm(PICS, at=CODE), mode="long", at=CODE)
+    vm.memory.write(HANDLERS, bj.asm(f"mov rsi, [rsp + 16]; inc rbx; {end}", at=HANDLERS))
+    gate = struct.pack("<HHBBHII", HANDLERS, vm.cpu.cs.selector, 0, 0x8E, 0, 0, 0)
+    vm.memory.write(IDT + 16 * (0x20 + line), gate)
+    vm.cpu.idt, vm.cpu.regs.rbx, vm.cpu.regs.rcx, vm.cpu.regs.rsp = (IDT, 0xFFF), 0, 0, STACK
+    assert vm.run(60, until=bj.reg.rcx > 0) is not None
+    vm.irq(line).pulse()
+    with vm.trace(step=True, fields=["address"]) as steps:
+        vm.run(timeout=1)
+        seen = [int(row["address"]) for row in steps.read()]
+    assert vm.cpu.regs.rbx == seen.count(HANDLERS) == 1
+    assert vm.cpu.regs.rsi & 0x302 == 0x202
+    assert len(seen) > 50
+
+
+def test_steal_time_is_off_while_a_guest_is_stepped_and_on_again_afterwards(new_vm):
+    vm, seen = guest(new_vm, "nop; nop; nop; hlt"), []
+    vm.cpu.msr["KVM_STEAL_TIME"] = 0x8001
+    vm.on_exit(bj.Stepped, lambda step: seen.append(vm.cpu.msr["KVM_STEAL_TIME"]))
+    assert vm.run(60) == bj.Hlt()
+    assert set(seen) == {0x8000}
+    assert vm.cpu.msr["KVM_STEAL_TIME"] == 0x8001
