@@ -111,7 +111,7 @@ impl Run<'_> {
     }
 
     /// Are so many steps wanted, and no more? They take only what is on its way already.
-    fn is_counted(&self) -> bool {
+    pub(super) fn is_counted(&self) -> bool {
         self.debug.left.is_some() || self.debug.is_stepped
     }
 

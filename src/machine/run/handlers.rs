@@ -7,6 +7,7 @@ use iced_x86::{CpuidFeature, Instruction, Mnemonic};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::kvm::Entered;
+use crate::machine::debug_choice::{BREAKPOINT, INVALID_OPCODE, STEP};
 use crate::machine::idt;
 use crate::machine::repair::{instruction_at, locate};
 use crate::machine::trap::Operands;
@@ -20,11 +21,8 @@ use super::step_control::{ALONE, HARDWARE, StepEnd, stack};
 pub(super) const BY_STEP: u64 = 1 << 14;
 
 const DIVIDE: u8 = 0;
-const DEBUG: u8 = 1;
-const BREAKPOINT: u8 = 3;
 const OVERFLOW: u8 = 4;
 const BOUND: u8 = 5;
-const INVALID_OPCODE: u8 = 6;
 const NO_COPROCESSOR: u8 = 7;
 const DOUBLE_FAULT: u8 = 8;
 const NOT_PRESENT: u8 = 11;
@@ -166,7 +164,7 @@ fn raised_by(instruction: &Instruction, sregs: &Sregs) -> u8 {
     match instruction.mnemonic() {
         Mnemonic::Int => instruction.immediate8(),
         Mnemonic::Int3 => BREAKPOINT,
-        Mnemonic::Int1 => DEBUG,
+        Mnemonic::Int1 => STEP,
         Mnemonic::Into => OVERFLOW,
         Mnemonic::Bound => BOUND,
         Mnemonic::Div | Mnemonic::Idiv | Mnemonic::Aam => DIVIDE,

@@ -56,8 +56,7 @@ impl Run<'_> {
                 registers = Some(with_guards);
             } else if self.can_step(&sregs) {
                 // Where every step of a run is looked at, the guest's time goes on.
-                let is_short = self.debug.left.is_some() || self.debug.is_stepped;
-                control |= if is_short { ALONE } else { SINGLE_STEP };
+                control |= if self.is_counted() { ALONE } else { SINGLE_STEP };
             } else {
                 self.set_trap_flag(&regs, &sregs)?;
             }
